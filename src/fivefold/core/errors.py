@@ -1,0 +1,44 @@
+"""The errors that people see.
+
+Every error says what is wrong, where, and what to do about it, in one line. The command line
+prints that line to stderr and ends with the error's exit status; the Python doors raise it.
+This module does not catch or translate anything.
+"""
+
+from __future__ import annotations
+
+
+class FivefoldError(Exception):
+    """Something failed while working on good input. Exit status 1.
+
+    `what` says what is wrong, `where` the file, key or option it was found in, `remedy` what the
+    reader can do. The text of the exception is the three joined on one line.
+    """
+
+    status = 1
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """The one line for people: `where: what; remedy`."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = f"{text}; {self.remedy}" if self.remedy else text
+        return " ".join(text.split())
+
+
+class InputError(FivefoldError):
+    """The caller's input is wrong: a bad option, file, key or value. Exit status 2."""
+
+    status = 2
+
+
+class FileError(InputError):
+    """A model file cannot be used: missing, cut short, malformed, or of an unknown kind."""
+
+
+class UnsupportedError(InputError):
+    """The input is well formed and this build has no implementation for it."""

@@ -1,0 +1,108 @@
+"""What a user asks for and what comes back: sampling parameters, requests, token events.
+
+Field names and ranges follow the OpenAI API and vLLM's extras, so that the server can pass them
+through. Nothing here chooses a token; `decode` does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import InputError
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen, and when to stop.
+
+    temperature 0 is greedy. `top_k` 0 or -1, `top_p` 1, `min_p` 0 and penalties at 0 (repetition
+    at 1) switch a filter off. `seed` None draws a fresh one. `logprobs` is the number of
+    alternatives reported beside the chosen token; None reports nothing.
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise InputError(f"{name} is {value}", remedy=f"give a value from {low:g} to {high:g}")
+        if self.top_p == 0.0:
+            raise InputError("top_p is 0", remedy="give a value above 0; 1 switches it off")
+        if self.repetition_penalty == 0.0:
+            raise InputError("repetition_penalty is 0", remedy="give a value above 0; 1 switches it off")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise InputError(f"max_tokens is {self.max_tokens}", remedy="give at least 1")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InputError("min_tokens is above max_tokens", remedy="lower min_tokens")
+        if any(not text for text in self.stop):
+            raise InputError("a stop string is empty", remedy="leave it out")
+        if any(not math.isfinite(bias) for bias in self.logit_bias.values()):
+            raise InputError("a logit_bias is not finite", remedy="give values from -100 to 100")
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("temperature", 0.0, 100.0),
+    ("top_k", -1, 1 << 31),
+    ("top_p", 0.0, 1.0),
+    ("min_p", 0.0, 1.0),
+    ("repetition_penalty", 0.0, 100.0),
+    ("presence_penalty", -2.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+    ("min_tokens", 0, 1 << 31),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation: the prompt as token ids, and how to go on from it."""
+
+    identity: str
+    prompt: tuple[int, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithms of probability: the chosen token and the most likely ones, best first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """What one step brought to one request.
+
+    `tokens` are final. `text` is what may be shown now: it may lag behind the tokens while a
+    character is incomplete or a stop string may still come. The last event of a request carries
+    the finish reason, and the stop string or token that ended it.
+    """
+
+    identity: str
+    tokens: tuple[int, ...]
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
