@@ -1,0 +1,67 @@
+#include "formats/formats.h"
+
+#include "formats/bf16.h"
+#include "formats/f16.h"
+#include "formats/f32.h"
+#include "formats/q4_0.h"
+#include "formats/q4_1.h"
+#include "formats/q8_0.h"
+
+namespace fivefold {
+namespace {
+
+// A tile is one stream: for each block the scales of all rows, then the codes in groups of a few bytes a row.
+template <class Format>
+void pack_tile(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile) {
+  constexpr int kPackedBytes = 2 * Format::kScales + Format::kCodeBytes;
+  std::memset(tile, 0, size_t(kPackedBytes) * width * blocks);
+  for (int row = 0; row < rows; ++row) {
+    const uint8_t* block = stored + row * row_bytes;
+    uint8_t* out = tile;
+    for (int b = 0; b < blocks; ++b, block += Format::kStoredBytes) {
+      uint16_t scales[2] = {0, 0};
+      uint8_t codes[Format::kCodeBytes];
+      Format::split(block, scales, codes);
+      for (int s = 0; s < Format::kScales; ++s, out += 2 * width) std::memcpy(out + 2 * row, &scales[s], 2);
+      for (int g = 0; g < Format::kCodeBytes; g += Format::kGroup, out += Format::kGroup * width)
+        std::memcpy(out + Format::kGroup * row, codes + g, Format::kGroup);
+    }
+  }
+}
+
+template <class Format>
+void decode_row(const uint8_t* stored, int blocks, float* out) {
+  for (int b = 0; b < blocks; ++b) Format::decode(stored + size_t(b) * Format::kStoredBytes, out + b * Format::kBlock);
+}
+
+template <class Format>
+constexpr FormatInfo row(FormatId id) {
+  return {Format::kName,
+          id,
+          Format::kBlock,
+          Format::kStoredBytes,
+          2 * Format::kScales + Format::kCodeBytes,
+          Format::kScales > 0,
+          pack_tile<Format>,
+          decode_row<Format>};
+}
+
+constexpr FormatInfo kTable[kFormats] = {row<F32>(FormatId::kF32),   row<F16>(FormatId::kF16),
+                                         row<Bf16>(FormatId::kBf16), row<Q8_0>(FormatId::kQ8_0),
+                                         row<Q4_0>(FormatId::kQ4_0), row<Q4_1>(FormatId::kQ4_1)};
+
+}  // namespace
+
+const FormatInfo* find_format(const std::string& name) {
+  for (const FormatInfo& info : kTable)
+    if (name == info.name) return &info;
+  return nullptr;
+}
+
+std::string format_names() {
+  std::string names;
+  for (const FormatInfo& info : kTable) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  return names;
+}
+
+}  // namespace fivefold

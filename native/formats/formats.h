@@ -1,0 +1,32 @@
+// The number formats weights may be stored in, as a table: what packing and the embedding need to know of each.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace fivefold {
+
+enum class FormatId : int { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1 };
+constexpr int kFormats = 6;
+
+struct FormatInfo {
+  const char* name;
+  FormatId id;
+  int block;         // numbers in a block, along the columns
+  int stored_bytes;  // bytes of a block in a file
+  int packed_bytes;  // bytes of a block and row in a packed tile
+  bool integer_dot;  // has a linear kernel with int8 activations
+
+  // Packs one tile: `rows` rows (the rest of `width` is zero) from `stored` rows `row_bytes` apart.
+  void (*pack_tile)(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile);
+  // Decodes blocks of one stored row to floats.
+  void (*decode)(const uint8_t* stored, int blocks, float* out);
+};
+
+// The row of that name, or null.
+const FormatInfo* find_format(const std::string& name);
+// All names, for messages.
+std::string format_names();
+
+}  // namespace fivefold

@@ -1,0 +1,112 @@
+// The kernels, as one table of function pointers for each instruction set.
+//
+// All tables give the same bits: a kernel works lane by lane in a fixed order, fuses a multiply-add only where
+// it says so, and never lets the number of rows or threads change the order of a sum. Kernels know no threads:
+// they take ranges. Nothing inline here has external linkage, so that no wide instruction reaches general code.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/formats.h"
+
+namespace fivefold {
+
+constexpr int kPageSize = 32;
+constexpr int kQuantBlock = 32;
+
+// In an anonymous namespace: each translation unit has its own copy, see above.
+namespace {
+
+// Bytes of one row quantized to int8: the codes, then for all blocks the scale, the sum of codes, and scale * sum.
+constexpr size_t quantized_stride(int columns) {
+  return (size_t(columns) + 12 * size_t(columns / kQuantBlock) + 63) / 64 * 64;
+}
+
+// Floats of scratch memory that the attention kernel wants.
+constexpr size_t attention_scratch(int key_width, int value_width) {
+  return size_t(kPageSize) * size_t(key_width + value_width + 4);
+}
+
+}  // namespace
+
+// y[r][m] for rows [row_begin, row_end) and tiles [tile_begin, tile_end) of a packed matrix.
+struct LinearTask {
+  const uint8_t* weights;
+  size_t tile_bytes;
+  int outputs;  // M
+  int columns;  // K
+  const float* bias;  // or null
+  const uint8_t* x;   // float rows, or quantized rows
+  size_t x_stride;    // bytes
+  float* y;
+  size_t y_stride;  // floats
+  int row_begin, row_end;
+  int tile_begin, tile_end;
+};
+
+enum class RopeStyle : int { kHalf = 0, kAdjacent = 1 };
+enum class Activation : int { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
+
+struct RopeTask {
+  const float* x;       // [rows][heads * head_size]
+  const float* angles;  // [rows][rotary]: cosines, then sines
+  float* y;             // may be x
+  int rows, heads, head_size, rotary;
+  RopeStyle style;
+};
+
+// Up to kSegmentPages pages of one KV head against a block of queries.
+struct AttentionSegment {
+  const uint16_t* entries;  // the head's part of page 0
+  size_t page_stride;       // numbers
+  const int32_t* pages;
+  int page_count;
+  int key_width, value_width;
+  bool value_in_key;
+  float soft_cap;           // 0: none
+  int rows, group;          // queries: rows * group
+  const uint32_t* visible;  // [page][row], one bit a slot
+  const float* queries;     // [row * group + head][key_width], scaled
+  float* maximum;           // [query]: set here
+  float* total;             // [query]
+  float* output;            // [query][value_width]
+  float* scratch;           // attention_scratch() floats
+};
+
+struct Kernels {
+  const char* isa;
+  int width;  // rows of a packed tile
+
+  void (*quantize)(const float* x, int rows, int columns, uint8_t* out);
+  void (*linear_int8[kFormats])(const LinearTask& task);
+  void (*linear_float[kFormats])(const LinearTask& task);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int columns, float* y);
+  void (*rope)(const RopeTask& task);
+  void (*gated)(const float* gate, const float* up, size_t count, Activation activation, float* y);
+  void (*add)(const float* a, const float* b, size_t count, float* y);
+  void (*scale)(const float* x, float factor, size_t count, float* y);
+  void (*soft_cap)(const float* x, float cap, size_t count, float* y);
+
+  // Stores one entry: key to column `slot` of a page's K^T, value to row `slot` (value may be null).
+  void (*store_entry)(const float* key, const float* value, int key_width, int value_width, int slot, uint16_t* page);
+  void (*attention)(const AttentionSegment& segment);
+  // (maximum, total, output) of a query becomes that of both parts, the given part being the later one.
+  void (*attention_merge)(float* maximum, float* total, float* output, float part_maximum, float part_total,
+                          const float* part_output, int width);
+  // y = output / total, with one more score that has no value if `sink` is given; zeros if nothing was seen.
+  void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width, float* y);
+
+  // A sum over memory that reads every byte once, for measuring bandwidth.
+  uint64_t (*read_sum)(const uint64_t* data, size_t count);
+};
+
+constexpr int kSegmentPages = 16;
+
+extern const Kernels kPortableKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace fivefold

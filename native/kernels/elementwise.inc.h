@@ -1,0 +1,52 @@
+// Kernels that work number by number.
+
+void add(const float* a, const float* b, size_t count, float* y) {
+  map_vectors(a, b, count, y, [](F x, F z) { return x + z; });
+}
+
+void scale(const float* x, float factor, size_t count, float* y) {
+  map_vector(x, count, y, [=](F v) { return v * set1(factor); });
+}
+
+void soft_cap(const float* x, float cap, size_t count, float* y) {
+  map_vector(x, count, y, [=](F v) { return set1(cap) * tanh(v / set1(cap)); });
+}
+
+inline F silu(F x) { return x / (set1(1.0f) + exp(set1(0.0f) - x)); }
+
+// 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+inline F gelu_tanh(F x) {
+  const F inner = set1(0.79788456080286536f) * fma(set1(0.044715f) * x * x, x, x);
+  return (set1(0.5f) * x) * (set1(1.0f) + tanh(inner));
+}
+
+// 0.5 x (1 + erf(x / sqrt(2))), by the C library, one number at a time.
+inline F gelu(F x) {
+  float lanes_of_x[kWidth];
+  store(lanes_of_x, x);
+  for (float& v : lanes_of_x) v = (0.5f * v) * (1.0f + __builtin_erff(v * 0.70710678118654752f));
+  return load(lanes_of_x);
+}
+
+void gated(const float* gate, const float* up, size_t count, Activation activation, float* y) {
+  switch (activation) {
+    case Activation::kSilu:
+      return map_vectors(gate, up, count, y, [](F g, F u) { return silu(g) * u; });
+    case Activation::kGeluTanh:
+      return map_vectors(gate, up, count, y, [](F g, F u) { return gelu_tanh(g) * u; });
+    case Activation::kGelu:
+      return map_vectors(gate, up, count, y, [](F g, F u) { return gelu(g) * u; });
+  }
+}
+
+uint64_t read_sum(const uint64_t* data, size_t count) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(data);
+  constexpr size_t kStep = size_t(kWidth) * 4;
+  I sums[4] = {set1_int(0), set1_int(0), set1_int(0), set1_int(0)};
+  const size_t size = count * 8;
+  for (size_t i = 0; i + 4 * kStep <= size; i += 4 * kStep) {
+    __builtin_prefetch(bytes + i + 2048);
+    for (int j = 0; j < 4; ++j) sums[j] = sums[j] + lanes(load_bytes(bytes + i + j * kStep));
+  }
+  return uint64_t(uint32_t(reduce_int((sums[0] + sums[1]) + (sums[2] + sums[3]))));
+}

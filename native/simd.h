@@ -1,0 +1,14 @@
+// A small vector wrapper: F (float lanes), I (int32 lanes), Bytes (four bytes for each lane), kWidth lanes.
+//
+// Each translation unit of kernels gets its own copy in an anonymous namespace, chosen by what the compiler
+// may use there, so that no wide instruction can leak into code that runs everywhere. Every operation is
+// lane by lane or has one fixed order, so that all wrappers give the same bits.
+#pragma once
+
+#if defined(FIVEFOLD_AVX512)
+#include "simd/avx512.h"
+#elif defined(FIVEFOLD_AVX2)
+#include "simd/avx2.h"
+#else
+#include "simd/portable.h"
+#endif

@@ -1,0 +1,128 @@
+// The vector wrapper for AVX2, FMA and F16C: eight lanes.
+#pragma once
+
+#include <immintrin.h>
+
+#include "../half.h"
+
+namespace fivefold {
+namespace {
+
+constexpr int kWidth = 8;
+
+struct F {
+  __m256 v;
+};
+struct I {
+  __m256i v;
+};
+struct Bytes {  // four bytes for each lane
+  __m256i v;
+};
+
+inline F load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline void store(float* p, F a) { _mm256_storeu_ps(p, a.v); }
+inline F set1(float x) { return {_mm256_set1_ps(x)}; }
+inline F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline F max(F a, F b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline F abs(F a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline F copy_sign(F magnitude, F sign) {
+  const __m256 bit = _mm256_set1_ps(-0.0f);
+  return {_mm256_or_ps(_mm256_andnot_ps(bit, magnitude.v), _mm256_and_ps(bit, sign.v))};
+}
+inline F select_less(F a, F b, F yes, F no) {
+  return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+}
+inline F select_bits(uint32_t bits, F yes, F no) {
+  const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(int(bits)), lane), lane);
+  return {_mm256_blendv_ps(no.v, yes.v, _mm256_castsi256_ps(set))};
+}
+
+inline I as_int(F a) { return {_mm256_castps_si256(a.v)}; }
+inline F as_float(I a) { return {_mm256_castsi256_ps(a.v)}; }
+inline I set1_int(int32_t x) { return {_mm256_set1_epi32(x)}; }
+inline I operator+(I a, I b) { return {_mm256_add_epi32(a.v, b.v)}; }
+inline I operator-(I a, I b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+template <int N>
+inline I shift_left(I a) {
+  return {_mm256_slli_epi32(a.v, N)};
+}
+template <int N>
+inline I shift_right(I a) {  // arithmetic
+  return {_mm256_srai_epi32(a.v, N)};
+}
+inline F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
+
+inline F load_half(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline void store_half(uint16_t* p, F a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline F load_bfloat(const uint16_t* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
+}
+inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
+
+// Halves the vector until one number is left: lane i + lane i + n/2.
+inline float reduce_tree(F a) {
+  __m128 r = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  r = _mm_add_ps(r, _mm_movehl_ps(r, r));
+  return _mm_cvtss_f32(_mm_add_ss(r, _mm_movehdup_ps(r)));
+}
+inline float reduce_max(F a) {
+  __m128 r = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  r = _mm_max_ps(r, _mm_movehl_ps(r, r));
+  return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
+}
+inline int32_t reduce_int(I a) {
+  __m128i r = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  r = _mm_add_epi32(r, _mm_shuffle_epi32(r, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
+}
+
+// Rounds to the nearest integer (even on ties).
+inline I round_int(F a) { return {_mm256_cvtps_epi32(a.v)}; }
+inline void store_int8(int8_t* p, I a) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+
+inline Bytes load_bytes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline Bytes low_nibbles(Bytes a) { return {_mm256_and_si256(a.v, _mm256_set1_epi8(15))}; }
+inline Bytes high_nibbles(Bytes a) {
+  return {_mm256_and_si256(_mm256_srli_epi16(a.v, 4), _mm256_set1_epi8(15))};
+}
+inline Bytes repeat4(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return {_mm256_set1_epi32(four)};
+}
+inline I lanes(Bytes a) { return {a.v}; }
+inline I low_bits(I a, int32_t mask) { return {_mm256_and_si256(a.v, _mm256_set1_epi32(mask))}; }
+
+// Sums codes (0 to 15) times int8 over at most 32 products a lane: 16 pairs of at most 2 * 15 * 127 stay in int16.
+struct NibbleDot {
+  __m256i sum = _mm256_setzero_si256();
+  void add(Bytes codes, Bytes x) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.v, x.v)); }
+  I total() const { return {_mm256_madd_epi16(sum, _mm256_set1_epi16(1))}; }
+};
+
+// Sums int8 times int8: the sign of the code moves to the other side, 2 * 128 * 127 stays in int16.
+struct ByteDot {
+  __m256i sum = _mm256_setzero_si256();
+  void add(Bytes codes, Bytes x) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.v), _mm256_sign_epi8(x.v, codes.v));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  I total(int32_t) const { return {sum}; }
+};
+
+}  // namespace
+}  // namespace fivefold

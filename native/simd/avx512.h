@@ -1,0 +1,129 @@
+// The vector wrapper for AVX-512 (F, BW, VL, DQ, VNNI): sixteen lanes.
+#pragma once
+
+#include <immintrin.h>
+
+#include "../half.h"
+
+namespace fivefold {
+namespace {
+
+constexpr int kWidth = 16;
+
+struct F {
+  __m512 v;
+};
+struct I {
+  __m512i v;
+};
+struct Bytes {  // four bytes for each lane
+  __m512i v;
+};
+
+inline F load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, F a) { _mm512_storeu_ps(p, a.v); }
+inline F set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F abs(F a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
+inline F copy_sign(F magnitude, F sign) {
+  const __m512 bit = _mm512_set1_ps(-0.0f);
+  return {_mm512_or_ps(_mm512_andnot_ps(bit, magnitude.v), _mm512_and_ps(bit, sign.v))};
+}
+inline F select_less(F a, F b, F yes, F no) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+}
+inline F select_bits(uint32_t bits, F yes, F no) { return {_mm512_mask_blend_ps(__mmask16(bits), no.v, yes.v)}; }
+
+inline I as_int(F a) { return {_mm512_castps_si512(a.v)}; }
+inline F as_float(I a) { return {_mm512_castsi512_ps(a.v)}; }
+inline I set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I operator-(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+template <int N>
+inline I shift_left(I a) {
+  return {_mm512_maskz_slli_epi32(__mmask16(-1), a.v, N)};
+}
+template <int N>
+inline I shift_right(I a) {  // arithmetic
+  return {_mm512_maskz_srai_epi32(__mmask16(-1), a.v, N)};
+}
+inline F to_float(I a) { return {_mm512_maskz_cvtepi32_ps(__mmask16(-1), a.v)}; }
+
+inline F load_half(const uint16_t* p) {
+  return {_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline void store_half(uint16_t* p, F a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_maskz_cvtps_ph(__mmask16(-1), a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+inline F load_bfloat(const uint16_t* p) {
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(
+      __mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(__mmask16(-1), wide, 16))};
+}
+inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
+
+inline __m256 upper_half(__m512 a) { return _mm256_castsi256_ps(_mm512_maskz_extracti64x4_epi64(__mmask8(-1), _mm512_castps_si512(a), 1)); }
+
+// Halves the vector until one number is left: lane i + lane i + n/2.
+inline float reduce_tree(F a) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), upper_half(a.v));
+  __m128 r = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  r = _mm_add_ps(r, _mm_movehl_ps(r, r));
+  return _mm_cvtss_f32(_mm_add_ss(r, _mm_movehdup_ps(r)));
+}
+inline float reduce_max(F a) {
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(a.v), upper_half(a.v));
+  __m128 r = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  r = _mm_max_ps(r, _mm_movehl_ps(r, r));
+  return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
+}
+inline int32_t reduce_int(I a) {
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_maskz_extracti64x4_epi64(__mmask8(-1), a.v, 1));
+  __m128i r = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  r = _mm_add_epi32(r, _mm_shuffle_epi32(r, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
+}
+
+// Rounds to the nearest integer (even on ties).
+inline I round_int(F a) { return {_mm512_maskz_cvtps_epi32(__mmask16(-1), a.v)}; }
+inline void store_int8(int8_t* p, I a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtsepi32_epi8(__mmask16(-1), a.v));
+}
+
+inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Bytes low_nibbles(Bytes a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
+inline Bytes high_nibbles(Bytes a) {
+  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
+}
+inline Bytes repeat4(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
+}
+inline I lanes(Bytes a) { return {a.v}; }
+inline I low_bits(I a, int32_t mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))}; }
+
+// Sums codes (0 to 15) times int8.
+struct NibbleDot {
+  __m512i sum = _mm512_setzero_si512();
+  void add(Bytes codes, Bytes x) { sum = _mm512_dpbusd_epi32(sum, codes.v, x.v); }
+  I total() const { return {sum}; }
+};
+
+// Sums int8 times int8: codes are read as code + 128, and 128 times the sum of the other side is taken off.
+struct ByteDot {
+  __m512i sum = _mm512_setzero_si512();
+  void add(Bytes codes, Bytes x) {
+    sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(codes.v, _mm512_set1_epi8(-128)), x.v);
+  }
+  I total(int32_t x_sum) const { return {_mm512_sub_epi32(sum, _mm512_set1_epi32(128 * x_sum))}; }
+};
+
+}  // namespace
+}  // namespace fivefold

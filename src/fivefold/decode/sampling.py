@@ -1,0 +1,151 @@
+"""The choice of the next token from logits.
+
+In this order, which is vLLM's: logit bias, penalties, ban of the stop tokens below `min_tokens`;
+then, unless greedy, temperature, min-p, top-k and top-p, and a draw. The draw is a function of
+(seed, number of the output token, logits) alone: the random number comes from a counter-based
+generator (Philox) with the seed as key and the token's number as counter, and turns into a token
+by inversion of the cumulative distribution in the order of the vocabulary. So it does not matter
+which requests run beside this one, how the prompt was cut in chunks, or whether drafts were
+verified on the way. Log probabilities are reported from the raw logits, before all of the above,
+as vLLM (v1) does by default. Grammars, and the text of the tokens, are not known here.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from fivefold.core.batch import Float32
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.request import SamplingParams, TokenLogprob
+from fivefold.decode.filters import Float64, Indices, min_p, top_k, top_p
+from fivefold.decode.logprobs import token_logprob
+from fivefold.decode.penalties import Penalties
+
+_KEY_MASK = (1 << 128) - 1
+
+
+def uniform(seed: int, counter: int) -> float:
+    """The random number in [0, 1) that belongs to a seed and a counter, on every machine the same."""
+    bits = int(np.random.Philox(key=seed & _KEY_MASK, counter=counter).random_raw())
+    return (bits >> 11) * 2.0**-53
+
+
+class Sampler:
+    """Chooses the tokens of one request, one after the other.
+
+    vocabulary_size  V. A `logit_bias` outside of it raises InputError.
+    prompt           the prompt's tokens, for the repetition penalty.
+    end_tokens       the model's own end tokens, banned with `stop_token_ids` below `min_tokens`.
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        vocabulary_size: int,
+        prompt: Sequence[int] = (),
+        end_tokens: Collection[int] = (),
+    ) -> None:
+        self._params = params
+        self._vocabulary_size = vocabulary_size
+        self._penalties = Penalties(params, vocabulary_size, prompt)
+        for token in params.logit_bias:
+            if not 0 <= token < vocabulary_size:
+                raise InputError(
+                    f"token {token} is not in the vocabulary",
+                    where="logit_bias",
+                    remedy=f"give tokens from 0 to {vocabulary_size - 1}",
+                )
+        self._biased = np.array(list(params.logit_bias), np.intp)
+        self._bias = np.array(list(params.logit_bias.values()), np.float32)
+        stops = {*end_tokens, *params.stop_token_ids}
+        self._stops = np.array(sorted(t for t in stops if 0 <= t < vocabulary_size), np.intp)
+        self._seed = secrets.randbits(64) if params.seed is None else params.seed
+        self._count = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed in use: the given one, or the one that was drawn."""
+        return self._seed
+
+    @property
+    def count(self) -> int:
+        """Tokens chosen so far; also the counter of the next random number."""
+        return self._count
+
+    def sample(self, logits: Float32) -> tuple[int, TokenLogprob | None]:
+        """Choose the next token from (V,) raw logits, which are left as they are.
+
+        Returns the token and, if the request asks for log probabilities, its own. -inf forbids a
+        token. FivefoldError when the logits hold NaN or +inf, or no token is left to choose.
+        """
+        if logits.shape != (self._vocabulary_size,):
+            raise ValueError(f"logits of shape {logits.shape}, vocabulary of {self._vocabulary_size}")
+        adjusted = self._adjusted(logits)
+        best = int(adjusted.argmax())  # the first NaN, if there is one
+        largest = float(adjusted[best])
+        if not math.isfinite(largest):
+            raise _unusable(largest, best)
+        token = best if self._params.temperature == 0.0 else self._draw(adjusted, largest)
+        wanted = self._params.logprobs
+        logprob = None if wanted is None else token_logprob(logits, token, wanted)
+        self._penalties.record(token)
+        self._count += 1
+        return token, logprob
+
+    def _adjusted(self, logits: Float32) -> Float32:
+        """Logits after bias, penalties and bans; the same array if nothing changes them."""
+        banned = self._count < self._params.min_tokens and len(self._stops) > 0
+        if not (banned or self._penalties.active or len(self._biased) > 0):
+            return logits
+        adjusted = logits.copy()
+        adjusted[self._biased] += self._bias
+        self._penalties.apply(adjusted)
+        if banned:
+            adjusted[self._stops] = -np.inf
+        return adjusted
+
+    def _draw(self, logits: Float32, largest: float) -> int:
+        """Draw from (V,) adjusted logits whose largest is finite."""
+        kept, weights = self._candidates(logits, largest)
+        cumulative = np.cumsum(weights)
+        goal = uniform(self._seed, self._count) * float(cumulative[-1])
+        position = int(np.searchsorted(cumulative, goal, side="right"))
+        return position if kept is None else int(kept[position])
+
+    def _candidates(self, logits: Float32, largest: float) -> tuple[Indices | None, Float64]:
+        """Tokens that may be drawn, ascending (None for all), and their weights, likeliest 1."""
+        params = self._params
+        kept: Indices | None = None
+        # Top-k and min-p keep fronts of the same ranking, so their order does not matter.
+        if 0 < params.top_k < len(logits):
+            kept = top_k(logits, params.top_k)
+        scaled = (logits if kept is None else logits[kept]).astype(np.float64)
+        scaled -= largest
+        with np.errstate(over="ignore"):
+            scaled /= params.temperature
+        if params.min_p > 0.0:
+            front = min_p(scaled, params.min_p)
+            kept, scaled = (front if kept is None else kept[front]), scaled[front]
+        weights = np.exp(scaled, out=scaled)
+        if params.top_p < 1.0:
+            front = top_p(weights, params.top_p)
+            kept, weights = (front if kept is None else kept[front]), weights[front]
+        return kept, weights
+
+
+def _unusable(largest: float, token: int) -> FivefoldError:
+    if largest == -math.inf:
+        return FivefoldError(
+            "no token may be chosen: all logits are -inf",
+            where="sampling",
+            remedy="relax logit_bias or min_tokens",
+        )
+    return FivefoldError(
+        f"the model gave the logit {largest} to token {token}",
+        where="sampling",
+        remedy="the weights or the number format may be broken; try another format",
+    )

@@ -1,0 +1,72 @@
+"""Ops on single numbers of a row: sums, scales, caps, gated activations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fivefold.core.batch import Float32
+
+from .op import Call, Op, rowwise_cost
+
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu")
+"""Names of the activation codes 0, 1, 2."""
+
+
+def activate(x: Float32, code: int) -> Float32:
+    """The activation of that code, in float64 inside."""
+    wide = x.astype(np.float64)
+    with np.errstate(over="ignore"):
+        if code == 0:
+            y = wide / (1.0 + np.exp(-wide))
+        elif code == 1:
+            y = 0.5 * wide * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (wide + 0.044715 * wide**3)))
+        else:
+            y = 0.5 * wide * (1.0 + np.vectorize(math.erf)(wide / math.sqrt(2.0)))
+    return y.astype(np.float32)
+
+
+def _gated(call: Call) -> tuple[Float32, ...]:
+    gate, up = call.inputs
+    return (activate(gate, int(call.attributes["activation"] or 0)) * up,)
+
+
+def _add(call: Call) -> tuple[Float32, ...]:
+    return (call.inputs[0] + call.inputs[1],)
+
+
+def _scale(call: Call) -> tuple[Float32, ...]:
+    return (call.inputs[0] * np.float32(call.attributes["factor"]),)
+
+
+def _soft_cap(call: Call) -> tuple[Float32, ...]:
+    cap = np.float32(call.attributes["cap"])
+    return (cap * np.tanh(call.inputs[0] / cap),)
+
+
+def _copy(call: Call) -> tuple[Float32, ...]:
+    return (call.inputs[0].copy(),)
+
+
+def _join(call: Call) -> tuple[Float32, ...]:
+    return (np.concatenate(call.inputs, axis=1),)
+
+
+def _columns(call: Call) -> tuple[Float32, ...]:
+    start, stop = int(call.attributes["start"] or 0), int(call.attributes["stop"] or 0)
+    return (call.inputs[0][:, start:stop].copy(),)
+
+
+DECLARED = (
+    Op(
+        "gated", ("gate", "up"), ("y",), _gated, rowwise_cost(6), attributes=("activation",), kernel="gated",
+        integers=("activation",),
+    ),
+    Op("add", ("a", "b"), ("y",), _add, rowwise_cost(1), kernel="add"),
+    Op("scale", ("x",), ("y",), _scale, rowwise_cost(1), attributes=("factor",), kernel="scale", floats=("factor",)),
+    Op("soft_cap", ("x",), ("y",), _soft_cap, rowwise_cost(8), attributes=("cap",), kernel="soft_cap", floats=("cap",)),
+    Op("copy", ("x",), ("y",), _copy, rowwise_cost(0), kernel="copy"),
+    Op("join", ("a", "b"), ("y",), _join, rowwise_cost(0)),
+    Op("columns", ("x",), ("y",), _columns, rowwise_cost(0), attributes=("start", "stop")),
+)  # fmt: skip

@@ -1,0 +1,29 @@
+"""Root mean square norm (Zhang & Sennrich 2019, arXiv 1910.07467), whole rows or equal groups of a row.
+
+`groups` splits the row into that many parts, each normed by itself with the same weight: the
+per-head norm of queries and keys.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fivefold.core.batch import Float32
+
+from .op import Call, Op, rowwise_cost
+
+
+def _reference(call: Call) -> tuple[Float32, ...]:
+    (x,) = call.inputs  # (N, D)
+    parts = x.reshape(len(x), int(call.attributes["groups"] or 1), -1)
+    mean = np.mean(np.square(parts, dtype=np.float64), axis=-1, keepdims=True)
+    scale = 1.0 / np.sqrt(mean + float(call.attributes["eps"] or 0.0))
+    return (((parts * scale).astype(np.float32) * call.weight(0)).reshape(x.shape),)
+
+
+DECLARED = (
+    Op(
+        "rms_norm", ("x",), ("y",), _reference, rowwise_cost(4), weights=("weight",),
+        attributes=("eps", "groups"), kernel="rms_norm", integers=("groups",), floats=("eps",),
+    ),
+)  # fmt: skip

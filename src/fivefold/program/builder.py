@@ -1,0 +1,140 @@
+"""Recording a Program: a family calls these methods in the order of its forward pass.
+
+Each method appends one node, checks widths as it goes, and returns the name of the new buffer.
+Buffers are written once, so a name always means one value; memory is shared later by `memory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from fivefold.core.batch import ALL, Float32
+from fivefold.core.errors import InputError
+from fivefold.core.layout import CacheLayout
+from fivefold.ops import OPS, Attribute
+
+from .program import Buffer, Node, Program, Weight
+
+
+class Builder:
+    """Records nodes for a Program named `name` over a cache layout."""
+
+    def __init__(self, name: str, layout: CacheLayout) -> None:
+        self._name = name
+        self._layout = layout
+        self._nodes: list[Node] = []
+        self._buffers: dict[str, Buffer] = {}
+        self._weights: dict[str, Weight] = {}
+        self._constants: dict[str, Float32] = {}
+        self._inputs: list[str] = []
+        self._layer = -1
+
+    @contextmanager
+    def layer(self, number: int) -> Iterator[None]:
+        """Nodes recorded inside belong to that layer."""
+        before, self._layer = self._layer, number
+        yield
+        self._layer = before
+
+    def weight(self, name: str, *shape: int) -> str:
+        """Declare a weight by name and shape; the name is returned for use in a node."""
+        known = self._weights.setdefault(name, Weight(name, shape))
+        if known.shape != shape:
+            raise InputError(f"weight {name} is declared as {known.shape} and as {shape}", where=self._name)
+        return name
+
+    def constant(self, name: str, values: Float32) -> str:
+        """A small array that belongs to the Program."""
+        self._constants[name] = np.ascontiguousarray(values, np.float32)
+        return self.weight(name, *values.shape)
+
+    def input(self, name: str, width: int, row_set: str = ALL) -> str:
+        """A buffer that is given with the batch."""
+        self._buffers[name] = Buffer(name, width, row_set)
+        self._inputs.append(name)
+        return name
+
+    def width(self, buffer: str) -> int:
+        """Numbers a row of that buffer."""
+        return self._buffers[buffer].width
+
+    def node(
+        self, op: str, inputs: tuple[str, ...], width: int | None, weights: tuple[str | None, ...] = (),
+        row_set: str | None = None, label: str = "", **attributes: Attribute,
+    ) -> str:  # fmt: skip
+        """Record any op; `width` None for an op without output. Returns the output buffer's name."""
+        declared = OPS[op]
+        missing = [name for name in declared.attributes if name not in attributes]
+        if missing or len(inputs) != len(declared.inputs) or len(weights) != len(declared.weights):
+            raise InputError(f"{op} was recorded with the wrong operands", where=f"{self._name} node {len(self._nodes)}",
+                             remedy=f"it takes {declared.inputs}, {declared.weights}, {declared.attributes}")  # fmt: skip
+        rows = row_set or (self._buffers[inputs[0]].row_set if inputs else ALL)
+        name = f"{label or op}.{len(self._nodes)}" if self._layer < 0 else f"{self._layer}.{label or op}.{len(self._nodes)}"
+        outputs: tuple[str, ...] = ()
+        if width is not None:
+            self._buffers[name] = Buffer(name, width, rows)
+            outputs = (name,)
+        self._nodes.append(Node(op, inputs, outputs, weights, attributes, self._layer, rows, label or op))
+        return name
+
+    def embed(self, table: str) -> str:
+        """Rows of the embedding table by token id."""
+        return self.node("embed", (), self._weights[table].shape[1], (table,), label="tokens")
+
+    def linear(self, x: str, weight: str, bias: str | None = None, label: str = "") -> str:
+        """x W^T + b."""
+        outer, inner = self._weights[weight].shape
+        if inner != self.width(x):
+            raise InputError(f"weight {weight} takes rows of {inner}, {x} has {self.width(x)}", where=self._name)
+        return self.node("linear", (x,), outer, (weight, bias), label=label)
+
+    def rms_norm(self, x: str, weight: str, eps: float, groups: int = 1) -> str:
+        """Root mean square norm of whole rows, or of `groups` equal parts of each."""
+        return self.node("rms_norm", (x,), self.width(x), (weight,), eps=eps, groups=groups)
+
+    def add(self, a: str, b: str) -> str:
+        """Sum of two buffers of one width."""
+        return self.node("add", (a, b), self.width(a))
+
+    def gated(self, gate: str, up: str, activation: int = 0) -> str:
+        """activation(gate) * up."""
+        return self.node("gated", (gate, up), self.width(gate), activation=activation)
+
+    def rope_angles(self, frequency: str, factors: str | None, magnitude: float) -> str:
+        """Cosines and sines of the rows' positions."""
+        width = 2 * self._weights[frequency].shape[0]
+        return self.node("rope_angles", (), width, (frequency, factors), label="angles", magnitude=magnitude)
+
+    def rope(self, x: str, angles: str, heads: int, style: int) -> str:
+        """Rotate the heads of x."""
+        size = self.width(x) // heads
+        rotary = self.width(angles)
+        return self.node("rope", (x, angles), self.width(x), heads=heads, head_size=size, rotary=rotary, style=style)
+
+    def attention(
+        self, q: str, k: str | None, v: str | None, *, group: str, heads: int, scale: float,
+        soft_cap: float = 0.0, sinks: str | None = None, importance: str = "",
+    ) -> str:  # fmt: skip
+        """Store k and v (None: read the cache only; v None with k: a latent entry), then attend."""
+        kept = self._layout.group(group)
+        if k is not None and v is not None:
+            self.node("attention_store", (k, v), None, group=group)
+        elif k is not None:
+            self.node("latent_store", (k,), None, group=group)
+        stored = kept.kv_heads * kept.stored_width
+        return self.node("attention", (q,), heads * kept.value_width, (sinks,), group=group, heads=heads, scale=scale,
+                         soft_cap=soft_cap, importance=importance, stored=stored)  # fmt: skip
+
+    def gather_rows(self, x: str, row_set: str) -> str:
+        """The rows of a row set."""
+        return self.node("gather_rows", (x,), self.width(x), row_set=row_set, **{"row_set_": row_set})
+
+    def build(self, *outputs: str) -> Program:
+        """The finished Program; `outputs` are the buffers that callers get."""
+        return Program(
+            self._name, tuple(self._nodes), self._buffers, self._weights, self._layout,
+            tuple(self._inputs), outputs, self._constants,
+        )  # fmt: skip

@@ -1,0 +1,176 @@
+"""Number formats against GGUF's own quantizer, against arithmetic done by hand, and at the edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
+from fivefold.formats import FORMATS, format_of
+
+NAMES = sorted(FORMATS)
+BLOCKED = [name for name in NAMES if FORMATS[name].quantized]
+
+
+def samples() -> np.ndarray:
+    """Blocks of many scales, with zero, constant, tied and integer ones among them."""
+    random = np.random.default_rng(7)
+    values = random.standard_normal((512, 32)) * np.exp(2 * random.standard_normal((512, 1)))
+    values[0] = 0.0
+    values[1] = 1.5
+    values[2] = -3.25
+    values[3] = np.arange(32) - 16
+    values[4] = np.tile([2.0, -2.0], 16)
+    values[5, 0] = 1000.0
+    return values.astype(np.float32).reshape(-1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_bytes_and_values_as_gguf(name: str) -> None:
+    gguf = pytest.importorskip("gguf")
+    kind = gguf.GGMLQuantizationType[name.upper()]
+    row, values = FORMATS[name], samples()
+    theirs = gguf.quants.quantize(values.reshape(-1, 32), kind).view(np.uint8).reshape(-1)
+    ours = row.pack(values)
+    np.testing.assert_array_equal(ours, theirs)
+    read = gguf.quants.dequantize(theirs.reshape(-1, row.bytes_for(32)), kind).reshape(-1)
+    np.testing.assert_array_equal(row.unpack(ours, values.size), read)
+
+
+def test_recorded_blocks() -> None:
+    """The bytes of one small ramp, recorded, so that no peer is needed to notice a change."""
+    ramp = (np.arange(32, dtype=np.float32) - 12) / 8
+    recorded = {
+        "q8_0": "ca24b0b6bdc4cbd1d8dfe5ecf3f900070d141b21282f353c434a50575e646b72787f",
+        "q4_0": "c0b46d6d5c5c5b4b4b3a3a39292818180707",
+        "q4_1": "223400be80809191a2a2b3b3c4c4d5d5e6e6f7f7",
+    }
+    for name, expected in recorded.items():
+        assert FORMATS[name].pack(ramp).tobytes().hex() == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes(name: str) -> None:
+    row = FORMATS[name]
+    values = samples()
+    data = row.pack(values)
+    assert data.dtype == np.uint8 and data.shape == (row.bytes_for(values.size),)
+    read = row.unpack(data, values.size)
+    assert read.dtype == np.float32 and read.shape == values.shape
+    assert row.bits == 8 * data.size / values.size
+    assert row.pack(values[:0]).size == 0 and row.unpack(data[:0], 0).size == 0
+    with pytest.raises(InputError, match=name):
+        row.unpack(data[:-1], values.size)
+    if row.block > 1:
+        with pytest.raises(InputError, match=f"blocks of {row.block}"):
+            row.bytes_for(row.block + 1)
+        with pytest.raises(InputError, match="whole blocks"):
+            row.pack(values[: row.block + 1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packing_what_was_unpacked_changes_no_number(name: str) -> None:
+    row = FORMATS[name]
+    once = row.unpack(row.pack(samples()), samples().size)
+    twice = row.unpack(row.pack(once), once.size)
+    tolerance = {"q4_0": 1e-3, "q4_1": 2e-3, "q8_0": 1e-3}.get(name, 0.0)
+    largest = np.abs(once.reshape(-1, 32)).max(axis=1, keepdims=True)
+    assert (np.abs(once - twice).reshape(-1, 32) <= tolerance * largest).all()
+
+
+@pytest.mark.parametrize(("name", "steps"), [("q8_0", 127), ("q4_0", 8), ("q4_1", 15)])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_error_is_at_most_half_a_step(name: str, steps: int, data: st.DataObject) -> None:
+    exponent = data.draw(st.integers(-3, 8))
+    numbers = st.floats(-1, 1, width=32, allow_subnormal=False)
+    values = data.draw(hnp.arrays(np.float32, 32, elements=numbers)) * np.float32(2.0**exponent)
+    row = FORMATS[name]
+    error = np.abs(row.unpack(row.pack(values), 32).astype(np.float64) - values)
+    largest = float(np.abs(values).max())
+    span = float(values.max() - values.min()) if name == "q4_1" else largest
+    # q4_0 has no code for +8, so the end opposite to its largest number may be a whole step off.
+    share = 1.0 if name == "q4_0" else 0.5
+    assert error.max() <= share * span / steps + largest * 2.0**-10 + 2.0**-24 * (steps + 1)
+
+
+def test_unpack_by_hand() -> None:
+    half = np.array([0.5], "<f2").view(np.uint8)
+    minus = np.array([-3.0], "<f2").view(np.uint8)
+    codes = np.arange(32) % 16
+    packed = (codes[:16] | codes[16:] << 4).astype(np.uint8)
+    four = FORMATS["q4_0"].unpack(np.concatenate([half, packed]), 32)
+    np.testing.assert_array_equal(four, 0.5 * (codes - 8))
+    above = FORMATS["q4_1"].unpack(np.concatenate([half, minus, packed]), 32)
+    np.testing.assert_array_equal(above, 0.5 * codes - 3.0)
+    signed = np.arange(-16, 16).astype(np.int8)
+    eight = FORMATS["q8_0"].unpack(np.concatenate([half, signed.view(np.uint8)]), 32)
+    np.testing.assert_array_equal(eight, 0.5 * signed)
+
+
+def test_unpack_does_not_look_into_its_source() -> None:
+    """Numbers read are a copy: a mapped file stays as it is, and unaligned views are fine."""
+    values = samples()[:64]
+    for row in FORMATS.values():
+        stored = np.concatenate([np.zeros(1, np.uint8), row.pack(values)])
+        stored.flags.writeable = False
+        read = row.unpack(stored[1:], 64)
+        before = read.copy()
+        read += 1.0
+        np.testing.assert_array_equal(row.unpack(stored[1:], 64), before)
+
+
+def test_all_half_and_brain_floats_survive() -> None:
+    bits = np.arange(65536, dtype="<u2").view(np.uint8)
+    for name in ("f16", "bf16"):
+        values = FORMATS[name].unpack(bits, 65536)
+        again = FORMATS[name].pack(values)
+        finite = ~np.isnan(values)
+        np.testing.assert_array_equal(again.view("<u2")[finite], bits.view("<u2")[finite])
+        assert np.isnan(FORMATS[name].unpack(again, 65536)[~finite]).all()
+
+
+def test_floats_keep_what_is_not_finite() -> None:
+    odd = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0], np.float32)
+    nan_low_bits = np.array([0x7F800001], np.uint32).view(np.float32)
+    for name in ("f32", "f16", "bf16"):
+        read = FORMATS[name].unpack(FORMATS[name].pack(odd), 5)
+        np.testing.assert_array_equal(read, odd)
+        np.testing.assert_array_equal(np.signbit(read), np.signbit(odd))
+        assert np.isnan(FORMATS[name].unpack(FORMATS[name].pack(nan_low_bits), 1)).all()
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_quantized_blocks_refuse_what_is_not_finite(name: str, bad: float) -> None:
+    values = samples()
+    values[70] = bad
+    with pytest.raises(FivefoldError, match="number 70 is"):
+        FORMATS[name].pack(values)
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+@pytest.mark.filterwarnings("error")
+def test_extreme_blocks(name: str) -> None:
+    row = FORMATS[name]
+    assert (row.unpack(row.pack(np.zeros(64, np.float32)), 64) == 0).all()
+    tiny = np.full(32, 1e-41, np.float32)
+    tiny[0] = -1e-40
+    np.testing.assert_array_equal(row.unpack(row.pack(tiny), 32), np.zeros(32))
+    huge = np.full(32, 3e38, np.float32)
+    huge[0] = -3e38
+    with pytest.raises(FivefoldError, match="more than f16 can hold"):
+        row.pack(huge)
+
+
+def test_table() -> None:
+    assert {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"} <= set(FORMATS)
+    assert all(name == row.name for name, row in FORMATS.items())
+    assert format_of("q4_1") is FORMATS["q4_1"]
+    with pytest.raises(UnsupportedError) as caught:
+        format_of("q9_z", where="model.gguf: blk.0.attn_q.weight")
+    line = str(caught.value)
+    assert "'q9_z'" in line and "model.gguf: blk.0.attn_q.weight" in line and "q4_1" in line
