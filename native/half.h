@@ -1,4 +1,5 @@
-// Conversions between float and the 16-bit floats, one number at a time, with the same bits as the hardware gives.
+// Conversions between float and the 16-bit floats, one number at a time, with the same bits as the hardware
+// gives.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // The kernels, as one table of function pointers for each instruction set.
 //
-// All tables give the same bits: a kernel works lane by lane in a fixed order, fuses a multiply-add only where
-// it says so, and never lets the number of rows or threads change the order of a sum. Kernels know no threads:
-// they take ranges. Nothing inline here has external linkage, so that no wide instruction reaches general code.
+// All tables give the same bits: a kernel works lane by lane in a fixed order, fuses a multiply-add only
+// where it says so, and never lets the number of rows or threads change the order of a sum. Kernels know no
+// threads: they take ranges. Nothing inline here has external linkage, so that no wide instruction reaches
+// general code.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,8 @@ constexpr int kQuantBlock = 32;
 // In an anonymous namespace: each translation unit has its own copy, see above.
 namespace {
 
-// Bytes of one row quantized to int8: the codes, then for all blocks the scale, the sum of codes, and scale * sum.
+// Bytes of one row quantized to int8: the codes, then for all blocks the scale, the sum of codes, and scale *
+// sum.
 constexpr size_t quantized_stride(int columns) {
   return (size_t(columns) + 12 * size_t(columns / kQuantBlock) + 63) / 64 * 64;
 }
@@ -34,8 +36,8 @@ constexpr size_t attention_scratch(int key_width, int value_width) {
 struct LinearTask {
   const uint8_t* weights;
   size_t tile_bytes;
-  int outputs;  // M
-  int columns;  // K
+  int outputs;        // M
+  int columns;        // K
   const float* bias;  // or null
   const uint8_t* x;   // float rows, or quantized rows
   size_t x_stride;    // bytes
@@ -89,13 +91,15 @@ struct Kernels {
   void (*soft_cap)(const float* x, float cap, size_t count, float* y);
 
   // Stores one entry: key to column `slot` of a page's K^T, value to row `slot` (value may be null).
-  void (*store_entry)(const float* key, const float* value, int key_width, int value_width, int slot, uint16_t* page);
+  void (*store_entry)(const float* key, const float* value, int key_width, int value_width, int slot,
+                      uint16_t* page);
   void (*attention)(const AttentionSegment& segment);
   // (maximum, total, output) of a query becomes that of both parts, the given part being the later one.
   void (*attention_merge)(float* maximum, float* total, float* output, float part_maximum, float part_total,
                           const float* part_output, int width);
   // y = output / total, with one more score that has no value if `sink` is given; zeros if nothing was seen.
-  void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width, float* y);
+  void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width,
+                           float* y);
 
   // A sum over memory that reads every byte once, for measuring bandwidth.
   uint64_t (*read_sum)(const uint64_t* data, size_t count);

@@ -31,7 +31,8 @@ void pack_tile(const uint8_t* stored, size_t row_bytes, int rows, int width, int
 
 template <class Format>
 void decode_row(const uint8_t* stored, int blocks, float* out) {
-  for (int b = 0; b < blocks; ++b) Format::decode(stored + size_t(b) * Format::kStoredBytes, out + b * Format::kBlock);
+  for (int b = 0; b < blocks; ++b)
+    Format::decode(stored + size_t(b) * Format::kStoredBytes, out + b * Format::kBlock);
 }
 
 template <class Format>

@@ -1,4 +1,5 @@
-// The number formats weights may be stored in, as a table: what packing and the embedding need to know of each.
+// The number formats weights may be stored in, as a table: what packing and the embedding need to know of
+// each.
 #pragma once
 
 #include <cstddef>

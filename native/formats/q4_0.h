@@ -38,8 +38,9 @@ struct Q4_0 {
   // The block's numbers as floats, [32][W].
   static void unpack(const uint8_t* packed, float* out) {
     const F d = load_half(reinterpret_cast<const uint16_t*>(packed));
-    NibbleBlock::each_column(packed + 2 * kWidth,
-                             [&](int k, I code) { store(out + k * kWidth, d * to_float(code - set1_int(8))); });
+    NibbleBlock::each_column(packed + 2 * kWidth, [&](int k, I code) {
+      store(out + k * kWidth, d * to_float(code - set1_int(8)));
+    });
   }
 #endif
 };

@@ -117,8 +117,8 @@ inline void attend_page(const QueryGroup<Q>& group, const Entry* keys, const Ent
     for (int q = 0; q < Q; ++q) {
       float sum = group.outputs[q][at] * alpha[q];
       for (int slot = first; slot <= last; ++slot)
-        sum = __builtin_fmaf(group.scores[q * kPageSize + slot], entry(values + size_t(slot) * group.value_width + at),
-                             sum);
+        sum = __builtin_fmaf(group.scores[q * kPageSize + slot],
+                             entry(values + size_t(slot) * group.value_width + at), sum);
       group.outputs[q][at] = sum;
     }
 }
@@ -143,8 +143,8 @@ inline void attend_queries(const AttentionSegment& s, int first, uint32_t visibl
 
 // All queries against one page, up to four at a time where they see the same slots.
 template <class Entry>
-inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Entry* keys, const Entry* values,
-                       float* scores) {
+inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Entry* keys,
+                       const Entry* values, float* scores) {
   const int queries = s.rows * s.group;
   for (int first = 0; first < queries;) {
     const uint32_t seen = visible[first / s.group];
@@ -221,7 +221,8 @@ void attention_merge(float* maximum, float* total, float* output, float part_max
   *maximum = next;
 }
 
-void attention_finish(float maximum, float total, const float* output, const float* sink, int width, float* y) {
+void attention_finish(float maximum, float total, const float* output, const float* sink, int width,
+                      float* y) {
   float factor = 1.0f;
   if (sink != nullptr && maximum != kMinusInfinity) {
     const float next = maximum > *sink ? maximum : *sink;
@@ -235,7 +236,8 @@ void attention_finish(float maximum, float total, const float* output, const flo
   map_vector(output, size_t(width), y, [=](F o) { return (o * set1(factor)) / set1(total); });
 }
 
-void store_entry(const float* key, const float* value, int key_width, int value_width, int slot, uint16_t* page) {
+void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
+                 uint16_t* page) {
   uint16_t* keys = page + slot;
   uint16_t half[kWidth];
   float tail[kWidth] = {};

@@ -1,4 +1,5 @@
-// exp and tanh of vectors, from multiplications and additions only, so that every wrapper gives the same bits.
+// exp and tanh of vectors, from multiplications and additions only, so that every wrapper gives the same
+// bits.
 
 constexpr float kMinusInfinity = -__builtin_inff();
 

@@ -33,7 +33,8 @@ inline void turn_pair(float x0, float x1, float cosine, float sine, float* y0, f
   *y1 = __builtin_fmaf(x0, sine, x1 * cosine);
 }
 
-void rope_head(const float* x, const float* cosines, const float* sines, int pairs, RopeStyle style, float* y) {
+void rope_head(const float* x, const float* cosines, const float* sines, int pairs, RopeStyle style,
+               float* y) {
   if (style == RopeStyle::kAdjacent) {
     for (int i = 0; i < pairs; ++i)
       turn_pair(x[2 * i], x[2 * i + 1], cosines[i], sines[i], y + 2 * i, y + 2 * i + 1);

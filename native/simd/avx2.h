@@ -94,7 +94,9 @@ inline void store_int8(int8_t* p, I a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
-inline Bytes load_bytes(const uint8_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+inline Bytes load_bytes(const uint8_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+}
 inline Bytes low_nibbles(Bytes a) { return {_mm256_and_si256(a.v, _mm256_set1_epi8(15))}; }
 inline Bytes high_nibbles(Bytes a) {
   return {_mm256_and_si256(_mm256_srli_epi16(a.v, 4), _mm256_set1_epi8(15))};
@@ -107,7 +109,8 @@ inline Bytes repeat4(const int8_t* p) {
 inline I lanes(Bytes a) { return {a.v}; }
 inline I low_bits(I a, int32_t mask) { return {_mm256_and_si256(a.v, _mm256_set1_epi32(mask))}; }
 
-// Sums codes (0 to 15) times int8 over at most 32 products a lane: 16 pairs of at most 2 * 15 * 127 stay in int16.
+// Sums codes (0 to 15) times int8 over at most 32 products a lane: 16 pairs of at most 2 * 15 * 127 stay in
+// int16.
 struct NibbleDot {
   __m256i sum = _mm256_setzero_si256();
   void add(Bytes codes, Bytes x) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.v, x.v)); }

@@ -37,7 +37,9 @@ inline F copy_sign(F magnitude, F sign) {
 inline F select_less(F a, F b, F yes, F no) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
 }
-inline F select_bits(uint32_t bits, F yes, F no) { return {_mm512_mask_blend_ps(__mmask16(bits), no.v, yes.v)}; }
+inline F select_bits(uint32_t bits, F yes, F no) {
+  return {_mm512_mask_blend_ps(__mmask16(bits), no.v, yes.v)};
+}
 
 inline I as_int(F a) { return {_mm512_castps_si512(a.v)}; }
 inline F as_float(I a) { return {_mm512_castsi512_ps(a.v)}; }
@@ -62,13 +64,15 @@ inline void store_half(uint16_t* p, F a) {
                       _mm512_maskz_cvtps_ph(__mmask16(-1), a.v, _MM_FROUND_TO_NEAREST_INT));
 }
 inline F load_bfloat(const uint16_t* p) {
-  const __m512i wide = _mm512_maskz_cvtepu16_epi32(
-      __mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i wide =
+      _mm512_maskz_cvtepu16_epi32(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(__mmask16(-1), wide, 16))};
 }
 inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
 
-inline __m256 upper_half(__m512 a) { return _mm256_castsi256_ps(_mm512_maskz_extracti64x4_epi64(__mmask8(-1), _mm512_castps_si512(a), 1)); }
+inline __m256 upper_half(__m512 a) {
+  return _mm256_castsi256_ps(_mm512_maskz_extracti64x4_epi64(__mmask8(-1), _mm512_castps_si512(a), 1));
+}
 
 // Halves the vector until one number is left: lane i + lane i + n/2.
 inline float reduce_tree(F a) {
@@ -84,7 +88,8 @@ inline float reduce_max(F a) {
   return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
 }
 inline int32_t reduce_int(I a) {
-  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_maskz_extracti64x4_epi64(__mmask8(-1), a.v, 1));
+  const __m256i half =
+      _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_maskz_extracti64x4_epi64(__mmask8(-1), a.v, 1));
   __m128i r = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   r = _mm_add_epi32(r, _mm_shuffle_epi32(r, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));

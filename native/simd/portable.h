@@ -1,4 +1,5 @@
-// The vector wrapper without any instruction set: eight lanes as arrays. The definition of what the others do.
+// The vector wrapper without any instruction set: eight lanes as arrays. The definition of what the others
+// do.
 #pragma once
 
 #include "../half.h"
@@ -181,7 +182,8 @@ inline I low_bits(I a, int32_t mask) {
 struct NibbleDot {
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
-    FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] += int(codes.v[4 * i + t]) * int(int8_t(x.v[4 * i + t]));
+    FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
+        int(codes.v[4 * i + t]) * int(int8_t(x.v[4 * i + t]));
   }
   I total() const { return sum; }
 };
@@ -190,8 +192,8 @@ struct NibbleDot {
 struct ByteDot {
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
-    FIVEFOLD_LANES for (int t = 0; t < 4; ++t)
-      sum.v[i] += int(int8_t(codes.v[4 * i + t])) * int(int8_t(x.v[4 * i + t]));
+    FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
+        int(int8_t(codes.v[4 * i + t])) * int(int8_t(x.v[4 * i + t]));
   }
   I total(int32_t) const { return sum; }
 };

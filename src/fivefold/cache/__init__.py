@@ -1,0 +1,1 @@
+"""Cache: pages, page tables, prefix sharing, eviction."""

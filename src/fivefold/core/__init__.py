@@ -1,0 +1,1 @@
+"""Core: the nouns, frozen configuration and error types."""

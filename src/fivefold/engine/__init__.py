@@ -1,0 +1,1 @@
+"""Engine: time, admission, batching, loading."""

@@ -1,0 +1,1 @@
+"""Executor: native replay of a Program."""

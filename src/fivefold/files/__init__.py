@@ -1,0 +1,1 @@
+"""Files: what lies on disk, mapped and lazy."""

@@ -19,7 +19,9 @@ from .op import Call, Cost, Op, Sizes
 def _store(call: Call) -> tuple[Float32, ...]:
     view = call.batch.groups[str(call.attributes["group"])]
     for index, row in enumerate(call.rows):
-        call.cache.write(call.attributes["group"], call.layer, view, int(row), call.inputs[0][index], call.inputs[1][index])
+        call.cache.write(
+            call.attributes["group"], call.layer, view, int(row), call.inputs[0][index], call.inputs[1][index]
+        )
     return ()
 
 
@@ -39,40 +41,49 @@ def visible_slots(view: GroupView, row: int, table: int) -> np.ndarray:
     word, shift = np.maximum(bit, 0) // 64, (np.maximum(bit, 0) % 64).astype(np.uint64)
     inside = np.minimum(word, view.mask.shape[1] - 1)
     seen = ((view.mask[row][inside] >> shift) & np.uint64(1)).astype(bool) & (word < view.mask.shape[1])
-    return slots[(bit < 0) | seen]
+    chosen: np.ndarray = slots[(bit < 0) | seen]
+    return chosen
 
 
 def _row_head(call: Call, query: Float32, keys: Float32, head: int) -> Float32:
     """Attention weights of one query over its visible keys, (slots,), summing to 1 or less with a sink."""
-    scores = (keys @ (query * np.float32(call.attributes["scale"]))).astype(np.float64)
-    cap = float(call.attributes["soft_cap"] or 0.0)
+    scores = (keys @ (query * np.float32(call.number("scale")))).astype(np.float64)
+    cap = call.number("soft_cap")
     if cap:
         scores = cap * np.tanh(scores / cap)
     sink = None if call.weights[0] is None else float(call.weights[0][head])
     peak = max(scores.max(), -np.inf if sink is None else sink)
     weights = np.exp(scores - peak)
     total = weights.sum() + (0.0 if sink is None else np.exp(sink - peak))
-    return (weights / total).astype(np.float32)
+    shares: Float32 = (weights / total).astype(np.float32)
+    return shares
 
 
 def _attend(call: Call) -> tuple[Float32, ...]:
     group = str(call.attributes["group"])
-    view, heads = call.batch.groups[group], int(call.attributes["heads"] or 0)
+    view, heads = call.batch.groups[group], call.integer("heads")
     layout = call.cache.layout.group(group)
     share = heads // layout.kv_heads
     out = np.zeros((len(call.rows), heads, layout.value_width), np.float32)
     watched = call.attributes["importance"]
     wanted = set(call.batch.row_sets[str(watched)].tolist()) if watched else set()
-    importance = [
-        np.zeros((layout.kv_heads, view.tables.shape[2] * layout.page_size), np.float32) for _ in view.tables
-    ] if watched else []  # fmt: skip
+    importance = (
+        [
+            np.zeros((layout.kv_heads, view.tables.shape[2] * layout.page_size), np.float32)
+            for _ in view.tables
+        ]
+        if watched
+        else []
+    )
     for index, row in enumerate(int(r) for r in call.rows):
         queries = call.inputs[0][index].reshape(heads, -1)
         for kv_head in range(layout.kv_heads):
             slots = visible_slots(view, row, kv_head // layout.heads_per_page)
             if not len(slots):
                 continue
-            keys, values = call.cache.read(group, call.layer, view, int(call.batch.sequence[row]), kv_head, slots)
+            keys, values = call.cache.read(
+                group, call.layer, view, int(call.batch.sequence[row]), kv_head, slots
+            )
             for head in range(kv_head * share, (kv_head + 1) * share):
                 weights = _row_head(call, queries[head], keys, head)
                 out[index, head] = weights @ values
@@ -90,7 +101,7 @@ def _store_cost(sizes: Sizes) -> Cost:
 
 def _attend_cost(sizes: Sizes) -> Cost:
     query, value = sizes.widths[0], sizes.output_width
-    stored = int(sizes.attributes["stored"] or 0)
+    stored = sizes.stored
     return Cost(
         flops=2.0 * sizes.pairs * (query + value),
         row_bytes=sizes.row_bytes(),
@@ -100,13 +111,27 @@ def _attend_cost(sizes: Sizes) -> Cost:
 
 DECLARED = (
     Op(
-        "attention_store", ("k", "v"), (), _store, _store_cost, attributes=("group",), kernel="attention_store",
+        "attention_store",
+        ("k", "v"),
+        (),
+        _store,
+        _store_cost,
+        attributes=("group",),
+        kernel="attention_store",
         sequence=True,
     ),
     Op("latent_store", ("k",), (), _store_latent, _store_cost, attributes=("group",), sequence=True),
     Op(
-        "attention", ("q",), ("o",), _attend, _attend_cost, weights=("sinks?",),
-        attributes=("group", "heads", "scale", "soft_cap", "importance", "stored"), kernel="attention",
-        integers=("heads",), floats=("scale", "soft_cap"), sequence=True,
+        "attention",
+        ("q",),
+        ("o",),
+        _attend,
+        _attend_cost,
+        weights=("sinks?",),
+        attributes=("group", "heads", "scale", "soft_cap", "importance", "stored"),
+        kernel="attention",
+        integers=("heads",),
+        floats=("scale", "soft_cap"),
+        sequence=True,
     ),
-)  # fmt: skip
+)

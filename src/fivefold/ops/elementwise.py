@@ -29,7 +29,7 @@ def activate(x: Float32, code: int) -> Float32:
 
 def _gated(call: Call) -> tuple[Float32, ...]:
     gate, up = call.inputs
-    return (activate(gate, int(call.attributes["activation"] or 0)) * up,)
+    return (activate(gate, call.integer("activation")) * up,)
 
 
 def _add(call: Call) -> tuple[Float32, ...]:
@@ -37,11 +37,11 @@ def _add(call: Call) -> tuple[Float32, ...]:
 
 
 def _scale(call: Call) -> tuple[Float32, ...]:
-    return (call.inputs[0] * np.float32(call.attributes["factor"]),)
+    return (call.inputs[0] * np.float32(call.number("factor")),)
 
 
 def _soft_cap(call: Call) -> tuple[Float32, ...]:
-    cap = np.float32(call.attributes["cap"])
+    cap = np.float32(call.number("cap"))
     return (cap * np.tanh(call.inputs[0] / cap),)
 
 
@@ -54,19 +54,43 @@ def _join(call: Call) -> tuple[Float32, ...]:
 
 
 def _columns(call: Call) -> tuple[Float32, ...]:
-    start, stop = int(call.attributes["start"] or 0), int(call.attributes["stop"] or 0)
+    start, stop = call.integer("start"), call.integer("stop")
     return (call.inputs[0][:, start:stop].copy(),)
 
 
 DECLARED = (
     Op(
-        "gated", ("gate", "up"), ("y",), _gated, rowwise_cost(6), attributes=("activation",), kernel="gated",
+        "gated",
+        ("gate", "up"),
+        ("y",),
+        _gated,
+        rowwise_cost(6),
+        attributes=("activation",),
+        kernel="gated",
         integers=("activation",),
     ),
     Op("add", ("a", "b"), ("y",), _add, rowwise_cost(1), kernel="add"),
-    Op("scale", ("x",), ("y",), _scale, rowwise_cost(1), attributes=("factor",), kernel="scale", floats=("factor",)),
-    Op("soft_cap", ("x",), ("y",), _soft_cap, rowwise_cost(8), attributes=("cap",), kernel="soft_cap", floats=("cap",)),
+    Op(
+        "scale",
+        ("x",),
+        ("y",),
+        _scale,
+        rowwise_cost(1),
+        attributes=("factor",),
+        kernel="scale",
+        floats=("factor",),
+    ),
+    Op(
+        "soft_cap",
+        ("x",),
+        ("y",),
+        _soft_cap,
+        rowwise_cost(8),
+        attributes=("cap",),
+        kernel="soft_cap",
+        floats=("cap",),
+    ),
     Op("copy", ("x",), ("y",), _copy, rowwise_cost(0), kernel="copy"),
     Op("join", ("a", "b"), ("y",), _join, rowwise_cost(0)),
     Op("columns", ("x",), ("y",), _columns, rowwise_cost(0), attributes=("start", "stop")),
-)  # fmt: skip
+)

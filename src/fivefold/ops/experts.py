@@ -17,7 +17,7 @@ from .op import Call, Cost, Op, Sizes, rowwise_cost
 
 def _route(call: Call) -> tuple[Float32, ...]:
     (logits,) = call.inputs  # (N, E)
-    count = int(call.attributes["chosen"] or 0)
+    count = call.integer("chosen")
     best = np.argsort(-logits, axis=1, kind="stable")[:, :count]
     picked = np.take_along_axis(logits, best, axis=1).astype(np.float64)
     weights = np.exp(picked - picked.max(axis=1, keepdims=True))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fivefold.core.batch import Float32
 
 from .op import Call, Cost, Op, Sizes
 
 
 def _reference(call: Call) -> tuple[Float32, ...]:
-    y = call.inputs[0] @ call.weight(0).T  # (N, K) x (M, K)
+    y: Float32 = call.inputs[0] @ call.weight(0).T  # (N, K) x (M, K)
     bias = call.weights[1]
     return (y if bias is None else y + bias,)
 
@@ -20,7 +22,8 @@ def _cost(sizes: Sizes) -> Cost:
 
 def _low_rank(call: Call) -> tuple[Float32, ...]:
     down, up = call.weight(0), call.weight(1)  # (R, K), (M, R)
-    return (call.inputs[0] @ down.T @ up.T,)
+    y: Float32 = np.matmul(call.inputs[0] @ down.T, up.T, dtype=np.float32)
+    return (y,)
 
 
 def _low_rank_cost(sizes: Sizes) -> Cost:

@@ -15,15 +15,23 @@ from .op import Call, Op, rowwise_cost
 
 def _reference(call: Call) -> tuple[Float32, ...]:
     (x,) = call.inputs  # (N, D)
-    parts = x.reshape(len(x), int(call.attributes["groups"] or 1), -1)
+    parts = x.reshape(len(x), call.integer("groups"), -1)
     mean = np.mean(np.square(parts, dtype=np.float64), axis=-1, keepdims=True)
-    scale = 1.0 / np.sqrt(mean + float(call.attributes["eps"] or 0.0))
+    scale = 1.0 / np.sqrt(mean + call.number("eps"))
     return (((parts * scale).astype(np.float32) * call.weight(0)).reshape(x.shape),)
 
 
 DECLARED = (
     Op(
-        "rms_norm", ("x",), ("y",), _reference, rowwise_cost(4), weights=("weight",),
-        attributes=("eps", "groups"), kernel="rms_norm", integers=("groups",), floats=("eps",),
+        "rms_norm",
+        ("x",),
+        ("y",),
+        _reference,
+        rowwise_cost(4),
+        weights=("weight",),
+        attributes=("eps", "groups"),
+        kernel="rms_norm",
+        integers=("groups",),
+        floats=("eps",),
     ),
-)  # fmt: skip
+)

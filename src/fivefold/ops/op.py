@@ -62,6 +62,13 @@ class Sizes:
         """Width of the first output."""
         return self.widths[self.inputs]
 
+    @property
+    def stored(self) -> int:
+        """Numbers that one position takes in the cache in one layer."""
+        value = self.attributes["stored"]
+        assert isinstance(value, int), f"stored is {value!r}"
+        return value
+
     def row_bytes(self) -> float:
         """Bytes of the float32 rows that the node reads and writes."""
         return 4.0 * self.rows * sum(self.widths)
@@ -86,6 +93,18 @@ class Call:
     cache: Any = None
     state: Any = None
     results: dict[str, Any] = field(default_factory=dict)
+
+    def integer(self, name: str) -> int:
+        """An attribute that is a whole number."""
+        value = self.attributes[name]
+        assert isinstance(value, int), f"{name} is {value!r}"
+        return value
+
+    def number(self, name: str) -> float:
+        """An attribute that is a number."""
+        value = self.attributes[name]
+        assert isinstance(value, int | float), f"{name} is {value!r}"
+        return float(value)
 
     def weight(self, index: int) -> Float32:
         """A weight that must be there."""

@@ -40,6 +40,12 @@ def _cost(sizes: Sizes) -> Cost:
 
 DECLARED = (
     Op(
-        "delta_rule", ("q", "k", "v", "gates"), ("o",), _delta, _cost, attributes=("state",), sequence=True,
+        "delta_rule",
+        ("q", "k", "v", "gates"),
+        ("o",),
+        _delta,
+        _cost,
+        attributes=("state",),
+        sequence=True,
     ),
-)  # fmt: skip
+)

@@ -23,12 +23,12 @@ def _angles(call: Call) -> tuple[Float32, ...]:
     positions = call.batch.positions[call.rows].astype(np.float64)
     angle = positions[:, None] * frequency.astype(np.float64)  # (N, P)
     both = np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    return (both * np.float32(call.attributes["magnitude"]),)
+    return (both * np.float32(call.number("magnitude")),)
 
 
 def _rope(call: Call) -> tuple[Float32, ...]:
     x, angles = call.inputs
-    heads, rotary = int(call.attributes["heads"] or 0), int(call.attributes["rotary"] or 0)
+    heads, rotary = call.integer("heads"), call.integer("rotary")
     parts = x.reshape(len(x), heads, -1)
     half = rotary // 2
     cos, sin = angles[:, None, :half], angles[:, None, half:]
@@ -42,11 +42,24 @@ def _rope(call: Call) -> tuple[Float32, ...]:
 
 DECLARED = (
     Op(
-        "rope_angles", (), ("angles",), _angles, rowwise_cost(20), weights=("inverse_frequency", "factors?"),
-        attributes=("magnitude",), kernel="rope_angles", floats=("magnitude",),
+        "rope_angles",
+        (),
+        ("angles",),
+        _angles,
+        rowwise_cost(20),
+        weights=("inverse_frequency", "factors?"),
+        attributes=("magnitude",),
+        kernel="rope_angles",
+        floats=("magnitude",),
     ),
     Op(
-        "rope", ("x", "angles"), ("y",), _rope, rowwise_cost(3), attributes=("heads", "head_size", "rotary", "style"),
-        kernel="rope", integers=("heads", "head_size", "rotary", "style"),
+        "rope",
+        ("x", "angles"),
+        ("y",),
+        _rope,
+        rowwise_cost(3),
+        attributes=("heads", "head_size", "rotary", "style"),
+        kernel="rope",
+        integers=("heads", "head_size", "rotary", "style"),
     ),
-)  # fmt: skip
+)

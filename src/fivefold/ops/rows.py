@@ -32,10 +32,25 @@ def _scatter_add(call: Call) -> tuple[Float32, ...]:
 
 
 DECLARED = (
-    Op("gather_rows", ("x",), ("y",), _gather, rowwise_cost(0), attributes=("row_set",), kernel="gather_rows"),
-    Op("scatter_rows", ("x", "y"), ("z",), _scatter, rowwise_cost(0), attributes=("row_set",), kernel="scatter_rows"),
     Op(
-        "scatter_add_rows", ("x", "y"), ("z",), _scatter_add, rowwise_cost(1), attributes=("row_set",),
+        "gather_rows", ("x",), ("y",), _gather, rowwise_cost(0), attributes=("row_set",), kernel="gather_rows"
+    ),
+    Op(
+        "scatter_rows",
+        ("x", "y"),
+        ("z",),
+        _scatter,
+        rowwise_cost(0),
+        attributes=("row_set",),
+        kernel="scatter_rows",
+    ),
+    Op(
+        "scatter_add_rows",
+        ("x", "y"),
+        ("z",),
+        _scatter_add,
+        rowwise_cost(1),
+        attributes=("row_set",),
         kernel="scatter_add_rows",
     ),
-)  # fmt: skip
+)

@@ -1,0 +1,1 @@
+"""Plan: hardware, roofline, memory and cost."""

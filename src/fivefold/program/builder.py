@@ -62,22 +62,35 @@ class Builder:
         return self._buffers[buffer].width
 
     def node(
-        self, op: str, inputs: tuple[str, ...], width: int | None, weights: tuple[str | None, ...] = (),
-        row_set: str | None = None, label: str = "", **attributes: Attribute,
-    ) -> str:  # fmt: skip
+        self,
+        op: str,
+        inputs: tuple[str, ...],
+        width: int | None,
+        weights: tuple[str | None, ...] = (),
+        rows: str | None = None,
+        label: str = "",
+        **attributes: Attribute,
+    ) -> str:
         """Record any op; `width` None for an op without output. Returns the output buffer's name."""
         declared = OPS[op]
         missing = [name for name in declared.attributes if name not in attributes]
         if missing or len(inputs) != len(declared.inputs) or len(weights) != len(declared.weights):
-            raise InputError(f"{op} was recorded with the wrong operands", where=f"{self._name} node {len(self._nodes)}",
-                             remedy=f"it takes {declared.inputs}, {declared.weights}, {declared.attributes}")  # fmt: skip
-        rows = row_set or (self._buffers[inputs[0]].row_set if inputs else ALL)
-        name = f"{label or op}.{len(self._nodes)}" if self._layer < 0 else f"{self._layer}.{label or op}.{len(self._nodes)}"
+            raise InputError(
+                f"{op} was recorded with the wrong operands",
+                where=f"{self._name} node {len(self._nodes)}",
+                remedy=f"it takes {declared.inputs}, {declared.weights}, {declared.attributes}",
+            )
+        on = rows or (self._buffers[inputs[0]].row_set if inputs else ALL)
+        name = (
+            f"{label or op}.{len(self._nodes)}"
+            if self._layer < 0
+            else f"{self._layer}.{label or op}.{len(self._nodes)}"
+        )
         outputs: tuple[str, ...] = ()
         if width is not None:
-            self._buffers[name] = Buffer(name, width, rows)
+            self._buffers[name] = Buffer(name, width, on)
             outputs = (name,)
-        self._nodes.append(Node(op, inputs, outputs, weights, attributes, self._layer, rows, label or op))
+        self._nodes.append(Node(op, inputs, outputs, weights, attributes, self._layer, on, label or op))
         return name
 
     def embed(self, table: str) -> str:
@@ -88,7 +101,9 @@ class Builder:
         """x W^T + b."""
         outer, inner = self._weights[weight].shape
         if inner != self.width(x):
-            raise InputError(f"weight {weight} takes rows of {inner}, {x} has {self.width(x)}", where=self._name)
+            raise InputError(
+                f"weight {weight} takes rows of {inner}, {x} has {self.width(x)}", where=self._name
+            )
         return self.node("linear", (x,), outer, (weight, bias), label=label)
 
     def rms_norm(self, x: str, weight: str, eps: float, groups: int = 1) -> str:
@@ -112,12 +127,23 @@ class Builder:
         """Rotate the heads of x."""
         size = self.width(x) // heads
         rotary = self.width(angles)
-        return self.node("rope", (x, angles), self.width(x), heads=heads, head_size=size, rotary=rotary, style=style)
+        return self.node(
+            "rope", (x, angles), self.width(x), heads=heads, head_size=size, rotary=rotary, style=style
+        )
 
-    def attention(
-        self, q: str, k: str | None, v: str | None, *, group: str, heads: int, scale: float,
-        soft_cap: float = 0.0, sinks: str | None = None, importance: str = "",
-    ) -> str:  # fmt: skip
+    def attention(  # noqa: PLR0913 (the operands of attention)
+        self,
+        q: str,
+        k: str | None,
+        v: str | None,
+        *,
+        group: str,
+        heads: int,
+        scale: float,
+        soft_cap: float = 0.0,
+        sinks: str | None = None,
+        importance: str = "",
+    ) -> str:
         """Store k and v (None: read the cache only; v None with k: a latent entry), then attend."""
         kept = self._layout.group(group)
         if k is not None and v is not None:
@@ -125,16 +151,32 @@ class Builder:
         elif k is not None:
             self.node("latent_store", (k,), None, group=group)
         stored = kept.kv_heads * kept.stored_width
-        return self.node("attention", (q,), heads * kept.value_width, (sinks,), group=group, heads=heads, scale=scale,
-                         soft_cap=soft_cap, importance=importance, stored=stored)  # fmt: skip
+        return self.node(
+            "attention",
+            (q,),
+            heads * kept.value_width,
+            (sinks,),
+            group=group,
+            heads=heads,
+            scale=scale,
+            soft_cap=soft_cap,
+            importance=importance,
+            stored=stored,
+        )
 
     def gather_rows(self, x: str, row_set: str) -> str:
         """The rows of a row set."""
-        return self.node("gather_rows", (x,), self.width(x), row_set=row_set, **{"row_set_": row_set})
+        return self.node("gather_rows", (x,), self.width(x), rows=row_set, row_set=row_set)
 
     def build(self, *outputs: str) -> Program:
         """The finished Program; `outputs` are the buffers that callers get."""
         return Program(
-            self._name, tuple(self._nodes), self._buffers, self._weights, self._layout,
-            tuple(self._inputs), outputs, self._constants,
-        )  # fmt: skip
+            self._name,
+            tuple(self._nodes),
+            self._buffers,
+            self._weights,
+            self._layout,
+            tuple(self._inputs),
+            outputs,
+            self._constants,
+        )

@@ -102,7 +102,9 @@ class Program:
         for index, node in enumerate(self.nodes):
             before, after = index < starts, index > ends and node.layer < 0
             here = first <= node.layer < last if node.layer >= 0 else False
-            here = here or (before and (first <= layers[0] or not node.inputs and "token" not in node.label))
+            here = here or (
+                before and (first <= layers[0] or (not node.inputs and "token" not in node.label))
+            )
             here = here or (after and last > layers[-1])
             if here:
                 chosen.append(node)
@@ -110,7 +112,9 @@ class Program:
                 later.append(node)
         return _cut(self, chosen, later, f"{self.name}[{first}:{last}]")
 
-    def with_nodes(self, nodes: tuple[Node, ...], buffers: Mapping[str, Buffer], weights: Mapping[str, Weight]) -> Program:
+    def with_nodes(
+        self, nodes: tuple[Node, ...], buffers: Mapping[str, Buffer], weights: Mapping[str, Weight]
+    ) -> Program:
         """The same Program with other nodes: how an adapter or a lowering rewrites it."""
         return replace(self, nodes=nodes, buffers=buffers, weights=weights)
 
@@ -128,7 +132,9 @@ def _cut(whole: Program, chosen: list[Node], later: list[Node], name: str) -> Pr
         written.update(node.outputs)
     wanted = {buffer for node in later for buffer in node.inputs} | set(whole.outputs)
     rebuilt = {output for node in whole.nodes if not node.inputs for output in node.outputs if node.layer < 0}
-    outputs = [buffer for buffer in dict.fromkeys(o for node in nodes for o in node.outputs) if buffer in wanted]
+    outputs = [
+        buffer for buffer in dict.fromkeys(o for node in nodes for o in node.outputs) if buffer in wanted
+    ]
     last_outputs = tuple(b for b in outputs if b not in rebuilt or b in whole.outputs)
     used = {b for node in nodes for b in (*node.inputs, *node.outputs)}
     weights = {w for node in nodes for w in node.weights if w is not None}

@@ -1,0 +1,96 @@
+"""The compiled core, as `native/bind.cc` exposes it. Only `fivefold.executor` imports it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+_Bytes = npt.NDArray[np.uint8]
+_Int32 = npt.NDArray[np.int32]
+_Float32 = npt.NDArray[np.float32]
+_Words = npt.NDArray[np.uint64]
+_GroupArrays = tuple[_Int32, _Int32, _Int32, _Int32, _Words | None, _Int32 | None]
+"""tables (B, T, P), start, stop and write (N, T), mask (N, W) and mask_from (N, T)."""
+
+def isas() -> list[str]:
+    """Instruction sets usable here, slowest first."""
+
+def cpu_report() -> dict[str, bool | str]:
+    """The processor's names, and which features it and the system offer."""
+
+class ThreadPool:
+    """Threads that replay steps together; the caller is one of them."""
+
+    def __init__(self, threads: int) -> None: ...
+    @property
+    def threads(self) -> int: ...
+
+class Matrix:
+    """A weight (M, K) repacked for the kernels of one instruction set; the given bytes are copied."""
+
+    def __init__(
+        self, pool: ThreadPool, isa: str, format: str, data: _Bytes, rows: int, columns: int
+    ) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+
+class CacheStorage:
+    """Keys and values of one cache group, in pages, as f16."""
+
+    def __init__(
+        self,
+        layers: int,
+        pages: int,
+        heads_per_page: int,
+        page_size: int = 32,
+        key_width: int = ...,
+        value_width: int = ...,
+        value_in_key: bool = False,
+    ) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    def copy_entries(
+        self, page_from: _Int32, slot_from: _Int32, page_to: _Int32, slot_to: _Int32
+    ) -> None: ...
+    def read_entry(self, layer: int, page: int, head: int, slot: int) -> tuple[_Float32, _Float32]: ...
+    def write_entry(self, layer: int, page: int, head: int, slot: int, k: _Float32, v: _Float32) -> None: ...
+
+class Executor:
+    """A program as a list of nodes, replayed once a step."""
+
+    def __init__(self, pool: ThreadPool, isa: str, activations: str, max_rows: int) -> None: ...
+    def add_matrix(self, matrix: Matrix) -> int: ...
+    def add_vector(self, values: _Float32) -> int: ...
+    def add_table(self, format: str, data: _Bytes, rows: int, columns: int) -> int: ...
+    def add_row_set(self) -> int: ...
+    def add_slots(self, widths: Sequence[int]) -> None: ...
+    def add_buffer(self, slot: int, width: int, row_set: int) -> int: ...
+    def add_input(self, buffer: int) -> int: ...
+    def add_group(self, storage: CacheStorage, tables: int) -> int: ...
+    def add_node(
+        self,
+        kernel: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        weights: Sequence[int],
+        integers: Sequence[int],
+        floats: Sequence[float],
+        group: int = -1,
+        row_set: int = 0,
+    ) -> None: ...
+    def run(
+        self,
+        tokens: _Int32,
+        positions: _Int32,
+        sequence: _Int32,
+        row_sets: Sequence[_Int32],
+        groups: Sequence[_GroupArrays],
+        inputs: Sequence[_Float32],
+    ) -> None: ...
+    def buffer(self, buffer: int) -> _Float32: ...
+    def profile(self, enable: bool) -> None: ...
+    def timings(self) -> list[tuple[str, float]]: ...
