@@ -1,3 +1,5 @@
+// The table of number formats that the native core can pack and read, by name.
+
 #include "formats/formats.h"
 
 #include "formats/bf16.h"

@@ -22,7 +22,7 @@ def _two_layers() -> Program:
             q = build.linear(x, build.weight(f"{number}.q", 8, 8))
             k = build.linear(x, build.weight(f"{number}.k", 4, 8))
             q = build.rope(q, angles, 2, 0)
-            o = build.attention(q, k, k, group="main", heads=2, scale=0.5)
+            o = build.attention(q, (k, k), group="main", heads=2, scale=0.5)
             x = build.add(x, o)
     last = build.gather_rows(x, "logits")
     return build.build(build.linear(last, "table"))

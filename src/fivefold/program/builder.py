@@ -131,11 +131,10 @@ class Builder:
             "rope", (x, angles), self.width(x), heads=heads, head_size=size, rotary=rotary, style=style
         )
 
-    def attention(  # noqa: PLR0913 (the operands of attention)
+    def attention(
         self,
         q: str,
-        k: str | None,
-        v: str | None,
+        stores: tuple[str, ...],
         *,
         group: str,
         heads: int,
@@ -144,12 +143,11 @@ class Builder:
         sinks: str | None = None,
         importance: str = "",
     ) -> str:
-        """Store k and v (None: read the cache only; v None with k: a latent entry), then attend."""
+        """Store (k, v), or a latent (k,), or nothing, and then attend to the cache."""
         kept = self._layout.group(group)
-        if k is not None and v is not None:
-            self.node("attention_store", (k, v), None, group=group)
-        elif k is not None:
-            self.node("latent_store", (k,), None, group=group)
+        if stores:
+            op = "attention_store" if len(stores) == len(("k", "v")) else "latent_store"
+            self.node(op, stores, None, group=group)
         stored = kept.kv_heads * kept.stored_width
         return self.node(
             "attention",
