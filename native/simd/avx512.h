@@ -48,30 +48,28 @@ inline I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I operator-(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 template <int N>
 inline I shift_left(I a) {
-  return {_mm512_maskz_slli_epi32(__mmask16(-1), a.v, N)};
+  return {_mm512_slli_epi32(a.v, N)};
 }
 template <int N>
 inline I shift_right(I a) {  // arithmetic
-  return {_mm512_maskz_srai_epi32(__mmask16(-1), a.v, N)};
+  return {_mm512_srai_epi32(a.v, N)};
 }
-inline F to_float(I a) { return {_mm512_maskz_cvtepi32_ps(__mmask16(-1), a.v)}; }
+inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
 inline F load_half(const uint16_t* p) {
-  return {_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
 inline void store_half(uint16_t* p, F a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_maskz_cvtps_ph(__mmask16(-1), a.v, _MM_FROUND_TO_NEAREST_INT));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
 }
 inline F load_bfloat(const uint16_t* p) {
-  const __m512i wide =
-      _mm512_maskz_cvtepu16_epi32(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(__mmask16(-1), wide, 16))};
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
 inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
 
 inline __m256 upper_half(__m512 a) {
-  return _mm256_castsi256_ps(_mm512_maskz_extracti64x4_epi64(__mmask8(-1), _mm512_castps_si512(a), 1));
+  return _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(a), 1));
 }
 
 // Halves the vector until one number is left: lane i + lane i + n/2.
@@ -88,17 +86,16 @@ inline float reduce_max(F a) {
   return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
 }
 inline int32_t reduce_int(I a) {
-  const __m256i half =
-      _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_maskz_extracti64x4_epi64(__mmask8(-1), a.v, 1));
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
   __m128i r = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   r = _mm_add_epi32(r, _mm_shuffle_epi32(r, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
 }
 
 // Rounds to the nearest integer (even on ties).
-inline I round_int(F a) { return {_mm512_maskz_cvtps_epi32(__mmask16(-1), a.v)}; }
+inline I round_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline void store_int8(int8_t* p, I a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtsepi32_epi8(__mmask16(-1), a.v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
 }
 
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }

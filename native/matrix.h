@@ -1,0 +1,46 @@
+// A weight matrix (M outputs x K columns) packed for one instruction set's linear kernels.
+//
+// Tiles of W rows, each one contiguous stream along the columns; see formats/formats.cc. The packed bytes are
+// a copy.
+#pragma once
+
+#include "formats/formats.h"
+#include "kernels.h"
+#include "memory.h"
+#include "thread_pool.h"
+
+namespace fivefold {
+
+class Matrix {
+ public:
+  // `stored` holds rows x columns in the format's own blocks. Throws std::invalid_argument.
+  Matrix(ThreadPool& pool, const std::string& isa, const std::string& format, const uint8_t* stored,
+         size_t stored_bytes, int64_t rows, int64_t columns);
+
+  int rows() const { return rows_; }
+  int columns() const { return columns_; }
+  size_t bytes() const { return memory_.size(); }
+  const FormatInfo& format() const { return *format_; }
+  const Kernels& kernels() const { return *kernels_; }
+  const uint8_t* data() const { return memory_.data(); }
+  size_t tile_bytes() const { return tile_bytes_; }
+  int tiles() const { return (rows_ + kernels_->width - 1) / kernels_->width; }
+
+ private:
+  const Kernels* kernels_;
+  const FormatInfo* format_;
+  int rows_, columns_;
+  size_t tile_bytes_ = 0;
+  Memory memory_;
+};
+
+// Checks a stored matrix's sizes and gives the bytes of a row. Throws std::invalid_argument.
+size_t stored_row_bytes(const FormatInfo& format, size_t stored_bytes, int64_t rows, int64_t columns);
+
+// The format of that name. Throws std::invalid_argument.
+const FormatInfo& require_format(const std::string& name);
+
+// The kernels of that name. Throws std::invalid_argument if they do not exist or do not work here.
+const Kernels& require_kernels(const std::string& isa);
+
+}  // namespace fivefold
