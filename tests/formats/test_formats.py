@@ -133,6 +133,12 @@ def test_all_half_and_brain_floats_survive() -> None:
         assert np.isnan(FORMATS[name].unpack(again, 65536)[~finite]).all()
 
 
+def test_brain_floats_round_to_nearest_even() -> None:
+    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF, 0x7F7F8000, 0xBF808000], np.uint32)
+    stored = FORMATS["bf16"].pack(bits.view(np.float32)).view("<u2")
+    assert stored.tolist() == [0x3F80, 0x3F82, 0x3F81, 0x3F81, 0x7F80, 0xBF80]
+
+
 def test_floats_keep_what_is_not_finite() -> None:
     odd = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0], np.float32)
     nan_low_bits = np.array([0x7F800001], np.uint32).view(np.float32)

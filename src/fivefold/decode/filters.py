@@ -2,8 +2,8 @@
 
 All three keep the front of one ranking: larger first, and of equals the lower index first. So the
 outcome is the same as that of a full stable sort, though none of them sorts more than it must:
-top-k partitions, and top-p first drops the tail which cannot belong to it. Indices are ascending.
-The functions know neither parameters nor random numbers.
+top-k partitions, and top-p sorts values alone, without the tail that cannot belong to its front.
+Indices are ascending. The functions know neither parameters nor random numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ def top_k(values: Floats, count: int) -> Indices:
     size = len(values)
     if count >= size:
         return np.arange(size)
-    threshold = np.partition(values, size - count)[size - count]
+    return _front(values, np.partition(values, size - count)[size - count], count)
+
+
+def _front(values: Floats, threshold: np.floating[Any], count: int) -> Indices:
+    """The first `count` of the ranking, given the value of the last of them."""
     reached = np.flatnonzero(values >= threshold)
     surplus = len(reached) - count
     if surplus == 0:
@@ -53,19 +57,12 @@ def top_p(weights: Float64, share: float) -> Indices:
     weights  (V,) probabilities, times any factor. At least one index is kept.
     """
     total = float(weights.sum())
-    goal = share * total
-    # What lies below the mean weight of the tail left out cannot fill that tail; half of it is
-    # taken, so that rounding does no harm.
+    # Weights below the mean of the tail left out cannot fill that tail, so they are no part of the
+    # front. Half of that mean is taken as the limit, so that rounding does no harm.
     likely = np.flatnonzero(weights >= 0.5 * (1.0 - share) * total / len(weights))
-    front = _front(weights[likely], goal)
-    if front is None:
-        likely = np.arange(len(weights))
-        front = _front(weights, goal)
-    return likely if front is None else np.sort(likely[front])
-
-
-def _front(weights: Float64, goal: float) -> Indices | None:
-    """The front of the ranking whose sum first reaches `goal`; None if all together do not."""
-    order = np.argsort(-weights, kind="stable")
-    reached = int(np.searchsorted(np.cumsum(weights[order]), goal, side="left"))
-    return order[: reached + 1] if reached < len(order) else None
+    for candidates in (likely, np.arange(len(weights))):
+        values = np.sort(weights[candidates])[::-1]
+        reached = int(np.searchsorted(np.cumsum(values), share * total, side="left"))
+        if reached < len(values):
+            return candidates[_front(weights[candidates], values[reached], reached + 1)]
+    return np.arange(len(weights))

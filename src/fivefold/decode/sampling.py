@@ -84,12 +84,12 @@ class Sampler:
         """
         if logits.shape != (self._vocabulary_size,):
             raise ValueError(f"logits of shape {logits.shape}, vocabulary of {self._vocabulary_size}")
+        best = _best(logits)
         adjusted = self._adjusted(logits)
-        best = int(adjusted.argmax())  # the first NaN, if there is one
-        largest = float(adjusted[best])
-        if not math.isfinite(largest):
-            raise _unusable(largest, best)
-        token = best if self._params.temperature == 0.0 else self._draw(adjusted, largest)
+        if adjusted is not logits:
+            best = _best(adjusted)
+        greedy = self._params.temperature == 0.0
+        token = best if greedy else self._draw(adjusted, float(adjusted[best]))
         wanted = self._params.logprobs
         logprob = None if wanted is None else token_logprob(logits, token, wanted)
         self._penalties.record(token)
@@ -137,15 +137,20 @@ class Sampler:
         return kept, weights
 
 
-def _unusable(largest: float, token: int) -> FivefoldError:
+def _best(logits: Float32) -> int:
+    """The likeliest token, of equals the first; FivefoldError if its logit is not finite."""
+    best = int(logits.argmax())  # the first NaN, if there is one
+    largest = float(logits[best])
+    if math.isfinite(largest):
+        return best
     if largest == -math.inf:
-        return FivefoldError(
+        raise FivefoldError(
             "no token may be chosen: all logits are -inf",
             where="sampling",
             remedy="relax logit_bias or min_tokens",
         )
-    return FivefoldError(
-        f"the model gave the logit {largest} to token {token}",
+    raise FivefoldError(
+        f"the model gave the logit {largest} to token {best}",
         where="sampling",
         remedy="the weights or the number format may be broken; try another format",
     )
