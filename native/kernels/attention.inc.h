@@ -8,6 +8,12 @@ inline F load_entry(const uint16_t* p) { return load_half(p); }
 inline float entry(const float* p) { return *p; }
 inline float entry(const uint16_t* p) { return half_scalar(*p); }
 
+inline float exp_scalar(float x) {
+  float out[kWidth];
+  store(out, exp(set1(x)));
+  return out[0];
+}
+
 // Q queries that see the same slots of the page.
 template <int Q>
 struct QueryGroup {
@@ -18,12 +24,15 @@ struct QueryGroup {
   uint32_t visible;
   int key_width, value_width;
   float soft_cap;
-  float* scores;  // Q x 32
+  float* scores;         // Q x 32
+  const uint16_t* next;  // the page that will be read after this one: fetched meanwhile
 };
 
 // scores[q][slot] = q . K[slot], one chain along the key for each slot.
 template <int Q, class Entry>
 inline void page_scores(const QueryGroup<Q>& group, const Entry* keys) {
+  constexpr bool kHalves =
+      sizeof(Entry) == 2;  // each page is then read once, so the next is fetched meanwhile
   constexpr int kVectors = 2;
   for (int first = 0; first < kPageSize; first += kVectors * kWidth) {
     F sums[Q][kVectors];
@@ -31,6 +40,7 @@ inline void page_scores(const QueryGroup<Q>& group, const Entry* keys) {
       for (int v = 0; v < kVectors; ++v) sums[q][v] = set1(0.0f);
     const Entry* key = keys + first;
     for (int d = 0; d < group.key_width; ++d, key += kPageSize) {
+      if (kHalves && first == 0) __builtin_prefetch(group.next + size_t(d) * kPageSize);
       F k[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) k[v] = load_entry(key + v * kWidth);
@@ -63,29 +73,32 @@ inline float page_softmax(float* scores, uint32_t visible, float cap, float* max
     for (int v = 0; v < kVectors; ++v) store(scores + v * kWidth, set1(0.0f));
     return 1.0f;
   }
-  F factor = exp(set1(*maximum - next));
-  float alpha[kWidth];
-  store(alpha, factor);
+  const float alpha = next == *maximum ? 1.0f : exp_scalar(*maximum - next);  // exp(0) is 1 exactly
   for (int v = 0; v < kVectors; ++v) {
     s[v] = exp(s[v] - set1(next));
     store(scores + v * kWidth, s[v]);
   }
   for (int n = kVectors / 2; n > 0; n /= 2)
     for (int v = 0; v < n; ++v) s[v] = s[v] + s[v + n];
-  *total = *total * alpha[0] + reduce_tree(s[0]);
+  *total = *total * alpha + reduce_tree(s[0]);
   *maximum = next;
-  return alpha[0];
+  return alpha;
 }
 
 // outputs[q][at ...] = outputs * alpha + sum over slots of weight * V, slots in order; V vectors of columns.
 template <int Q, int V, class Entry>
 inline void page_values(const QueryGroup<Q>& group, const Entry* values, const float* alpha, int at) {
+  constexpr bool kHalves = sizeof(Entry) == 2;
   const int first = __builtin_ctz(group.visible), last = 31 - __builtin_clz(group.visible);
   F sums[Q][V];
   for (int q = 0; q < Q; ++q)
     for (int v = 0; v < V; ++v) sums[q][v] = load(group.outputs[q] + at + v * kWidth) * set1(alpha[q]);
   const Entry* value = values + size_t(first) * group.value_width + at;
+  const uint16_t* next = group.next + size_t(group.key_width) * kPageSize + at;
   for (int slot = first; slot <= last; ++slot, value += group.value_width) {
+    if (kHalves)
+      for (int v = 0; v < V * kWidth; v += 32)
+        __builtin_prefetch(next + size_t(slot) * group.value_width + v);
     F x[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) x[v] = load_entry(value + v * kWidth);
@@ -125,8 +138,9 @@ inline void attend_page(const QueryGroup<Q>& group, const Entry* keys, const Ent
 
 template <int Q, class Entry>
 inline void attend_queries(const AttentionSegment& s, int first, uint32_t visible, const Entry* keys,
-                           const Entry* values, float* scores) {
+                           const Entry* values, float* scores, const uint16_t* next) {
   QueryGroup<Q> group;
+  group.next = next;
   for (int q = 0; q < Q; ++q) {
     group.queries[q] = s.queries + size_t(first + q) * s.key_width;
     group.outputs[q] = s.output + size_t(first + q) * s.value_width;
@@ -144,25 +158,29 @@ inline void attend_queries(const AttentionSegment& s, int first, uint32_t visibl
 // All queries against one page, up to four at a time where they see the same slots.
 template <class Entry>
 inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Entry* keys,
-                       const Entry* values, float* scores) {
+                       const Entry* values, float* scores, const uint16_t* next) {
   const int queries = s.rows * s.group;
   for (int first = 0; first < queries;) {
     const uint32_t seen = visible[first / s.group];
     int count = 1;
     while (count < 4 && first + count < queries && visible[(first + count) / s.group] == seen) ++count;
     if (seen != 0) {
-      if (count == 4) attend_queries<4>(s, first, seen, keys, values, scores);
-      if (count == 3) attend_queries<3>(s, first, seen, keys, values, scores);
-      if (count == 2) attend_queries<2>(s, first, seen, keys, values, scores);
-      if (count == 1) attend_queries<1>(s, first, seen, keys, values, scores);
+      if (count == 4) attend_queries<4>(s, first, seen, keys, values, scores, next);
+      if (count == 3) attend_queries<3>(s, first, seen, keys, values, scores, next);
+      if (count == 2) attend_queries<2>(s, first, seen, keys, values, scores, next);
+      if (count == 1) attend_queries<1>(s, first, seen, keys, values, scores, next);
     }
     first += count;
   }
 }
 
-inline void halves_to_floats(const uint16_t* x, size_t count, float* y) {
+// Also fetches `count` numbers from `next`.
+inline void halves_to_floats(const uint16_t* x, size_t count, float* y, const uint16_t* next) {
   size_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) store(y + i, load_half(x + i));
+  for (; i + kWidth <= count; i += kWidth) {
+    if (i % 32 == 0) __builtin_prefetch(next + i);
+    store(y + i, load_half(x + i));
+  }
   for (; i < count; ++i) y[i] = half_scalar(x[i]);
 }
 
@@ -182,26 +200,23 @@ void attention(const AttentionSegment& s) {
     for (int row = 0; row < s.rows; ++row) seeing += visible[row] != 0;
     if (seeing == 0) continue;
     const uint16_t* stored = s.entries + size_t(s.pages[p]) * s.page_stride;
+    const int32_t following = p + 1 < s.page_count ? s.pages[p + 1] : -1;
+    const uint16_t* next = following < 0 ? stored : s.entries + size_t(following) * s.page_stride;
     if (!s.value_in_key && seeing * s.group <= 4) {
-      attend_all(s, visible, stored, stored + size_t(s.key_width) * kPageSize, scores);
+      attend_all(s, visible, stored, stored + size_t(s.key_width) * kPageSize, scores, next);
       continue;
     }
-    halves_to_floats(stored, size_t(s.key_width) * kPageSize, keys);
+    halves_to_floats(stored, size_t(s.key_width) * kPageSize, keys, next);
     if (s.value_in_key) {
       for (int slot = 0; slot < kPageSize; ++slot)
         for (int d = 0; d < s.value_width; ++d)
           values[size_t(slot) * s.value_width + d] = keys[size_t(d) * kPageSize + slot];
     } else {
-      halves_to_floats(stored + size_t(s.key_width) * kPageSize, size_t(s.value_width) * kPageSize, values);
+      const size_t after = size_t(s.key_width) * kPageSize;
+      halves_to_floats(stored + after, size_t(s.value_width) * kPageSize, values, next + after);
     }
-    attend_all<float>(s, visible, keys, values, scores);
+    attend_all<float>(s, visible, keys, values, scores, next);
   }
-}
-
-inline float exp_scalar(float x) {
-  float out[kWidth];
-  store(out, exp(set1(x)));
-  return out[0];
 }
 
 void attention_merge(float* maximum, float* total, float* output, float part_maximum, float part_total,

@@ -51,7 +51,7 @@ inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
 
 template <class Format>
 void linear_int8(const LinearTask& task) {
-  constexpr int kRows = kWidth == 16 ? 8 : 4;
+  constexpr int kRows = kWidth == 16 ? 8 : 6;
   for (int tile = task.tile_begin; tile < task.tile_end; ++tile) {
     int row = task.row_begin;
     for (; row + kRows <= task.row_end; row += kRows) linear_int8_rows<Format, kRows>(task, tile, row);

@@ -18,6 +18,9 @@ def isas() -> list[str]:
 def cpu_report() -> dict[str, bool | str]:
     """The processor's names, and which features it and the system offer."""
 
+def read_bandwidth(pool: ThreadPool, bytes: int, seconds: float) -> float:
+    """Bytes a second of a read-only sum over a buffer of that size, by all threads."""
+
 class ThreadPool:
     """Threads that replay steps together; the caller is one of them."""
 

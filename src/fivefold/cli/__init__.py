@@ -1,1 +1,5 @@
-"""Command line: words for people."""
+"""Command line: words for people. Each command has `--json`; errors go to stderr with a remedy."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -1,1 +1,10 @@
-"""Executor: native replay of a Program."""
+"""The native executor: the only room that touches the compiled core."""
+
+from .machine import Processor, allowed_threads, choose_isa, processor, read_bandwidth
+from .native import NativeCache, NativeExecutor, Settings, dequantize
+
+__all__ = [
+    "NativeCache", "NativeExecutor", "Processor", "Settings", "allowed_threads", "choose_isa", "dequantize",
+    "processor",
+    "read_bandwidth",
+]  # fmt: skip

@@ -17,18 +17,10 @@ from .op import Call, Cost, Op, Sizes
 
 
 def _store(call: Call) -> tuple[Float32, ...]:
-    view = call.batch.groups[str(call.attributes["group"])]
-    for index, row in enumerate(call.rows):
-        call.cache.write(
-            call.attributes["group"], call.layer, view, int(row), call.inputs[0][index], call.inputs[1][index]
-        )
-    return ()
-
-
-def _store_latent(call: Call) -> tuple[Float32, ...]:
-    view = call.batch.groups[str(call.attributes["group"])]
-    for index, row in enumerate(call.rows):
-        call.cache.write(call.attributes["group"], call.layer, view, int(row), call.inputs[0][index], None)
+    group = str(call.attributes["group"])
+    for index, row in enumerate(int(r) for r in call.rows):
+        value = call.inputs[1][index] if len(call.inputs) > 1 else None  # a latent entry has none of its own
+        call.cache.write(call.batch, group, call.layer, row, call.inputs[0][index], value)
     return ()
 
 
@@ -81,9 +73,7 @@ def _attend(call: Call) -> tuple[Float32, ...]:
             slots = visible_slots(view, row, kv_head // layout.heads_per_page)
             if not len(slots):
                 continue
-            keys, values = call.cache.read(
-                group, call.layer, view, int(call.batch.sequence[row]), kv_head, slots
-            )
+            keys, values = call.cache.read(call.batch, group, call.layer, row, kv_head, slots)
             for head in range(kv_head * share, (kv_head + 1) * share):
                 weights = _row_head(call, queries[head], keys, head)
                 out[index, head] = weights @ values
@@ -120,7 +110,7 @@ DECLARED = (
         kernel="attention_store",
         sequence=True,
     ),
-    Op("latent_store", ("k",), (), _store_latent, _store_cost, attributes=("group",), sequence=True),
+    Op("latent_store", ("k",), (), _store, _store_cost, attributes=("group",), sequence=True),
     Op(
         "attention",
         ("q",),

@@ -1,0 +1,272 @@
+// The Python module. The only file that knows Python: it checks shapes, keeps owners alive, and lets go of
+// the interpreter's lock while work is done.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+
+#include "cpu.h"
+#include "executor.h"
+
+namespace nb = nanobind;
+using namespace fivefold;
+
+namespace {
+
+template <class Number, int D>
+using Array = nb::ndarray<const Number, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+using Words = Array<int32_t, 1>;
+using Result = nb::ndarray<nb::numpy, float>;
+
+// A new numpy array of that shape, and where its numbers are to be written.
+std::pair<Result, float*> new_array(std::initializer_list<size_t> shape) {
+  size_t count = 1;
+  for (size_t extent : shape) count *= extent;
+  float* data = new float[std::max<size_t>(count, 1)];
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return {Result(data, shape, owner), data};
+}
+
+int same_size(std::initializer_list<size_t> sizes, const char* what) {
+  for (size_t size : sizes)
+    if (size != *sizes.begin()) throw std::invalid_argument(std::string(what) + " must have the same length");
+  if (*sizes.begin() > (size_t(1) << 30)) throw std::invalid_argument(std::string(what) + " are too long");
+  return int(*sizes.begin());
+}
+
+template <int D, class Number>
+Array<Number, D> part(nb::handle item, const char* what) {
+  Array<Number, D> array;
+  if (!nb::try_cast(item, array, false))
+    throw std::invalid_argument(std::string("a cache group's ") + what + " has the wrong type or shape");
+  return array;
+}
+
+// One group's arrays, kept alive together with the pointers into them.
+struct GroupArrays {
+  Array<int32_t, 3> tables;
+  Array<int32_t, 2> start, stop, write, mask_from;
+  Array<uint64_t, 2> mask;
+
+  GroupArguments arguments(nb::handle item, int rows, int expected_tables) {
+    const nb::tuple group = nb::cast<nb::tuple>(item);
+    if (group.size() != 6)
+      throw std::invalid_argument("a cache group is (tables, start, stop, write, mask, mask_from)");
+    tables = part<3, int32_t>(group[0], "tables");
+    start = part<2, int32_t>(group[1], "start");
+    stop = part<2, int32_t>(group[2], "stop");
+    write = part<2, int32_t>(group[3], "write");
+    const bool masked = !group[4].is_none();
+    if (masked == group[5].is_none())
+      throw std::invalid_argument("a cache group has both mask and mask_from, or neither");
+    if (masked) {
+      mask = part<2, uint64_t>(group[4], "mask");
+      mask_from = part<2, int32_t>(group[5], "mask_from");
+    }
+    check(rows, expected_tables, masked);
+    return {tables.data(),
+            start.data(),
+            stop.data(),
+            write.data(),
+            masked ? mask.data() : nullptr,
+            masked ? mask_from.data() : nullptr,
+            int(tables.shape(0)),
+            int(tables.shape(2)),
+            masked ? int(mask.shape(1)) : 0};
+  }
+
+ private:
+  void check(int rows, int expected_tables, bool masked) const {
+    if (tables.shape(1) != size_t(expected_tables))
+      throw std::invalid_argument("a cache group of " + std::to_string(expected_tables) +
+                                  " tables was given " + std::to_string(tables.shape(1)));
+    for (const auto* array : {&start, &stop, &write, masked ? &mask_from : &write})
+      if (array->shape(0) != size_t(rows) || array->shape(1) != size_t(expected_tables))
+        throw std::invalid_argument(
+            "a cache group's start, stop, write and mask_from must be (rows, tables)");
+    if (masked && mask.shape(0) != size_t(rows))
+      throw std::invalid_argument("a mask must have a line for each row");
+  }
+};
+
+void run_executor(Executor& executor, const Words& tokens, const Words& positions, const Words& sequence,
+                  const std::vector<Words>& row_sets, const nb::sequence& groups,
+                  const std::vector<Array<float, 2>>& inputs) {
+  RunArguments run;
+  run.rows = same_size({tokens.size(), positions.size(), sequence.size()}, "tokens, positions and sequence");
+  run.tokens = tokens.data();
+  run.positions = positions.data();
+  run.sequence = sequence.data();
+  run.row_sets.push_back({nullptr, run.rows});
+  for (const Words& set : row_sets) run.row_sets.push_back({set.data(), same_size({set.size()}, "row sets")});
+  const size_t expected = executor.state().groups.size();
+  std::vector<GroupArrays> arrays(expected);
+  size_t count = 0;
+  for (nb::handle item : groups) {
+    if (count >= expected) throw std::invalid_argument("more cache groups were given than the program has");
+    run.groups.push_back(arrays[count].arguments(item, run.rows, executor.state().groups[count].tables));
+    ++count;
+  }
+  for (const auto& input : inputs)
+    run.inputs.push_back({input.data(), int(input.shape(0)), int(input.shape(1))});
+  nb::gil_scoped_release release;
+  std::lock_guard<std::mutex> lock(executor.mutex());
+  executor.run(std::move(run));
+}
+
+Result buffer_array(const Executor& executor, int id) {
+  std::unique_lock<std::mutex> lock(executor.mutex(), std::try_to_lock);
+  if (!lock.owns_lock()) throw std::invalid_argument("the executor is running");
+  const Executor::View view = executor.buffer(id);
+  auto [array, data] = new_array({size_t(view.rows), size_t(view.width)});
+  std::copy_n(view.data, size_t(view.rows) * size_t(view.width), data);
+  return array;
+}
+
+int add_table(Executor& executor, const std::string& format, Array<uint8_t, 1> data, int64_t rows,
+              int64_t columns) {
+  using Owned = Array<uint8_t, 1>;
+  std::shared_ptr<void> owner(new Owned(data), [](void* p) {
+    nb::gil_scoped_acquire acquire;
+    delete static_cast<Owned*>(p);
+  });
+  return executor.add_table(format, data.data(), data.size(), rows, columns, std::move(owner));
+}
+
+nb::dict report() {
+  const CpuReport found = cpu_report();
+  nb::dict result;
+  result["vendor"] = found.vendor;
+  result["brand"] = found.brand;
+  for (const auto& [name, usable] : found.features) result[name.c_str()] = usable;
+  return result;
+}
+
+// Bytes a second of reading `bytes` of memory again and again with all threads, for about `seconds`.
+double read_bandwidth(ThreadPool& pool, size_t bytes, double seconds) {
+  if (bytes < 4096 || !(seconds > 0))
+    throw std::invalid_argument("at least 4096 bytes and some time are needed");
+  const Kernels& kernels = *usable_kernels().back();
+  nb::gil_scoped_release release;
+  Memory memory(bytes);
+  std::atomic<uint64_t> sum{0};
+  const auto pass = [&](bool write) {
+    pool.run([&](int thread) {
+      const size_t words = bytes / 8 / size_t(pool.threads());
+      uint64_t* data = reinterpret_cast<uint64_t*>(memory.data()) + words * size_t(thread);
+      if (write)
+        std::fill_n(data, words, uint64_t(thread) + 1);
+      else
+        sum.fetch_add(kernels.read_sum(data, words), std::memory_order_relaxed);
+    });
+  };
+  pass(true);
+  pass(false);
+  const auto start = std::chrono::steady_clock::now();
+  double elapsed = 0;
+  size_t passes = 0;
+  do {
+    pass(false);
+    ++passes;
+    elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  } while (elapsed < seconds);
+  return double(bytes / 8 / size_t(pool.threads()) * 8 * size_t(pool.threads())) * double(passes) / elapsed;
+}
+
+void bind_cache(nb::module_& m) {
+  nb::class_<CacheStorage>(m, "CacheStorage", "Keys and values of one cache group, in pages, as float16.")
+      .def(nb::init<int, int, int, int, int, int, bool>(), nb::arg("layers"), nb::arg("pages"),
+           nb::arg("heads_per_page"), nb::arg("page_size") = kPageSize, nb::arg("key_width"),
+           nb::arg("value_width"), nb::arg("value_in_key") = false)
+      .def_prop_ro("bytes", &CacheStorage::bytes)
+      .def(
+          "copy_entries",
+          [](CacheStorage& cache, Words page_from, Words slot_from, Words page_to, Words slot_to) {
+            const int count = same_size({page_from.size(), slot_from.size(), page_to.size(), slot_to.size()},
+                                        "pages and slots");
+            nb::gil_scoped_release release;
+            cache.copy_entries(page_from.data(), slot_from.data(), page_to.data(), slot_to.data(),
+                               size_t(count));
+          },
+          nb::arg("page_from"), nb::arg("slot_from"), nb::arg("page_to"), nb::arg("slot_to"))
+      .def(
+          "read_entry",
+          [](const CacheStorage& cache, int layer, int page, int head, int slot) {
+            auto [key, key_data] = new_array({size_t(cache.key_width())});
+            auto [value, value_data] = new_array({size_t(cache.value_width())});
+            cache.read_entry(layer, page, head, slot, key_data, value_data);
+            return nb::make_tuple(key, value);
+          },
+          nb::arg("layer"), nb::arg("page"), nb::arg("head"), nb::arg("slot"))
+      .def(
+          "write_entry",
+          [](CacheStorage& cache, int layer, int page, int head, int slot, Array<float, 1> k,
+             Array<float, 1> v) {
+            if (k.size() != size_t(cache.key_width()) || v.size() != size_t(cache.value_width()))
+              throw std::invalid_argument("a key or value has the wrong width");
+            cache.write_entry(layer, page, head, slot, k.data(), v.data());
+          },
+          nb::arg("layer"), nb::arg("page"), nb::arg("head"), nb::arg("slot"), nb::arg("k"), nb::arg("v"));
+}
+
+void bind_executor(nb::module_& m) {
+  nb::class_<Executor>(m, "Executor", "A program as a list of nodes, replayed once a step.")
+      .def(nb::init<std::shared_ptr<ThreadPool>, const std::string&, const std::string&, int>(),
+           nb::arg("pool"), nb::arg("isa"), nb::arg("activations"), nb::arg("max_rows"))
+      .def("add_matrix", &Executor::add_matrix, nb::arg("matrix"))
+      .def(
+          "add_vector",
+          [](Executor& e, Array<float, 1> values) { return e.add_vector(values.data(), values.size()); },
+          nb::arg("values"))
+      .def("add_table", add_table, nb::arg("format"), nb::arg("data"), nb::arg("rows"), nb::arg("columns"))
+      .def("add_row_set", &Executor::add_row_set)
+      .def("add_slots", &Executor::add_slots, nb::arg("widths"))
+      .def("add_buffer", &Executor::add_buffer, nb::arg("slot"), nb::arg("width"), nb::arg("row_set"))
+      .def("add_input", &Executor::add_input, nb::arg("buffer"))
+      .def("add_group", &Executor::add_group, nb::arg("storage"), nb::arg("tables"))
+      .def("add_node", &Executor::add_node, nb::arg("kernel"), nb::arg("inputs"), nb::arg("outputs"),
+           nb::arg("weights"), nb::arg("integers"), nb::arg("floats"), nb::arg("group") = -1,
+           nb::arg("row_set") = 0)
+      .def("run", run_executor, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
+           nb::arg("row_sets"), nb::arg("groups"), nb::arg("inputs"))
+      .def("buffer", buffer_array, nb::arg("buffer"))
+      .def("profile", &Executor::profile, nb::arg("enable"))
+      .def("timings", &Executor::timings);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "The compiled core of fivefold.";
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : usable_kernels()) names.push_back(kernels->isa);
+    return names;
+  });
+  m.def("cpu_report", report);
+  m.def("read_bandwidth", read_bandwidth, nb::arg("pool"), nb::arg("bytes"), nb::arg("seconds"));
+  nb::class_<ThreadPool>(m, "ThreadPool", "Threads that replay steps together; the caller is one of them.")
+      .def(nb::init<int>(), nb::arg("threads"))
+      .def_prop_ro("threads", &ThreadPool::threads);
+  nb::class_<Matrix>(m, "Matrix", "A weight repacked for the kernels of one instruction set.")
+      .def(
+          "__init__",
+          [](Matrix* self, ThreadPool& pool, const std::string& isa, const std::string& format,
+             Array<uint8_t, 1> data, int64_t rows, int64_t columns) {
+            nb::gil_scoped_release release;
+            new (self) Matrix(pool, isa, format, data.data(), data.size(), rows, columns);
+          },
+          nb::arg("pool"), nb::arg("isa"), nb::arg("format"), nb::arg("data"), nb::arg("rows"),
+          nb::arg("columns"))
+      .def_prop_ro("bytes", &Matrix::bytes)
+      .def_prop_ro("rows", &Matrix::rows)
+      .def_prop_ro("columns", &Matrix::columns);
+  bind_cache(m);
+  bind_executor(m);
+}

@@ -1,0 +1,382 @@
+#include "nodes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <tuple>
+
+#include "attention.h"
+
+namespace fivefold {
+
+void refuse(const Node& node, const std::string& why) {
+  throw std::invalid_argument(std::string(node.kernel->name) + ": " + why);
+}
+
+namespace {
+
+int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
+
+void same_width(const State& state, const Node& node, int a, int b) {
+  if (width_of(state, a) != width_of(state, b))
+    refuse(node, "widths differ: " + std::to_string(width_of(state, a)) + " and " +
+                     std::to_string(width_of(state, b)));
+}
+
+// Every buffer has the same row set, and may lie in the same slot only if it is the same buffer's numbers.
+void same_rows(State& state, Node& node) {
+  const int row_set = state.buffer(node.outputs.empty() ? node.inputs[0] : node.outputs[0]).row_set;
+  for (int id : node.inputs)
+    if (state.buffer(id).row_set != row_set) refuse(node, "the buffers have different row sets");
+  node.row_set = row_set;
+}
+
+void all_same_width(State& state, Node& node) {
+  same_rows(state, node);
+  for (int id : node.inputs) same_width(state, node, id, node.outputs[0]);
+}
+
+void needs_vector(const State& state, const Node& node, int weight, size_t size) {
+  const Weight& w = state.weights[size_t(weight)];
+  if (w.vector.size() != size)
+    refuse(node,
+           "weight " + std::to_string(weight) + " must be a vector of " + std::to_string(size) + " numbers");
+}
+
+// --- embed: rows of a table by token ---
+
+void embed_check(State& state, Node& node) {
+  const Table* table = state.weights[size_t(node.weights[0])].table.get();
+  if (table == nullptr) refuse(node, "the weight is not a table");
+  if (table->columns != width_of(state, node.outputs[0]))
+    refuse(node, "the output's width is not the table's columns");
+  node.row_set = state.buffer(node.outputs[0]).row_set;
+}
+
+void embed_run(State& state, const Node& node, int begin, int end) {
+  const Table& table = *state.weights[size_t(node.weights[0])].table;
+  for (int i = begin; i < end; ++i) {
+    const size_t token = size_t(state.run.tokens[state.row(node.row_set, i)]);
+    table.format->decode(table.stored + token * table.row_bytes, table.columns / table.format->block,
+                         state.buffer_row(node.outputs[0], i));
+  }
+}
+
+// --- rms_norm: each row, or each of its equal parts ---
+
+void norm_check(State& state, Node& node) {
+  all_same_width(state, node);
+  if (node.integers.empty()) node.integers.push_back(1);
+  const int parts = node.integers[0];
+  const int width = width_of(state, node.outputs[0]);
+  if (parts < 1 || width % parts != 0)
+    refuse(node, "a row cannot be split into " + std::to_string(parts) + " parts");
+  needs_vector(state, node, node.weights[0], size_t(width / parts));
+}
+
+void norm_run(State& state, const Node& node, int begin, int end) {
+  const int parts = node.integers[0];
+  state.kernels->rms_norm(state.buffer_row(node.inputs[0], begin), state.vector(node.weights[0]),
+                          node.floats[0], (end - begin) * parts, width_of(state, node.outputs[0]) / parts,
+                          state.buffer_row(node.outputs[0], begin));
+}
+
+// --- linear: chunks of tiles and rows ---
+
+void linear_check(State& state, Node& node) {
+  same_rows(state, node);
+  const Matrix* matrix = state.weights[size_t(node.weights[0])].matrix.get();
+  const Buffer& x = state.buffer(node.inputs[0]);
+  const Buffer& y = state.buffer(node.outputs[0]);
+  if (matrix == nullptr) refuse(node, "the weight is not a matrix");
+  if (&matrix->kernels() != state.kernels)
+    refuse(node, std::string("the matrix is packed for ") + matrix->kernels().isa + ", the executor runs " +
+                     state.kernels->isa);
+  if (matrix->columns() != x.width) refuse(node, "the input's width is not the matrix's columns");
+  if (matrix->rows() != y.width) refuse(node, "the output's width is not the matrix's rows");
+  if (x.slot == y.slot) refuse(node, "the output cannot take the input's place");
+  if (node.weights.size() > 1 && node.weights[1] >= 0)
+    needs_vector(state, node, node.weights[1], size_t(matrix->rows()));
+  node.integer = state.integer_activations && matrix->format().integer_dot;
+}
+
+// Chunks are a grid of row blocks and tile ranges. Row blocks are few enough rows that their activations stay
+// in the second-level cache while the tiles pass; tile ranges take some microseconds at least.
+struct LinearGrid {
+  LinearGrid(const State& state, const Node& node)
+      : matrix(*state.weights[size_t(node.weights[0])].matrix), rows(state.rows(node.row_set)) {
+    const int threads = state.pool->threads();
+    row_block = matrix.tiles() >= 4 * threads ? 256 : 32;
+    row_blocks = (rows + row_block - 1) / row_block;
+    constexpr int64_t kQuantum = 96 << 10;
+    const int64_t work = int64_t(matrix.bytes()) * (1 + std::min(rows, row_block) / 4);
+    const int64_t wanted = std::min<int64_t>(work / kQuantum, 16 * threads);
+    ranges = int(std::min<int64_t>(std::max<int64_t>(wanted, threads), matrix.tiles()));
+  }
+  const Matrix& matrix;
+  int rows, row_block, row_blocks, ranges;
+};
+
+int linear_chunks(const State& state, const Node& node) {
+  const LinearGrid grid(state, node);
+  return grid.row_blocks * grid.ranges;
+}
+
+void linear_run(State& state, const Node& node, int chunk, int) {
+  const LinearGrid grid(state, node);
+  const Matrix& matrix = grid.matrix;
+  const Buffer& x = state.buffer(node.inputs[0]);
+  const Buffer& y = state.buffer(node.outputs[0]);
+  LinearTask task;
+  task.weights = matrix.data();
+  task.tile_bytes = matrix.tile_bytes();
+  task.outputs = matrix.rows();
+  task.columns = matrix.columns();
+  task.bias = node.weights.size() > 1 ? state.vector(node.weights[1]) : nullptr;
+  task.x =
+      node.integer ? state.slots[size_t(x.slot)].quantized.data() : reinterpret_cast<const uint8_t*>(x.data);
+  task.x_stride = node.integer ? quantized_stride(x.width) : size_t(x.width) * sizeof(float);
+  task.y = y.data;
+  task.y_stride = size_t(y.width);
+  task.row_begin = chunk / grid.ranges * grid.row_block;
+  task.row_end = std::min(grid.rows, task.row_begin + grid.row_block);
+  std::tie(task.tile_begin, task.tile_end) = share(matrix.tiles(), chunk % grid.ranges, grid.ranges);
+  const size_t format = size_t(matrix.format().id);
+  (node.integer ? state.kernels->linear_int8[format] : state.kernels->linear_float[format])(task);
+}
+
+// --- rotary embedding ---
+
+void angles_check(State& state, Node& node) {
+  const size_t pairs = state.weights[size_t(node.weights[0])].vector.size();
+  if (pairs == 0 || width_of(state, node.outputs[0]) != int(2 * pairs))
+    refuse(node, "the output's width is not twice the number of frequencies");
+  if (node.weights.size() > 1 && node.weights[1] >= 0) needs_vector(state, node, node.weights[1], pairs);
+  node.row_set = state.buffer(node.outputs[0]).row_set;
+}
+
+void angles_run(State& state, const Node& node, int begin, int end) {
+  const float* frequencies = state.vector(node.weights[0]);
+  const float* factors = node.weights.size() > 1 ? state.vector(node.weights[1]) : nullptr;
+  const int pairs = width_of(state, node.outputs[0]) / 2;
+  const float factor = node.floats[0];
+  for (int i = begin; i < end; ++i) {
+    const double position = double(state.run.positions[state.row(node.row_set, i)]);
+    float* out = state.buffer_row(node.outputs[0], i);
+    for (int p = 0; p < pairs; ++p) {
+      const float frequency = factors == nullptr ? frequencies[p] : frequencies[p] / factors[p];
+      const double angle = position * double(frequency);
+      out[p] = float(std::cos(angle)) * factor;
+      out[pairs + p] = float(std::sin(angle)) * factor;
+    }
+  }
+}
+
+void rope_check(State& state, Node& node) {
+  same_rows(state, node);
+  same_width(state, node, node.inputs[0], node.outputs[0]);
+  const int64_t heads = node.integers[0], head_size = node.integers[1], rotary = node.integers[2];
+  const int style = node.integers[3];
+  if (heads < 1 || head_size < 1 || heads * head_size != width_of(state, node.outputs[0]))
+    refuse(node, "the width is not heads * head size");
+  if (rotary < 2 || rotary % 2 != 0 || rotary > head_size)
+    refuse(node, "rotary must be even, from 2 to the head size");
+  if (width_of(state, node.inputs[1]) != rotary) refuse(node, "the angles' width is not the rotary width");
+  if (state.buffer(node.inputs[1]).slot == state.buffer(node.outputs[0]).slot)
+    refuse(node, "the output cannot take the angles' place");
+  if (style != 0 && style != 1) refuse(node, "the style must be 0 (halves) or 1 (adjacent pairs)");
+}
+
+void rope_run(State& state, const Node& node, int begin, int end) {
+  RopeTask task;
+  task.x = state.buffer_row(node.inputs[0], begin);
+  task.angles = state.buffer_row(node.inputs[1], begin);
+  task.y = state.buffer_row(node.outputs[0], begin);
+  task.rows = end - begin;
+  task.heads = node.integers[0];
+  task.head_size = node.integers[1];
+  task.rotary = node.integers[2];
+  task.style = RopeStyle(node.integers[3]);
+  state.kernels->rope(task);
+}
+
+// --- number by number ---
+
+size_t count_of(const State& state, const Node& node, int begin, int end) {
+  return size_t(end - begin) * size_t(width_of(state, node.outputs[0]));
+}
+
+void gated_check(State& state, Node& node) {
+  all_same_width(state, node);
+  if (node.integers[0] < 0 || node.integers[0] > 2)
+    refuse(node, "the activation must be 0 (silu), 1 (gelu by tanh) or 2 (gelu)");
+}
+
+void gated_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->gated(state.buffer_row(node.inputs[0], begin), state.buffer_row(node.inputs[1], begin),
+                       count_of(state, node, begin, end), Activation(node.integers[0]),
+                       state.buffer_row(node.outputs[0], begin));
+}
+
+void add_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->add(state.buffer_row(node.inputs[0], begin), state.buffer_row(node.inputs[1], begin),
+                     count_of(state, node, begin, end), state.buffer_row(node.outputs[0], begin));
+}
+
+void scale_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->scale(state.buffer_row(node.inputs[0], begin), node.floats[0],
+                       count_of(state, node, begin, end), state.buffer_row(node.outputs[0], begin));
+}
+
+void soft_cap_check(State& state, Node& node) {
+  all_same_width(state, node);
+  if (!(node.floats[0] > 0.0f)) refuse(node, "the cap must be positive");
+}
+
+void soft_cap_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->soft_cap(state.buffer_row(node.inputs[0], begin), node.floats[0],
+                          count_of(state, node, begin, end), state.buffer_row(node.outputs[0], begin));
+}
+
+void copy_run(State& state, const Node& node, int begin, int end) {
+  const float* x = state.buffer_row(node.inputs[0], begin);
+  float* y = state.buffer_row(node.outputs[0], begin);
+  if (x != y) std::copy_n(x, count_of(state, node, begin, end), y);
+}
+
+// --- between row sets ---
+
+constexpr int kMovedRows = 64;  // rows of a chunk
+
+int blocks_of(int rows) { return (rows + kMovedRows - 1) / kMovedRows; }
+
+void gather_check(State& state, Node& node) {
+  same_width(state, node, node.inputs[0], node.outputs[0]);
+  if (state.buffer(node.inputs[0]).row_set != kAllRows) refuse(node, "the input must have all rows");
+  if (state.buffer(node.inputs[0]).slot == state.buffer(node.outputs[0]).slot)
+    refuse(node, "the output cannot take the input's place");
+  node.row_set = state.buffer(node.outputs[0]).row_set;
+}
+
+int gather_chunks(const State& state, const Node& node) { return blocks_of(state.rows(node.row_set)); }
+
+void gather_run(State& state, const Node& node, int chunk, int) {
+  const int end = std::min(state.rows(node.row_set), (chunk + 1) * kMovedRows);
+  for (int i = chunk * kMovedRows; i < end; ++i)
+    std::copy_n(state.buffer_row(node.inputs[0], state.row(node.row_set, i)),
+                width_of(state, node.outputs[0]), state.buffer_row(node.outputs[0], i));
+}
+
+void scatter_check(State& state, Node& node) {
+  for (int id : node.inputs) same_width(state, node, id, node.outputs[0]);
+  const Buffer& x = state.buffer(node.inputs[0]);
+  const Buffer& y = state.buffer(node.inputs[1]);
+  const Buffer& z = state.buffer(node.outputs[0]);
+  if (x.row_set != kAllRows || z.row_set != kAllRows)
+    refuse(node, "the first input and the output must have all rows");
+  if (y.slot == z.slot) refuse(node, "the output cannot take the second input's place");
+  node.row_set = y.row_set;
+}
+
+int scatter_chunks(const State& state, const Node&) { return blocks_of(state.rows(kAllRows)); }
+
+// A chunk is a range of the output's rows; the set's rows are applied to it in order.
+template <class Apply>
+void scatter(State& state, const Node& node, int chunk, Apply apply) {
+  const int width = width_of(state, node.outputs[0]);
+  const int begin = chunk * kMovedRows;
+  const int end = std::min(state.rows(kAllRows), begin + kMovedRows);
+  const float* x = state.buffer_row(node.inputs[0], begin);
+  float* z = state.buffer_row(node.outputs[0], begin);
+  if (x != z) std::copy_n(x, size_t(end - begin) * size_t(width), z);
+  for (int i = 0; i < state.rows(node.row_set); ++i) {
+    const int row = state.row(node.row_set, i);
+    if (row >= begin && row < end)
+      apply(state.buffer_row(node.inputs[1], i), state.buffer_row(node.outputs[0], row), width);
+  }
+}
+
+void scatter_run(State& state, const Node& node, int chunk, int) {
+  scatter(state, node, chunk, [](const float* y, float* z, int width) { std::copy_n(y, width, z); });
+}
+
+void scatter_add_run(State& state, const Node& node, int chunk, int) {
+  scatter(state, node, chunk,
+          [&](const float* y, float* z, int width) { state.kernels->add(z, y, size_t(width), z); });
+}
+
+// --- the sequence kernels, see attention.cc ---
+
+void store_check(State& state, Node& node) {
+  same_rows(state, node);
+  attention_store_check(state, node);
+}
+
+void attend_check(State& state, Node& node) {
+  same_rows(state, node);
+  attention_check(state, node);
+}
+
+constexpr Arity kNone = {0, 0}, kOne = {1, 1}, kTwo = {2, 2};
+
+constexpr KernelInfo rows_kernel(const char* name, Arity inputs, Arity weights, Arity integers, Arity floats,
+                                 void (*check)(State&, Node&), void (*run)(State&, const Node&, int, int)) {
+  return {name, inputs, kOne, weights, integers, floats, false, false, check, run, {}};
+}
+
+constexpr KernelInfo chunk_kernel(const char* name, Arity inputs, Arity weights, void (*check)(State&, Node&),
+                                  Chunked work) {
+  return {name, inputs, kOne, weights, kNone, kNone, false, false, check, nullptr, {work, {}}};
+}
+
+constexpr KernelInfo kKernels[] = {
+    // name, inputs, weights, integers, floats
+    rows_kernel("embed", kNone, kOne, kNone, kNone, embed_check, embed_run),
+    rows_kernel("rms_norm", kOne, kOne, {0, 1}, kOne, norm_check, norm_run),
+    chunk_kernel("linear", kOne, {1, 2}, linear_check, {linear_chunks, linear_run}),
+    rows_kernel("rope_angles", kNone, {1, 2}, kNone, kOne, angles_check, angles_run),
+    rows_kernel("rope", kTwo, kNone, {4, 4}, kNone, rope_check, rope_run),
+    {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
+    {"attention",
+     kOne,
+     kOne,
+     {0, 1},
+     kTwo,
+     kTwo,
+     true,
+     false,
+     attend_check,
+     nullptr,
+     {{attention_units, attention_unit}, {attention_families, attention_family}}},
+    rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
+    rows_kernel("add", kTwo, kNone, kNone, kNone, all_same_width, add_run),
+    rows_kernel("scale", kOne, kNone, kNone, kOne, all_same_width, scale_run),
+    rows_kernel("soft_cap", kOne, kNone, kNone, kOne, soft_cap_check, soft_cap_run),
+    chunk_kernel("gather_rows", kOne, kNone, gather_check, {gather_chunks, gather_run}),
+    chunk_kernel("scatter_rows", kTwo, kNone, scatter_check, {scatter_chunks, scatter_run}),
+    chunk_kernel("scatter_add_rows", kTwo, kNone, scatter_check, {scatter_chunks, scatter_add_run}),
+    rows_kernel("copy", kOne, kNone, kNone, kNone, all_same_width, copy_run),
+};
+
+}  // namespace
+
+const KernelInfo* find_kernel(const std::string& name) {
+  for (const KernelInfo& info : kKernels)
+    if (name == info.name) return &info;
+  return nullptr;
+}
+
+std::string kernel_names() {
+  std::string names;
+  for (const KernelInfo& info : kKernels) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  return names;
+}
+
+void quantize_rows(State& state, int buffer, int begin, int end) {
+  const Buffer& x = state.buffer(buffer);
+  uint8_t* out = state.slots[size_t(x.slot)].quantized.data();
+  state.kernels->quantize(state.buffer_row(buffer, begin), end - begin, x.width,
+                          out + size_t(begin) * quantized_stride(x.width));
+}
+
+}  // namespace fivefold

@@ -1,0 +1,43 @@
+// The kinds of node: what each takes, how it is checked when it is added, and how it runs.
+#pragma once
+
+#include <string>
+
+#include "state.h"
+
+namespace fivefold {
+
+struct Arity {
+  int least, most;
+};
+
+// Work in chunks that threads take one by one: how many there are in this run, and one of them.
+struct Chunked {
+  int (*count)(const State& state, const Node& node);
+  void (*run)(State& state, const Node& node, int chunk, int thread);
+};
+
+struct KernelInfo {
+  const char* name;
+  Arity inputs, outputs, weights, integers, floats;
+  bool needs_group;
+  bool writes_cache;
+  // Throws std::invalid_argument; may fill in what Node leaves open. The arities have been checked before.
+  void (*check)(State& state, Node& node);
+  // One of the two is there. By rows: rows [begin, end) of the node's row set, each on its own.
+  void (*by_rows)(State& state, const Node& node, int begin, int end);
+  // Or in chunks of its own; where a second phase is given, it starts when the first is complete.
+  Chunked phases[2];
+};
+
+// The row of that name, or null.
+const KernelInfo* find_kernel(const std::string& name);
+std::string kernel_names();
+
+// int8 rows of a buffer, kept beside its slot.
+void quantize_rows(State& state, int buffer, int begin, int end);
+
+// A node's checks, with messages that name the kernel.
+[[noreturn]] void refuse(const Node& node, const std::string& why);
+
+}  // namespace fivefold

@@ -1,0 +1,154 @@
+// What an executor is made of, and what one run adds to it. Shared by the files that build, check and run
+// nodes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cache.h"
+#include "kernels.h"
+#include "matrix.h"
+#include "memory.h"
+#include "thread_pool.h"
+
+namespace fivefold {
+
+constexpr int kAllRows = 0;  // the row set of all rows
+
+// Rows of numbers in a memory slot: one row for each row of its row set, tightly packed.
+struct Buffer {
+  int slot;
+  int width;
+  int row_set;
+  float* data;
+};
+
+struct Slot {
+  Memory memory;
+  Memory quantized;  // int8 rows of the buffer that was quantized last, if a node wants them
+  int width;
+};
+
+// Rows as they are stored in a file, looked up one at a time. Not a copy: `owner` keeps the bytes.
+struct Table {
+  const FormatInfo* format;
+  const uint8_t* stored;
+  size_t row_bytes;
+  int rows, columns;
+  std::shared_ptr<void> owner;
+};
+
+// Exactly one of the three is there.
+struct Weight {
+  std::shared_ptr<Matrix> matrix;
+  std::vector<float> vector;
+  std::unique_ptr<Table> table;
+};
+
+struct Group {
+  std::shared_ptr<CacheStorage> storage;
+  int tables;
+  int heads() const { return tables * storage->heads_per_page(); }
+};
+
+struct State;
+struct KernelInfo;
+
+struct Node {
+  const KernelInfo* kernel;
+  std::vector<int> inputs, outputs, weights, integers;
+  std::vector<float> floats;
+  int group;
+  int row_set;           // whose rows the work is shared by
+  int plan = -1;         // attention: index into State::plans
+  bool integer = false;  // linear: int8 activations
+  double seconds = 0;    // accumulated while profiling
+};
+
+// A group's view for one run; shapes as in core/batch.py.
+struct GroupArguments {
+  const int32_t* tables;  // (sequences, tables, pages)
+  const int32_t* start;   // (rows, tables), as are stop, write and mask_from
+  const int32_t* stop;
+  const int32_t* write;
+  const uint64_t* mask;  // (rows, words), or null
+  const int32_t* mask_from;
+  int sequences, pages, mask_words;
+};
+
+struct RowSet {
+  const int32_t* rows;  // indices into the run's rows; null: all of them, in order
+  int count;
+};
+
+struct InputArguments {
+  const float* data;
+  int rows, width;
+};
+
+struct RunArguments {
+  int rows = 0;
+  const int32_t* tokens = nullptr;
+  const int32_t* positions = nullptr;
+  const int32_t* sequence = nullptr;
+  std::vector<RowSet> row_sets;  // [0] is all rows
+  std::vector<GroupArguments> groups;
+  std::vector<InputArguments> inputs;
+};
+
+// A block of rows of one sequence, one KV head, and a range of the sequence's pages.
+struct AttentionUnit {
+  int row_begin, row_end;  // in the row set
+  int sequence;
+  int head;
+  int page_begin, page_end;
+};
+
+// Units that together are all that a block of rows sees.
+struct AttentionFamily {
+  int first_unit, last_unit;
+};
+
+// Who computes which part of an attention in this run. The parts do not depend on the number of threads.
+struct AttentionPlan {
+  int group;
+  int row_set;
+  bool split = false;  // units are single segments, to be merged after all are there
+  std::vector<AttentionUnit> units;
+  std::vector<AttentionFamily> families;
+};
+
+struct State {
+  std::shared_ptr<ThreadPool> pool;
+  const Kernels* kernels = nullptr;
+  bool integer_activations = true;
+  int max_rows = 0;
+
+  std::vector<Weight> weights;
+  std::vector<Slot> slots;
+  std::vector<Buffer> buffers;
+  std::vector<int> inputs;  // buffer ids
+  std::vector<Group> groups;
+  std::vector<std::unique_ptr<Node>> nodes;
+  int row_sets = 1;
+
+  std::vector<AttentionPlan> plans;
+  std::vector<Memory> scratch;  // of each thread, for attention
+  Memory partial;               // unmerged attention
+  RunArguments run;             // of the run that is under way, or the last one (then without its pointers)
+
+  int rows(int row_set) const { return run.row_sets[size_t(row_set)].count; }
+  int row(int row_set, int index) const {
+    const RowSet& set = run.row_sets[size_t(row_set)];
+    return set.rows == nullptr ? index : set.rows[index];
+  }
+  const Buffer& buffer(int id) const { return buffers[size_t(id)]; }
+  float* buffer_row(int id, int row) const {
+    return buffer(id).data + size_t(row) * size_t(buffer(id).width);
+  }
+  const float* vector(int id) const { return id < 0 ? nullptr : weights[size_t(id)].vector.data(); }
+};
+
+}  // namespace fivefold

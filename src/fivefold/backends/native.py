@@ -1,0 +1,94 @@
+"""The runner of native Programs, and the same over the reference executor.
+
+A runner joins one model's Program with its cache: it turns steps into batches, runs them, and
+keeps the rows that are committed. It schedules nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fivefold.cache import PagedCache, Storage
+from fivefold.core.batch import Batch, Commit, Float32, Step
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.layout import CacheLayout
+from fivefold.executor import NativeCache, NativeExecutor, Settings, dequantize
+from fivefold.program import Model, ReferenceCache, ReferenceExecutor
+
+
+class _CachedRunner:
+    """What both runners share: sequences and commits over a paged cache."""
+
+    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage) -> None:
+        self.cache = PagedCache(layout, pages, storage)
+
+    def open(self) -> int:
+        """A new, empty sequence; its number."""
+        return self.cache.open()
+
+    def close(self, sequence: int) -> None:
+        """Forget a sequence and free its pages."""
+        self.cache.close(sequence)
+
+    def truncate(self, sequence: int, positions: int) -> None:
+        """Forget the entries at that logical position and after it."""
+        self.cache.truncate(sequence, positions)
+
+    def commit(self, commits: Iterable[Commit]) -> None:
+        """Keep these rows of each sequence's last span."""
+        self.cache.commit(commits)
+
+    def run(self, step: Step) -> Float32:
+        """Run the step; logits (n, V) of the rows that want them."""
+        return self._logits(self.cache.prepare(step))
+
+    def _logits(self, batch: Batch) -> Float32:
+        raise NotImplementedError
+
+
+def pages_for(layout: CacheLayout, entries: int) -> dict[str, int]:
+    """Pages of each group that hold `entries` positions of one sequence."""
+    return {group.name: group.tables * -(-entries // group.page_size) for group in layout.groups}
+
+
+class NativeRunner(_CachedRunner):
+    """A model on the native executor, with room for `entries` positions in its cache."""
+
+    def __init__(self, model: Model, checkpoint: Checkpoint, settings: Settings, entries: int) -> None:
+        pages = pages_for(model.layout, entries)
+        storage = NativeCache(model.layout, pages)
+        super().__init__(model.layout, pages, storage)
+        self.executor = NativeExecutor(model.main, checkpoint.tensors.__getitem__, storage, settings)
+        self.cache_bytes = storage.bytes
+        self._output = model.main.outputs[0]
+
+    @property
+    def max_rows(self) -> int:
+        """Most rows of one step."""
+        return self.executor.max_rows
+
+    def _logits(self, batch: Batch) -> Float32:
+        return self.executor.run(batch).buffers[self._output]
+
+
+class ReferenceRunner(_CachedRunner):
+    """The same model on the reference executor: float32, slow, the measure of the others."""
+
+    max_rows = 512
+
+    def __init__(self, model: Model, checkpoint: Checkpoint, entries: int) -> None:
+        pages = pages_for(model.layout, entries)
+        storage = ReferenceCache(model.layout, max(pages.values()))
+        super().__init__(model.layout, pages, storage)
+        self._weights: dict[str, Float32] = {}
+        self._checkpoint = checkpoint
+        self._executor = ReferenceExecutor(model.main, self._weight, storage)
+        self._output = model.main.outputs[0]
+
+    def _weight(self, name: str) -> Float32:
+        if name not in self._weights:
+            self._weights[name] = dequantize(self._checkpoint.tensors[name])
+        return self._weights[name]
+
+    def _logits(self, batch: Batch) -> Float32:
+        return self._executor.run(batch).buffers[self._output]

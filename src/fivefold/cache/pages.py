@@ -1,0 +1,61 @@
+"""The pool of pages of one cache group: which are free and who holds the others.
+
+Pages are numbers; the memory behind them belongs to an executor's storage. A page may be held more
+than once (shared), and returns to the pool when its last holder lets go.
+"""
+
+from __future__ import annotations
+
+from fivefold.core.errors import FivefoldError
+
+
+class OutOfPagesError(FivefoldError):
+    """The pool has no free page; the caller may free some and try again."""
+
+
+class PagePool:
+    """`count` pages, numbered from 0."""
+
+    def __init__(self, count: int) -> None:
+        self._holders = [0] * count
+        self._free = list(range(count - 1, -1, -1))
+
+    @property
+    def count(self) -> int:
+        """All pages."""
+        return len(self._holders)
+
+    @property
+    def page_free(self) -> int:
+        """Pages that nobody holds."""
+        return len(self._free)
+
+    def take(self, count: int) -> list[int]:
+        """Hold that many free pages; all or none."""
+        if count > len(self._free):
+            raise OutOfPagesError(
+                f"the cache has {len(self._free)} free pages and {count} are needed",
+                remedy="shorten the text or give the cache more memory",
+            )
+        taken = [self._free.pop() for _ in range(count)]
+        for page in taken:
+            self._holders[page] = 1
+        return taken
+
+    def share(self, page: int) -> None:
+        """Hold a page once more."""
+        self._holders[page] += 1
+
+    def release(self, page: int) -> None:
+        """Let go of a page once."""
+        self._holders[page] -= 1
+        if self._holders[page] == 0:
+            self._free.append(page)
+
+    def check_integrity(self, held: list[int]) -> None:
+        """AssertionError unless `held` (a page as often as it is held) and the free list fit."""
+        counted = [0] * len(self._holders)
+        for page in held:
+            counted[page] += 1
+        assert counted == self._holders, "pages are held more or less often than the tables say"
+        assert sorted(self._free) == [page for page, holders in enumerate(counted) if not holders]

@@ -1,0 +1,191 @@
+"""Commands that generate: `run` for one answer, `chat` for a conversation."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from fivefold.chat import ChatTemplate
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.request import Request, SamplingParams, TokenEvent
+from fivefold.engine import Engine, Figures, LoadedModel
+
+from .options import (
+    DEFAULT_MODEL,
+    Activations,
+    AsJson,
+    Context,
+    Isa,
+    Threads,
+    load_options,
+    open_model,
+    print_json,
+)
+from .terminal import app
+
+Message = dict[str, Any]
+
+
+@app.command("run")
+def run(
+    model: Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")] = DEFAULT_MODEL,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What to ask.")] = "",
+    system: Annotated[str, typer.Option(help="A system message before it.")] = "",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    presence_penalty: float = 0.0,
+    frequency_penalty: float = 0.0,
+    logit_bias: Annotated[list[str] | None, typer.Option(help="TOKEN=BIAS, may be repeated.")] = None,
+    seed: int | None = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A text to stop at; may be repeated.")] = None,
+    ignore_eos: bool = False,
+    logprobs: Annotated[int | None, typer.Option(min=0, max=20)] = None,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    context: Context = 0,
+    activations: Activations = "int8",
+    as_json: AsJson = False,
+) -> None:
+    """Answer one prompt on stdout."""
+    if not prompt:
+        raise InputError("no prompt is given", where="--prompt", remedy='give one: -p "Why is the sky blue?"')
+    sampling = SamplingParams(
+        max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        repetition_penalty=repetition_penalty, presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
+        stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
+    )  # fmt: skip
+    loaded = open_model(model, load_options(isa, threads, context, activations))
+    messages = [{"role": "system", "content": system}] if system else []
+    tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
+    engine = Engine(loaded)
+    events = []
+    for event in engine.generate(Request("run", tuple(tokens), sampling)):
+        events.append(event)
+        if not as_json:
+            typer.echo(event.text, nl=False)
+    if as_json:
+        print_json(_answer(loaded, tokens, events, engine.figures))
+    else:
+        typer.echo("")
+
+
+def _biases(given: list[str]) -> dict[int, float]:
+    """TOKEN=BIAS pairs."""
+    try:
+        return {int(token): float(bias) for token, bias in (pair.split("=") for pair in given)}
+    except ValueError as error:
+        raise InputError(
+            "a bias is not TOKEN=NUMBER", where="--logit-bias", remedy="for example 42=-1.5"
+        ) from error
+
+
+def _tokens(loaded: LoadedModel, messages: list[Message], raw: str | None) -> list[int]:
+    """Token ids of a conversation by the model's template, or of a raw text."""
+    if raw is not None:
+        return loaded.vocabulary.encode(raw)
+    template = ChatTemplate.of(loaded.checkpoint, loaded.vocabulary)
+    return template.encode(loaded.vocabulary, messages)
+
+
+def _answer(
+    loaded: LoadedModel, tokens: list[int], events: list[TokenEvent], figures: Figures
+) -> dict[str, Any]:
+    steps = max(figures.output_tokens - 1, 0)
+    return {
+        "model": str(loaded.path),
+        "text": "".join(event.text for event in events),
+        "tokens": [token for event in events for token in event.tokens],
+        "prompt_tokens_ids": tokens,
+        "finish_reason": events[-1].finish_reason,
+        "stop_reason": events[-1].stop_reason,
+        "logprobs": [asdict(entry) for event in events for entry in event.logprobs],
+        **asdict(figures),
+        "prompt_tokens_per_second": _rate(
+            figures.prompt_tokens - figures.cached_tokens, figures.prompt_seconds
+        ),
+        "output_tokens_per_second": _rate(steps, figures.output_seconds),
+        "instruction_set": loaded.settings.isa,
+        "threads": loaded.settings.threads,
+    }
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 2) if seconds > 0 else 0.0
+
+
+@app.command("chat")
+def chat(
+    model: Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")] = DEFAULT_MODEL,
+    system: Annotated[str, typer.Option(help="A system message at the start.")] = "",
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.2,
+    seed: int | None = None,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 1024,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
+    options = load_options(isa, threads, 0, "int8")
+    engine = Engine(open_model(model, options))
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
+    first: list[Message] = [{"role": "system", "content": system}] if system else []
+    history = list(first)
+    while (line := _read_line(as_json)) is not None:
+        word, _, rest = line.strip().partition(" ")
+        if word in ("/exit", "/quit"):
+            return
+        if word == "/reset":
+            history = list(first)
+        elif word == "/model":
+            try:
+                engine = Engine(open_model(rest.strip(), options))
+                history = list(first)
+            except FivefoldError as error:
+                typer.echo(error.line(), err=True)
+        elif word.startswith("/"):
+            typer.echo("commands: /reset, /model NAME, /exit", err=True)
+        elif line.strip():
+            history = _turn(engine, [*history, {"role": "user", "content": line}], sampling, as_json)
+
+
+def _read_line(quiet: bool) -> str | None:
+    """The next line of the user, None at the end."""
+    try:
+        return input("" if quiet else "> ")
+    except EOFError:
+        return None
+
+
+def _turn(engine: Engine, history: list[Message], sampling: SamplingParams, as_json: bool) -> list[Message]:
+    """One answer, streamed; the history with it. Interrupting ends the answer and keeps what came."""
+    try:
+        tokens = _tokens(engine.loaded, history, None)
+        text = ""
+        events: list[TokenEvent] = []
+        try:
+            for event in engine.generate(Request(f"chat-{time.monotonic_ns()}", tuple(tokens), sampling)):
+                events.append(event)
+                text += event.text
+                if not as_json:
+                    typer.echo(event.text, nl=False)
+        except KeyboardInterrupt:
+            typer.echo(" (interrupted)", err=True)
+    except FivefoldError as error:
+        typer.echo(error.line(), err=True)
+        return history[:-1]
+    if as_json and events:
+        print_json(_answer(engine.loaded, tokens, events, engine.figures))
+    elif not as_json:
+        typer.echo("")
+    return [*history, {"role": "assistant", "content": text}]

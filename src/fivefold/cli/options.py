@@ -1,0 +1,49 @@
+"""Options that several commands take, and how a command's answer is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fivefold.core.errors import InputError
+from fivefold.engine import LoadedModel, LoadOptions, load
+from fivefold.files import default_store, resolve
+
+DEFAULT_MODEL = "smollm2-135m"
+
+ModelArgument = Annotated[str, typer.Argument(help="A pulled name, hf:owner/repo, a folder or a .gguf file.")]
+Isa = Annotated[str, typer.Option(help="Instruction set of the kernels: auto, portable, avx2, avx512.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 is what this machine allows.")]
+Context = Annotated[int, typer.Option(min=0, help="Tokens of context; 0 is the model's own, up to 8192.")]
+Activations = Annotated[str, typer.Option(help="Rows that meet quantized weights: int8 or float.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
+
+def load_options(
+    isa: str, threads: int, context: int, activations: str, reference: bool = False
+) -> LoadOptions:
+    """Load options from the command's own; InputError for an unknown kind of activations."""
+    limit = context or None
+    if activations == "int8":
+        return LoadOptions(isa, threads, "int8", limit, reference=reference)
+    if activations == "float":
+        return LoadOptions(isa, threads, "float", limit, reference=reference)
+    raise InputError(f"{activations!r} is not known", where="--activations", remedy="choose int8 or float")
+
+
+def open_model(name: str, options: LoadOptions) -> LoadedModel:
+    """Find and load the model that a command names."""
+    return load(find_model(name), options)
+
+
+def find_model(name: str) -> Path:
+    """The file or folder of the model that a command names."""
+    return Path(resolve(name, default_store()))
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(answer, ensure_ascii=False))

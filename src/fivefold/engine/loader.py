@@ -1,0 +1,74 @@
+"""Loading a model: from a path to something that can answer.
+
+Files give tensors and a tokenizer, a family gives the Program, a backend runs it. Everything is
+decided here once, from frozen options; nothing is read from the environment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fivefold.backends import NativeRunner, ReferenceRunner
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.errors import InputError
+from fivefold.core.runner import Runner
+from fivefold.core.vocabulary import Vocabulary
+from fivefold.executor import Settings, allowed_threads, choose_isa
+from fivefold.files import gguf_vocabulary, open_checkpoint
+from fivefold.models import load_model
+from fivefold.program import Model
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192."""
+
+    isa: str = "auto"
+    threads: int = 0
+    activations: Literal["int8", "float"] = "int8"
+    context: int | None = None
+    max_rows: int = 512
+    reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, with what is needed to talk to it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    model: Model
+    vocabulary: Vocabulary
+    runner: Runner
+    context: int
+    settings: Settings
+
+    @property
+    def template(self) -> str | None:
+        """The chat template's text, if the file has one."""
+        text = self.checkpoint.metadata.get("tokenizer.chat_template")
+        return text if isinstance(text, str) else None
+
+
+def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
+    """Open and prepare the model at `path`; InputError, FileError or UnsupportedError say what is wrong."""
+    chosen = options or LoadOptions()
+    checkpoint = open_checkpoint(path)
+    model = load_model(checkpoint)
+    context = chosen.context or min(model.shape.context, 8192)
+    if not 1 <= context <= model.shape.context:
+        raise InputError(
+            f"a context of {context} is outside the model's", where="--context",
+            remedy=f"give 1 to {model.shape.context}",
+        )  # fmt: skip
+    settings = Settings(
+        choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows
+    )
+    runner: Runner = (
+        ReferenceRunner(model, checkpoint, context + chosen.max_rows)
+        if chosen.reference
+        else NativeRunner(model, checkpoint, settings, context + chosen.max_rows)
+    )
+    return LoadedModel(path, checkpoint, model, gguf_vocabulary(checkpoint), runner, context, settings)

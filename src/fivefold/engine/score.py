@@ -1,0 +1,36 @@
+"""Scoring a text: the model's distribution at each position, in windows that fit its context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
+from fivefold.core.runner import Runner
+
+
+def windows(tokens: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Consecutive windows of `size` tokens; a last one of a single token is left out."""
+    for begin in range(0, len(tokens) - 1, size):
+        part = tuple(tokens[begin : begin + size])
+        if len(part) > 1:
+            yield part
+
+
+def score(runner: Runner, window: Sequence[int]) -> Float32:
+    """Logits (T - 1, V) after each token of the window but the last, in chunks the runner takes."""
+    sequence = runner.open()
+    chunks: list[Float32] = []
+    try:
+        tokens = np.array(window[:-1], np.int32)
+        for begin in range(0, len(tokens), runner.max_rows):
+            part = tokens[begin : begin + runner.max_rows]
+            wanted = np.arange(len(part), dtype=np.int32)
+            span = Span.causal(sequence, part, begin, wanted)
+            assert LOGITS in span.row_sets
+            chunks.append(runner.run(Step((span,))))
+            runner.commit((Commit(sequence, wanted),))
+    finally:
+        runner.close(sequence)
+    return np.concatenate(chunks)

@@ -1,0 +1,189 @@
+"""The native executor: a Program lowered once, then replayed by the compiled core in one call a step.
+
+Lowering gives every buffer its slot of the arena, packs each weight for the chosen instruction set,
+and writes the nodes as the core takes them. An op without a native kernel is refused by name. The
+core checks every index of a batch before it touches memory. No policy lives here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fivefold._native import CacheStorage, Executor, Matrix, ThreadPool
+from fivefold.core.batch import ALL, Batch, Float32, Int32
+from fivefold.core.checkpoint import Tensor
+from fivefold.core.errors import FivefoldError, UnsupportedError
+from fivefold.core.layout import CacheLayout
+from fivefold.formats import format_of
+from fivefold.program import Node, Program, StepOutput, plan_memory
+
+_EMPTY: Int32 = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How Programs run here.
+
+    `activations` is "int8" (quantized weights meet int8 rows, one scale for 32 elements) or
+    "float". `max_rows` bounds the rows of a step and sizes the arena.
+    """
+
+    isa: str
+    threads: int
+    activations: str = "int8"
+    max_rows: int = 512
+
+
+class NativeCache:
+    """Native storage of all cache groups; moves entries for the `cache` room."""
+
+    def __init__(self, layout: CacheLayout, pages: Mapping[str, int]) -> None:
+        self.storages = {
+            group.name: CacheStorage(
+                len(group.layers), pages[group.name], group.heads_per_page, group.page_size,
+                group.key_width, group.value_width, group.value_in_key,
+            )
+            for group in layout.groups
+        }  # fmt: skip
+
+    @property
+    def bytes(self) -> int:
+        """Bytes reserved for entries."""
+        return sum(storage.bytes for storage in self.storages.values())
+
+    def copy_entries(
+        self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
+    ) -> None:
+        """Copy entry by entry, in order."""
+        self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
+
+
+class NativeExecutor:
+    """One Program ready to run. `tensors` looks a stored weight up by name."""
+
+    def __init__(
+        self,
+        program: Program,
+        tensors: Callable[[str], Tensor],
+        cache: NativeCache,
+        settings: Settings,
+        pool: ThreadPool | None = None,
+        taps: Sequence[str] = (),
+    ) -> None:
+        self._program = program
+        self._tensors = tensors
+        self._settings = settings
+        self._pool = pool or ThreadPool(settings.threads)
+        self._core = Executor(self._pool, settings.isa, settings.activations, settings.max_rows)
+        self._matrices: dict[str, int] = {}
+        self._vectors: dict[str, int] = {}
+        self._tables: dict[str, int] = {}
+        self.weight_bytes = 0
+        self._row_sets = {ALL: 0, **{name: self._core.add_row_set() for name in program.row_sets}}
+        self._groups = {
+            group.name: self._core.add_group(cache.storages[group.name], group.tables)
+            for group in program.layout.groups
+        }
+        self._buffers = self._add_buffers(taps)
+        for node in program.nodes:
+            self._add(node)
+
+    @property
+    def max_rows(self) -> int:
+        """Most rows that a batch may have."""
+        return self._settings.max_rows
+
+    def run(self, batch: Batch, taps: Sequence[str] = ()) -> StepOutput:
+        """Run the batch; returns the Program's outputs and those tapped buffers named when built."""
+        groups = [batch.groups[name] for name in self._groups]
+        views = [(g.tables, g.start, g.stop, g.write, g.mask, g.mask_from) for g in groups]
+        sets = [batch.row_sets.get(name, _EMPTY) for name in self._program.row_sets]
+        given = [batch.inputs[name] for name in self._program.inputs]
+        try:
+            self._core.run(batch.tokens, batch.positions, batch.sequence, sets, views, given)
+        except ValueError as error:
+            raise FivefoldError(f"the step cannot run: {error}", where=self._program.name) from error
+        wanted = (*self._program.outputs, *taps)
+        return StepOutput({name: self._core.buffer(self._buffers[name]) for name in wanted})
+
+    def _add_buffers(self, taps: Sequence[str]) -> dict[str, int]:
+        memory = plan_memory(self._program, taps)
+        self._core.add_slots(list(memory.widths))
+        numbers = {}
+        for name, slot in memory.slots.items():
+            buffer = self._program.buffers[name]
+            numbers[name] = self._core.add_buffer(slot, buffer.width, self._row_sets[buffer.row_set])
+        for name in self._program.inputs:
+            self._core.add_input(numbers[name])
+        return numbers
+
+    def _add(self, node: Node) -> None:
+        op = node.declaration
+        if op.kernel is None:
+            raise UnsupportedError(
+                f"op {op.name} has no native kernel", where=f"{self._program.name}, layer {node.layer}",
+                remedy="run this model with the reference executor",
+            )  # fmt: skip
+        group = node.attributes.get("group")
+        integers = [int(value) for value in map(node.attributes.get, op.integers) if isinstance(value, int)]
+        if op.sequence and isinstance(group, str):
+            integers.insert(0, self._program.layout.group(group).layers.index(node.layer))
+        floats = [
+            float(value) for value in map(node.attributes.get, op.floats) if isinstance(value, int | float)
+        ]
+        if node.attributes.get("importance"):
+            raise UnsupportedError(
+                "attention has no native kernel that returns importance", where=self._program.name
+            )
+        row_set = node.attributes.get("row_set", node.row_set)
+        self._core.add_node(
+            op.kernel,
+            [self._buffers[name] for name in node.inputs],
+            [self._buffers[name] for name in node.outputs],
+            [self._weight(op.name, place, name) for place, name in enumerate(node.weights)],
+            integers,
+            floats,
+            self._groups[group] if isinstance(group, str) else -1,
+            self._row_sets[str(row_set)],
+        )
+
+    def _weight(self, op: str, place: int, name: str | None) -> int:
+        """The core's number of a weight, in the form that this op takes it; packed once."""
+        if name is None:
+            return -1
+        if op == "linear" and place == 0:
+            return self._stored(self._matrices, name, self._pack)
+        if op == "embed":
+            return self._stored(self._tables, name, self._table)
+        return self._stored(self._vectors, name, self._vector)
+
+    def _stored(self, known: dict[str, int], name: str, make: Callable[[str], int]) -> int:
+        if name not in known:
+            known[name] = make(name)
+        return known[name]
+
+    def _pack(self, name: str) -> int:
+        tensor = self._tensors(name)
+        rows, columns = tensor.shape
+        matrix = Matrix(self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns)
+        self.weight_bytes += matrix.bytes
+        return self._core.add_matrix(matrix)
+
+    def _table(self, name: str) -> int:
+        tensor = self._tensors(name)
+        return self._core.add_table(tensor.format, tensor.data, *tensor.shape)
+
+    def _vector(self, name: str) -> int:
+        constant = self._program.constants.get(name)
+        return self._core.add_vector(
+            dequantize(self._tensors(name)).ravel() if constant is None else constant
+        )
+
+
+def dequantize(tensor: Tensor) -> Float32:
+    """A stored tensor as float32 in its own shape."""
+    count = int(np.prod(tensor.shape))
+    return format_of(tensor.format, tensor.name).unpack(tensor.data, count).reshape(tensor.shape)

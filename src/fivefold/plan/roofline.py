@@ -1,0 +1,48 @@
+"""Counting a Program: FLOPs and bytes of a step, from the graph that really runs.
+
+Takes a Program and the stored bytes of its weights; needs neither weights nor kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from fivefold.core.batch import ALL
+from fivefold.ops import Cost, Sizes
+from fivefold.program import Node, Program
+
+
+def step_cost(program: Program, stored: Mapping[str, float], rows: int, depth: int, logits: int = 1) -> Cost:
+    """Cost of one step of `rows` causal rows of one sequence after `depth` positions.
+
+    `stored` gives the bytes of each weight by name (four a number where it is not named); `logits` is
+    the number of rows that want logits. Other row sets count as empty. A weight that several nodes
+    read is counted each time, as it is read each time.
+    """
+    total = Cost()
+    for node in program.nodes:
+        total = total + node.declaration.cost(_sizes(program, node, stored, (rows, depth, logits)))
+    return total
+
+
+def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tuple[int, int, int]) -> Sizes:
+    rows, depth, logits = step
+    counts = {ALL: rows, "logits": logits}
+    weights = [program.weights[name] for name in node.weights if name is not None]
+    names = (*node.inputs, *node.outputs)
+    return Sizes(
+        rows=counts.get(node.row_set, 0),
+        widths=tuple(program.buffers[name].width for name in names),
+        inputs=len(node.inputs),
+        weight_shapes=tuple(weight.shape for weight in weights),
+        weight_bytes=tuple(stored.get(weight.name, 4.0 * prod(weight.shape)) for weight in weights),
+        attributes=node.attributes,
+        pairs=rows * depth + rows * (rows + 1) / 2,
+        entries=depth + rows,
+    )
+
+
+def least_seconds(cost: Cost, bandwidth: float, flops: float) -> float:
+    """The roofline: no step is faster than its bytes over bandwidth, or its FLOPs over peak."""
+    return max((cost.weight_bytes + cost.cache_bytes) / bandwidth, cost.flops / flops)
