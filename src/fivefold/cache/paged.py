@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fivefold.core.batch import Batch, Bool, Commit, Float32, GroupView, Int32, Span, Step
+from fivefold.core.errors import InputError
 from fivefold.core.layout import CacheGroup, CacheLayout
 
 from .pages import PagePool
@@ -90,6 +91,18 @@ class PagedCache:
                 keep = int(np.searchsorted(table.positions, positions))
                 table.positions = table.positions[:keep]
                 self._trim(self.layout.group(name), table)
+
+    def retain(self, sequence: int, name: str, place: int, slots: Int32) -> None:
+        """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
+
+        Logical positions stay with their entries, so from here on a slot is not a position.
+        """
+        group, table = self.layout.group(name), self._tables[sequence][name][place]
+        if len(slots) and (np.any(np.diff(slots) <= 0) or slots[0] < 0 or slots[-1] >= table.length):
+            raise InputError("slots to keep must ascend within the table", where=f"{name}, table {place}")
+        self._move(group, table, slots, np.arange(len(slots), dtype=np.int32))
+        table.positions = table.positions[slots]
+        self._trim(group, table)
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
@@ -179,17 +192,23 @@ class PagedCache:
     def _keep(self, group: CacheGroup, table: _Table, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""
         base = table.length
-        source, target = base + rows, base + np.arange(len(rows))
-        moved = source != target
-        if moved.any():
-            pages = np.array(table.pages, np.int32)
-            size = group.page_size
-            self._storage.copy_entries(
-                group.name, pages[source[moved] // size], (source[moved] % size).astype(np.int32),
-                pages[target[moved] // size], (target[moved] % size).astype(np.int32),
-            )  # fmt: skip
+        self._move(group, table, base + rows, base + np.arange(len(rows), dtype=np.int32))
         table.positions = np.concatenate([table.positions, span.positions[rows]]).astype(np.int32)
         self._trim(group, table)
+
+    def _move(self, group: CacheGroup, table: _Table, source: Int32, target: Int32) -> None:
+        """Copy entries from slots to slots that are not after them."""
+        moved = source != target
+        if not moved.any():
+            return
+        pages, size = np.array(table.pages, np.int32), group.page_size
+        self._storage.copy_entries(
+            group.name,
+            pages[source[moved] // size],
+            (source[moved] % size).astype(np.int32),
+            pages[target[moved] // size],
+            (target[moved] % size).astype(np.int32),
+        )
 
     def _trim(self, group: CacheGroup, table: _Table) -> None:
         """Release the pages after the last entry."""
