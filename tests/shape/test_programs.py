@@ -82,6 +82,22 @@ def test_lookahead_rows_ride_along_and_tell_importance(world: Any, make_span: An
     np.testing.assert_array_equal(first, second)
 
 
+def test_low_rank_weights_act_on_their_rows_alone(world: Any, make_span: Any) -> None:
+    """In the first layer, lookahead rows see what a model with the merged weight sees, the others do not."""
+    plain, adapted = model(), model(adapted=True)
+    toy, tokens = world(LAYOUT), [3, 1, 4, 1, 5, 9, 2]
+    first = next(n.outputs[0] for n in plain.nodes if n.op == "attention")
+    tap = next(n.outputs[0] for n in adapted.nodes if n.op == "attention")
+    given = tokens_span(make_span, toy.cache.open(), tokens, row_sets={"lookahead": [5, 6]})
+    found = toy.run(adapted, [given], taps=[tap]).buffers[tap]
+    expected = toy.run(plain, [tokens_span(make_span, toy.cache.open(), tokens)], taps=[first]).buffers[first]
+    toy.weights["0.q"] = toy.weights["0.q"] + toy.weights["0.up"] @ toy.weights["0.down"]
+    merged = toy.run(plain, [tokens_span(make_span, toy.cache.open(), tokens)], taps=[first]).buffers[first]
+    np.testing.assert_array_equal(found[:5], expected[:5])
+    np.testing.assert_allclose(found[5:], merged[5:], rtol=1e-5, atol=1e-6)
+    assert np.abs(merged[5:] - expected[5:]).max() > 1e-3
+
+
 def test_importance_is_the_attention_that_the_rows_paid(world: Any, make_span: Any, attend: Any) -> None:
     """Values that are unit vectors make attention's output its weights."""
     layout = CacheLayout((CacheGroup("main", (0,), 1, SIZE, 6),))
