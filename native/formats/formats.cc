@@ -2,12 +2,8 @@
 
 #include "formats/formats.h"
 
-#include "formats/bf16.h"
-#include "formats/f16.h"
-#include "formats/f32.h"
-#include "formats/q4_0.h"
-#include "formats/q4_1.h"
-#include "formats/q8_0.h"
+#define FIVEFOLD_FORMAT_BODIES 1
+#include "formats/list.h"
 
 namespace fivefold {
 namespace {
@@ -49,9 +45,9 @@ constexpr FormatInfo row(FormatId id) {
           decode_row<Format>};
 }
 
-constexpr FormatInfo kTable[kFormats] = {row<F32>(FormatId::kF32),   row<F16>(FormatId::kF16),
-                                         row<Bf16>(FormatId::kBf16), row<Q8_0>(FormatId::kQ8_0),
-                                         row<Q4_0>(FormatId::kQ4_0), row<Q4_1>(FormatId::kQ4_1)};
+#define FIVEFOLD_FORMAT(Format) row<Format>(FormatId::k##Format),
+constexpr FormatInfo kTable[kFormats] = {FIVEFOLD_FORMATS(FIVEFOLD_FORMAT)};
+#undef FIVEFOLD_FORMAT
 
 }  // namespace
 

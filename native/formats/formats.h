@@ -6,10 +6,14 @@
 #include <cstdint>
 #include <string>
 
+#include "list.h"
+
 namespace fivefold {
 
-enum class FormatId : int { kF32, kF16, kBf16, kQ8_0, kQ4_0, kQ4_1 };
-constexpr int kFormats = 6;
+#define FIVEFOLD_FORMAT(Format) k##Format,
+enum class FormatId : int { FIVEFOLD_FORMATS(FIVEFOLD_FORMAT) kCount };
+#undef FIVEFOLD_FORMAT
+constexpr int kFormats = int(FormatId::kCount);
 
 struct FormatInfo {
   const char* name;

@@ -7,12 +7,8 @@
 #include "kernels.h"
 #include "simd.h"
 
-#include "formats/bf16.h"
-#include "formats/f16.h"
-#include "formats/f32.h"
-#include "formats/q4_0.h"
-#include "formats/q4_1.h"
-#include "formats/q8_0.h"
+#define FIVEFOLD_FORMAT_BODIES 1
+#include "formats/list.h"
 
 namespace fivefold {
 namespace {
@@ -25,16 +21,26 @@ namespace {
 #include "kernels/norm.inc.h"
 #include "kernels/quantize.inc.h"
 
+// Only formats with scales meet int8 activations.
+template <class Format>
+constexpr auto int8_kernel() -> void (*)(const LinearTask&) {
+  if constexpr (Format::kScales > 0)
+    return linear_int8<Format>;
+  else
+    return nullptr;
+}
+
 }  // namespace
 
-// In the order of FormatId.
+// Of the linear kernels one for each format, in the order of FormatId.
+#define FIVEFOLD_INT8(Format) int8_kernel<Format>(),
+#define FIVEFOLD_FLOAT(Format) linear_float<Format>,
 const Kernels FIVEFOLD_TABLE = {
     FIVEFOLD_ISA,
     kWidth,
     quantize,
-    {nullptr, nullptr, nullptr, linear_int8<Q8_0>, linear_int8<Q4_0>, linear_int8<Q4_1>},
-    {linear_float<F32>, linear_float<F16>, linear_float<Bf16>, linear_float<Q8_0>, linear_float<Q4_0>,
-     linear_float<Q4_1>},
+    {FIVEFOLD_FORMATS(FIVEFOLD_INT8)},
+    {FIVEFOLD_FORMATS(FIVEFOLD_FLOAT)},
     rms_norm,
     rope,
     gated,
