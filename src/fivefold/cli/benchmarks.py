@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from fivefold.bench import Measure, Side, alternate, decode_rate, llama_cpp, prefill_rate
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FivefoldError, InputError
 from fivefold.engine import LoadedModel
 from fivefold.executor import processor, read_bandwidth
+from fivefold.ops import Cost
 from fivefold.plan import step_cost
 
 from .options import DEFAULT_MODEL, Activations, Isa, Threads, load_options, open_model
@@ -40,15 +42,24 @@ def bench(
 ) -> None:
     """Measure tokens a second, the machine's read bandwidth, and peers, in turn; medians and ratios."""
     count = tokens or (128 if work is Work.decode else 512)
+    _check_writable(as_json)
     loaded = open_model(model, load_options(isa, threads, 0, activations))
+    if count > loaded.context:
+        raise InputError(
+            f"{count} tokens are more than the context of {loaded.context}", where="--tokens",
+            remedy="give fewer",
+        )  # fmt: skip
     rate = decode_rate if work is Work.decode else prefill_rate
     sides: dict[str, Measure] = {"fivefold": lambda: rate(loaded.runner, count)}
     for peer in filter(None, peers.split(",")):
         name, _, path = peer.partition("=")
         if name != "llama.cpp" or not path:
             raise InputError(f"{peer!r} is not known", where="--peers", remedy="give llama.cpp=PATH")
-        sides[name] = llama_cpp(Path(path), loaded.path, work.value, count, loaded.settings.threads)
-    answer = _report(loaded, work, count, alternate(sides, rounds))
+        sides[name] = _peer(Path(path), loaded, work, count)
+    cost = _cost(loaded, work, count)
+    sides["memory"] = lambda: read_bandwidth(loaded.settings.threads, int(cost.weight_bytes), 0.2)
+    *measured, memory = alternate(sides, rounds)
+    answer = _report(loaded, work, count, measured, (cost, memory.median))
     if as_json == "-":
         typer.echo(json.dumps(answer))
         return
@@ -57,16 +68,45 @@ def bench(
     _print(answer)
 
 
-def _report(loaded: LoadedModel, work: Work, count: int, sides: list[Side]) -> dict[str, Any]:
+def _check_writable(name: str) -> None:
+    """Refuse a file for the figures that could not be written, before anything is measured."""
+    if name and name != "-" and not Path(name).parent.is_dir():
+        raise InputError("there is no such folder", where=f"--json {name}", remedy="make it first")
+
+
+def _peer(tool: Path, loaded: LoadedModel, work: Work, count: int) -> Measure:
+    """llama.cpp's measure; what its tool prints is not ours, so it is not trusted to be figures."""
+    measure = llama_cpp(tool, loaded.checkpoint.path, work.value, count, loaded.settings.threads)
+
+    def checked() -> float:
+        try:
+            return measure()
+        except (ValueError, LookupError, TypeError, OSError) as error:
+            raise FivefoldError(
+                f"llama-bench gave no figures ({error})", where=str(tool), remedy="check that it runs"
+            ) from None
+
+    return checked
+
+
+def _cost(loaded: LoadedModel, work: Work, count: int) -> Cost:
+    """What a step takes: one token at half the depth that decoding reaches, or the whole prompt."""
     stored = {tensor.name: float(len(tensor.data)) for tensor in loaded.checkpoint.tensors.values()}
     rows, depth = (1, count // 2) if work is Work.decode else (count, 0)
-    cost = step_cost(loaded.model.main, stored, rows, depth)
+    return step_cost(loaded.model.main, stored, rows, depth)
+
+
+def _report(
+    loaded: LoadedModel, work: Work, count: int, sides: list[Side], step: tuple[Cost, float]
+) -> dict[str, Any]:
+    """The figures; `step` is a step's cost and the bandwidth measured in the same rounds."""
+    cost, bandwidth = step
     bytes_read = int(cost.weight_bytes + cost.cache_bytes)
-    bandwidth = read_bandwidth(loaded.settings.threads, int(cost.weight_bytes))
     ours = sides[0].median
     answer: dict[str, Any] = {
         "work": work.value,
-        "model": str(loaded.path),
+        "model": loaded.checkpoint.path.name,
+        "sha256": _sha256(loaded.checkpoint.path),
         "tokens": count,
         "processor": processor().name,
         "instruction_set": loaded.settings.isa,
@@ -83,6 +123,11 @@ def _report(loaded: LoadedModel, work: Work, count: int, sides: list[Side]) -> d
     if work is Work.decode:
         answer["share_of_bandwidth"] = round(ours * bytes_read / bandwidth, 3)
     return answer
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _print(answer: dict[str, Any]) -> None:

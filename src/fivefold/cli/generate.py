@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from .options import (
     open_model,
     print_json,
 )
-from .terminal import app
+from .terminal import app, ended_by_interrupt
 
 Message = dict[str, Any]
 
@@ -65,19 +66,17 @@ def run(
         frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
-    loaded = open_model(model, load_options(isa, threads, context, activations))
-    messages = [{"role": "system", "content": system}] if system else []
-    tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
-    engine = Engine(loaded)
-    events = []
-    for event in engine.generate(Request("run", tuple(tokens), sampling)):
-        events.append(event)
-        if not as_json:
-            typer.echo(event.text, nl=False)
-    if as_json:
-        print_json(_answer(loaded, tokens, events, engine.figures))
-    else:
-        typer.echo("")
+    with ended_by_interrupt():
+        loaded = open_model(model, load_options(isa, threads, context, activations))
+        messages = [{"role": "system", "content": system}] if system else []
+        tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
+        engine = Engine(loaded)
+        events = []
+        for event in engine.generate(Request("run", tuple(tokens), sampling)):
+            events.append(event)
+            if not as_json:
+                typer.echo(event.text, nl=False)
+        print_json(_answer(loaded, tokens, events, engine.figures)) if as_json else typer.echo("")
 
 
 def _biases(given: list[str]) -> dict[int, float]:
@@ -94,6 +93,11 @@ def _tokens(loaded: LoadedModel, messages: list[Message], raw: str | None) -> li
     """Token ids of a conversation by the model's template, or of a raw text."""
     if raw is not None:
         return loaded.vocabulary.encode(raw)
+    if loaded.template is None:
+        raise InputError(
+            "key tokenizer.chat_template is missing", where=str(loaded.path),
+            remedy="take a model made for chat, or continue a text with fivefold run --raw",
+        )  # fmt: skip
     template = ChatTemplate.of(loaded.checkpoint, loaded.vocabulary)
     return template.encode(loaded.vocabulary, messages)
 
@@ -106,7 +110,7 @@ def _answer(
         "model": str(loaded.path),
         "text": "".join(event.text for event in events),
         "tokens": [token for event in events for token in event.tokens],
-        "prompt_tokens_ids": tokens,
+        "prompt_token_ids": tokens,
         "finish_reason": events[-1].finish_reason,
         "stop_reason": events[-1].stop_reason,
         "logprobs": [asdict(entry) for event in events for entry in event.logprobs],
@@ -133,10 +137,12 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1)] = 1024,
     isa: Isa = "auto",
     threads: Threads = 0,
+    context: Context = 0,
+    activations: Activations = "int8",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    options = load_options(isa, threads, 0, "int8")
+    options = load_options(isa, threads, context, activations)
     engine = Engine(open_model(model, options))
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []
@@ -152,7 +158,7 @@ def chat(
                 engine = Engine(open_model(rest.strip(), options))
                 history = list(first)
             except FivefoldError as error:
-                typer.echo(error.line(), err=True)
+                typer.echo(f"fivefold: {error.line()}", err=True)
         elif word.startswith("/"):
             typer.echo("commands: /reset, /model NAME, /exit", err=True)
         elif line.strip():
@@ -160,32 +166,33 @@ def chat(
 
 
 def _read_line(quiet: bool) -> str | None:
-    """The next line of the user, None at the end."""
+    """The next line of the user, None at the end. Nobody is asked where nobody sits."""
+    if sys.stdin is None:
+        return None
     try:
-        return input("" if quiet else "> ")
+        return input("" if quiet or not sys.stdin.isatty() else "> ")
     except EOFError:
         return None
 
 
 def _turn(engine: Engine, history: list[Message], sampling: SamplingParams, as_json: bool) -> list[Message]:
     """One answer, streamed; the history with it. Interrupting ends the answer and keeps what came."""
+    text = ""
+    events: list[TokenEvent] = []
     try:
         tokens = _tokens(engine.loaded, history, None)
-        text = ""
-        events: list[TokenEvent] = []
-        try:
-            for event in engine.generate(Request(f"chat-{time.monotonic_ns()}", tuple(tokens), sampling)):
-                events.append(event)
-                text += event.text
-                if not as_json:
-                    typer.echo(event.text, nl=False)
-        except KeyboardInterrupt:
-            typer.echo(" (interrupted)", err=True)
+        for event in engine.generate(Request(f"chat-{time.monotonic_ns()}", tuple(tokens), sampling)):
+            events.append(event)
+            text += event.text
+            if not as_json:
+                typer.echo(event.text, nl=False)
+    except KeyboardInterrupt:
+        typer.echo(" (interrupted)", err=True)
     except FivefoldError as error:
-        typer.echo(error.line(), err=True)
+        typer.echo(f"fivefold: {error.line()}; /reset begins anew", err=True)
         return history[:-1]
     if as_json and events:
         print_json(_answer(engine.loaded, tokens, events, engine.figures))
     elif not as_json:
         typer.echo("")
-    return [*history, {"role": "assistant", "content": text}]
+    return [*history, {"role": "assistant", "content": text}] if text else history[:-1]

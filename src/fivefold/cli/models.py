@@ -35,15 +35,23 @@ def pull_model(name: ModelArgument, as_json: AsJson = False) -> None:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
-        tasks: dict[str, Any] = {}
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, refresh_per_second=5)
+    tasks: dict[str, Any] = {}
 
-        def report(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
+    def report(what: str, done: int, total: int | None) -> None:
+        if not console.is_terminal:
+            return
+        bar.start()
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
 
+    try:
         path = pull(name, default_store(), report)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
     print_json({"name": name, "path": str(path)}) if as_json else typer.echo(str(path))
 
 

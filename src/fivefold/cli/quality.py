@@ -58,8 +58,10 @@ def perplexity(
     tokens = loaded.vocabulary.encode(content)
     size = min(window, loaded.context)
     figures = measure_quality(loaded.runner, tokens, size, other.runner if other else None, positions)
-    answer = {"model": str(loaded.path), "text": str(text), "window": size, "activations": activations,
-              "instruction_set": loaded.settings.isa, **asdict(figures)}  # fmt: skip
+    answer = {
+        "model": loaded.checkpoint.path.name, "text": text.name, "window": size, "activations": activations,
+        "instruction_set": loaded.settings.isa, **asdict(figures),
+    }  # fmt: skip
     if as_json:
         print_json(answer)
         return

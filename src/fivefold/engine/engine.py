@@ -33,13 +33,14 @@ class Figures:
 
 
 class Engine:
-    """Generates for one request at a time on a loaded model."""
+    """Generates for one request at a time on a loaded model. The last sequence is kept until `close`."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.figures = Figures()
         self._sequence: int | None = None
         self._held: tuple[int, ...] = ()
+        self._turn = 0
 
     def generate(self, request: Request) -> Iterator[TokenEvent]:
         """Events of one request, the last one with its finish reason. Errors leave the engine usable."""
@@ -50,11 +51,20 @@ class Engine:
         )
         cached = decoder.resume(_common(self._held, request.prompt))
         self.loaded.runner.truncate(sequence, cached)
+        self._held = self._held[:cached]
         self.figures = Figures(len(request.prompt), cached)
+        self._turn += 1
+        turn = self._turn
         try:
-            yield from self._events(request, decoder)
+            for event in self._events(request, decoder):
+                yield event
+                if turn != self._turn:
+                    raise FivefoldError(
+                        "another request began on this engine", where=request.identity, remedy="end one first"
+                    )
         finally:
-            self._held = tuple(decoder.tokens[: decoder.committed])
+            if turn == self._turn and self._sequence is not None:
+                self._held = tuple(decoder.tokens[: decoder.committed])
 
     def _sequence_for(self, prompt: Sequence[int]) -> int:
         """The kept sequence, or a new one."""
@@ -62,6 +72,15 @@ class Engine:
             self._sequence = self.loaded.runner.open()
             self._held = ()
         return self._sequence
+
+    def close(self) -> None:
+        """Give the pages of the kept sequence back; the engine can be used again.
+
+        Also after a step that broke off, when decoder and cache may no longer agree.
+        """
+        if self._sequence is not None:
+            self.loaded.runner.close(self._sequence)
+        self._sequence, self._held = None, ()
 
     def _events(self, request: Request, decoder: Decoder) -> Iterator[TokenEvent]:
         stream = StreamDecoder(
@@ -93,9 +112,13 @@ class Engine:
         if span is None:
             raise FivefoldError("the decoder needs more rows than a step has", remedy="raise max_rows")
         began = time.perf_counter()
-        logits = runner.run(Step((span,)))
-        decision = decoder.decide(logits)
-        runner.commit((decision.commit,))
+        try:
+            logits = runner.run(Step((span,)))
+            decision = decoder.decide(logits)
+            runner.commit((decision.commit,))
+        except BaseException:
+            self.close()
+            raise
         took = time.perf_counter() - began
         if self.figures.output_tokens == 0:
             self.figures.prompt_seconds += took

@@ -12,13 +12,16 @@ from typing import Literal
 
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FileError, InputError
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
 from fivefold.files import gguf_vocabulary, open_checkpoint
+from fivefold.formats import format_of
 from fivefold.models import load_model
 from fivefold.program import Model
+
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,38 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     chosen = options or LoadOptions()
     checkpoint = open_checkpoint(path)
     model = load_model(checkpoint)
+    _check_formats(model, checkpoint)
     context = chosen.context or min(model.shape.context, 8192)
     if not 1 <= context <= model.shape.context:
         raise InputError(
             f"a context of {context} is outside the model's", where="--context",
             remedy=f"give 1 to {model.shape.context}",
         )  # fmt: skip
+    if not 0 <= chosen.threads <= MOST_THREADS:
+        raise InputError(
+            f"{chosen.threads} threads", where="--threads", remedy=f"give 1 to {MOST_THREADS}, or 0"
+        )
     settings = Settings(
         choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows
     )
+    vocabulary = gguf_vocabulary(checkpoint)
+    if vocabulary.size > model.shape.vocabulary:
+        raise FileError(
+            f"key tokenizer.ggml.tokens has {vocabulary.size} tokens, and tensor token_embd.weight "
+            f"{model.shape.vocabulary} rows", where=str(checkpoint.path), remedy="convert the model again",
+        )  # fmt: skip
     runner: Runner = (
         ReferenceRunner(model, checkpoint, context + chosen.max_rows)
         if chosen.reference
         else NativeRunner(model, checkpoint, settings, context + chosen.max_rows)
     )
-    return LoadedModel(path, checkpoint, model, gguf_vocabulary(checkpoint), runner, context, settings)
+    return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
+
+
+def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
+    """Each weight that is used has a format that this build knows; the others do not matter."""
+    for program in model.programs.values():
+        for weight in program.weights.values():
+            if weight.name not in program.constants:
+                form = checkpoint.tensors[weight.name].format
+                format_of(form, where=f"{checkpoint.path}: tensor {weight.name}")
