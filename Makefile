@@ -31,15 +31,15 @@ test: build pull lint  ## build, fetch the model, lint, and run every test
 	$(BIN)/python -m pytest -W error
 
 lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
 
 format: $(STAMPS)/tools  ## rewrite Python and C++ sources in the house's format
-	$(BIN)/ruff check --fix-only src tests
-	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix-only src tests scripts
+	$(BIN)/ruff format src tests scripts
 	$(BIN)/clang-format -i $(NATIVE_SOURCES)
 
 bench: build pull  ## measure decoding and reading of the default model on this machine
