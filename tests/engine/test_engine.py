@@ -1,8 +1,9 @@
-"""The engine: a kept prefix changes nothing, errors leave it usable, requests end where they should."""
+"""One request: a kept prefix changes nothing, errors leave the engine usable, ends come where they should."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import Request, SamplingParams, TokenEvent
-from fivefold.engine import Engine, LoadedModel, LoadOptions, load, score, windows
+from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load, score, windows
 from fivefold.executor import processor
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
@@ -39,16 +41,27 @@ def engine(loaded: LoadedModel) -> Iterator[Engine]:
 def fresh(
     loaded: LoadedModel, prompt: tuple[int, ...], sampling: SamplingParams = GREEDY
 ) -> list[TokenEvent]:
-    """The answer of an engine that has nothing in its cache."""
-    engine = Engine(loaded)
+    """The answer of an engine that finds nothing in the cache."""
+    engine = Engine(loaded, EngineOptions(prefix_cache=False))
     events = answer(engine, prompt, sampling)
-    assert engine.figures.cached_tokens == 0
-    engine.close()
+    assert cached(events) == 0
     return events
 
 
+def cached(events: list[TokenEvent]) -> int:
+    """Tokens of the prompt that were found in the cache."""
+    timings = events[-1].timings
+    assert timings is not None
+    return timings.cached_tokens
+
+
+def told(events: list[TokenEvent]) -> list[TokenEvent]:
+    """The same events without the times they took."""
+    return [replace(event, timings=None) for event in events]
+
+
 def answer(engine: Engine, prompt: tuple[int, ...], sampling: SamplingParams = GREEDY) -> list[TokenEvent]:
-    return list(engine.generate(Request("test", prompt, sampling)))
+    return list(engine.stream(Request("test", prompt, sampling)))
 
 
 def tokens(events: list[TokenEvent]) -> list[int]:
@@ -59,17 +72,24 @@ def test_a_kept_prefix_gives_the_tokens_of_a_fresh_engine(engine: Engine, loaded
     first = tokens(answer(engine, PROMPT))
     longer = (*PROMPT, *first[:5], 30, 31)
     again = answer(engine, longer)
-    assert engine.figures.cached_tokens == len(PROMPT) + 5
+    assert cached(again) == PAGE_SIZE, "whole pages are kept"
     assert tokens(fresh(loaded, longer)) == tokens(again)
+    assert tokens(fresh(loaded, (*PROMPT, *first))) == tokens(answer(engine, (*PROMPT, *first)))
 
 
 def test_the_same_prompt_and_a_shorter_one_are_read_from_the_cache(
     engine: Engine, loaded: LoadedModel
 ) -> None:
     first = answer(engine, PROMPT)
-    assert tokens(answer(engine, PROMPT)) == tokens(first)
-    assert engine.figures.cached_tokens == len(PROMPT) - 1, "one row must run, to give logits"
-    assert tokens(answer(engine, PROMPT[:20])) == tokens(fresh(loaded, PROMPT[:20]))
+    again = answer(engine, PROMPT)
+    assert tokens(again) == tokens(first)
+    assert cached(again) == PAGE_SIZE
+    page = answer(engine, PROMPT[:PAGE_SIZE])
+    assert cached(page) == PAGE_SIZE - 1, "one row must run, to give logits"
+    assert tokens(page) == tokens(fresh(loaded, PROMPT[:PAGE_SIZE]))
+    part = answer(engine, PROMPT[:20])
+    assert cached(part) == 19, "a part of a page is used too"
+    assert tokens(part) == tokens(fresh(loaded, PROMPT[:20]))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 16])
@@ -123,15 +143,16 @@ def test_a_step_that_fails_leaves_the_engine_usable(
 
 
 def test_an_answer_that_is_left_is_no_harm(engine: Engine, loaded: LoadedModel) -> None:
-    events: Iterator[TokenEvent] = engine.generate(Request("left", PROMPT, GREEDY))
+    events = engine.stream(Request("left", PROMPT, GREEDY))
     begun = [next(events), next(events)]
     other = (*PROMPT[:10], 77)
     assert tokens(answer(engine, other)) == tokens(fresh(loaded, other))
-    with pytest.raises(FivefoldError, match="another request"):
-        next(events)
-    whole = tokens(answer(engine, PROMPT))
-    assert whole[:2] == tokens(begun)
-    assert whole == tokens(fresh(loaded, PROMPT))
+    assert tokens(begun + list(events)) == tokens(fresh(loaded, PROMPT)), "both go on side by side"
+    left = engine.stream(Request("left", PROMPT, GREEDY))
+    next(left)
+    left.close()
+    assert not engine.busy
+    assert tokens(answer(engine, PROMPT)) == tokens(fresh(loaded, PROMPT))
 
 
 SAMPLINGS = {
@@ -151,7 +172,7 @@ def test_sampling_is_that_of_the_reference_runner_and_repeats_with_its_seed(
 ) -> None:
     sampling = SamplingParams(max_tokens=12, ignore_eos=True, seed=4, logprobs=3, **SAMPLINGS[name])
     ours, again, theirs = (fresh(model, PROMPT, sampling) for model in (loaded, loaded, reference))
-    assert ours == again
+    assert told(ours) == told(again)
     assert tokens(ours) == tokens(theirs)
     for event, other in zip(ours, theirs, strict=True):
         (mine,), (its,) = event.logprobs, other.logprobs

@@ -6,12 +6,13 @@ keeps the rows that are committed. It schedules nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Step
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.layout import CacheLayout
+from fivefold.core.runner import CacheFigures
 from fivefold.executor import NativeCache, NativeExecutor, Settings, dequantize
 from fivefold.program import Model, ReferenceCache, ReferenceExecutor
 
@@ -33,6 +34,26 @@ class _CachedRunner:
     def truncate(self, sequence: int, positions: int) -> None:
         """Forget the entries at that logical position and after it."""
         self.cache.truncate(sequence, positions)
+
+    def attach(self, sequence: int, tokens: Sequence[int], salt: str = "") -> int:
+        """Begin an empty sequence with what the cache has of `tokens`; how many entries that is."""
+        return self.cache.attach(sequence, tokens, salt)
+
+    def reserve(self, sequence: int, entries: int) -> bool:
+        """Room for a sequence of that many entries, held from now on; False changes nothing."""
+        return self.cache.reserve(sequence, entries)
+
+    def publish(self, sequence: int, tokens: Sequence[int], salt: str = "") -> None:
+        """Offer the entries of a sequence, which are those of `tokens`, to others."""
+        self.cache.publish(sequence, tokens, salt)
+
+    def figures(self) -> CacheFigures:
+        """How full the cache is."""
+        return self.cache.figures()
+
+    def check_integrity(self) -> None:
+        """AssertionError unless all that the cache keeps fits together."""
+        self.cache.check_integrity()
 
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep these rows of each sequence's last span."""

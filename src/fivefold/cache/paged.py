@@ -1,26 +1,31 @@
-"""The paged cache: sequences with page tables, and steps turned into batches.
+"""The paged cache: sequences with page tables, prefixes they share, and steps turned into batches.
 
-For each sequence, group and table it keeps the pages and the logical position of each entry, slot by
-slot. `prepare` gives the rows of a step slots after the entries already there and turns visible
-positions into slots; `commit` keeps the rows that a decoder accepted, moving their entries together
-when they are not a prefix. It owns numbers only: entries are moved by the storage it is given.
-Sharing of prefixes and eviction build on these tables; they are not here.
+`prepare` gives the rows of a step slots after the entries already there and turns visible positions
+into slots; `commit` keeps the rows that a decoder accepted, moving their entries together when they are
+not a prefix. `attach` begins a sequence with pages that others have published, `publish` offers a
+sequence's own. A page with more than one holder is never written: whoever is about to, takes a copy.
+The cache owns numbers only; entries are moved by the storage it is given.
 """
 
 from __future__ import annotations
 
+import heapq
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence as Listing
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from fivefold.core.batch import Batch, Bool, Commit, Float32, GroupView, Int32, Span, Step
+from fivefold.core.batch import Batch, Commit, Float32, Int32, Span, Step
 from fivefold.core.errors import InputError
-from fivefold.core.layout import CacheGroup, CacheLayout
+from fivefold.core.layout import PAGE_SIZE, CacheGroup, CacheLayout
+from fivefold.core.runner import CacheFigures
 
-from .pages import PagePool
+from .pages import OutOfPagesError, PagePool
+from .prefix import PrefixTree
+from .tables import Sequence, Table, pages_for
+from .views import group_views
 
 
 class Storage(Protocol):
@@ -33,108 +38,178 @@ class Storage(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Table:
-    """Pages and the logical positions of the entries that stay (one a slot, ascending)."""
-
-    pages: list[int]
-    positions: Int32
-
-    @property
-    def length(self) -> int:
-        return len(self.positions)
-
-
-_EMPTY: Int32 = np.zeros(0, np.int32)
-
-
 class PagedCache:
     """All sequences of one model. `pages` are the pages of each cache group by name."""
 
     def __init__(self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage) -> None:
         self.layout = layout
+        self._groups = {group.name: group for group in layout.groups}
         self._storage = storage
         self._pools = {group.name: PagePool(pages[group.name]) for group in layout.groups}
-        self._tables: dict[int, dict[str, list[_Table]]] = {}
-        self._states: dict[int, int] = {}
-        self._pending: dict[int, Span] = {}
+        sizes = {group.page_size for group in layout.groups}
+        self._shares = len(sizes) == 1 and not layout.states
+        self._size = max(sizes, default=PAGE_SIZE)
+        self._tree = PrefixTree(self._pools, self._size)
+        self._sequences: dict[int, Sequence] = {}
+        self._free_states: list[int] = []
         self._next = 0
 
     def page_free(self, group: str) -> int:
         """Free pages of a group."""
         return self._pools[group].page_free
 
+    def figures(self) -> CacheFigures:
+        """How full the fullest group is; a model that keeps no entries has room for any number."""
+        endless = CacheFigures(sys.maxsize, sys.maxsize, 0)
+        each = map(self._figures, self.layout.groups)
+        return min(each, key=lambda figures: figures.free + figures.kept, default=endless)
+
     def open(self) -> int:
         """A new, empty sequence; its number."""
-        sequence = self._next
+        number = self._next
         self._next += 1
-        self._tables[sequence] = {
-            group.name: [_Table([], _EMPTY) for _ in range(group.tables)] for group in self.layout.groups
-        }
-        used = set(self._states.values())
-        self._states[sequence] = next(slot for slot in range(len(used) + 1) if slot not in used)
-        return sequence
+        state = heapq.heappop(self._free_states) if self._free_states else len(self._sequences)
+        self._sequences[number] = Sequence(self.layout, state)
+        return number
 
     def close(self, sequence: int) -> None:
         """Forget a sequence and release its pages; the one way out."""
-        for name, tables in self._tables.pop(sequence).items():
-            for table in tables:
-                for page in table.pages:
-                    self._pools[name].release(page)
-        del self._states[sequence]
-        self._pending.pop(sequence, None)
+        kept = self._sequences.pop(sequence)
+        self._drop_nodes(kept, 0)
+        for group, table in kept.each(self._groups):
+            self._cut(group, table, 0)
+        heapq.heappush(self._free_states, kept.state)
+
+    def fork(self, sequence: int) -> int:
+        """A second sequence with the same entries, in the same pages until one of them writes."""
+        number = self.open()
+        old, new = self._sequences[sequence], self._sequences[number]
+        new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
+        self._tree.hold(old.nodes)
+        new.nodes = list(old.nodes)
+        for name, tables in old.tables.items():
+            for table, copy in zip(tables, new.tables[name], strict=True):
+                pages = table.pages[: pages_for(old.length(table), self._groups[name].page_size)]
+                copy.extend(int(page) for page in pages)
+                copy.positions = table.positions
+                for page in copy.pages[len(old.nodes) :]:
+                    self._pools[name].share(int(page))
+        return number
+
+    def attach(self, sequence: int, tokens: Listing[int], salt: str = "") -> int:
+        """Begin an empty sequence with what has been published of `tokens`; how many entries that is."""
+        kept = self._sequences[sequence]
+        if kept.count or not kept.plain or any(table.size for _, table in kept.each(self._groups)):
+            raise InputError("a sequence that has entries cannot be attached", where=f"sequence {sequence}")
+        kept.exact, kept.salt = True, salt
+        if not self._shares:
+            return 0
+        nodes, kept.count = self._tree.find(np.asarray(tokens, np.int32), salt)
+        self._tree.hold(nodes)
+        kept.nodes = nodes
+        for name, tables in kept.tables.items():
+            for place, table in enumerate(tables):
+                table.extend(node.pages[name][place] for node in nodes)
+        return kept.count
+
+    def publish(self, sequence: int, tokens: Listing[int], salt: str = "") -> None:
+        """Offer the whole pages of a sequence, whose first entries are those of `tokens`.
+
+        Costs only the pages that have come since the last time. A sequence that has lost entries, or whose
+        positions have gaps, has nothing to offer.
+        """
+        kept = self._sequences[sequence]
+        whole = len(tokens) // self._size
+        if not self._shares or not kept.exact or whole <= len(kept.nodes):
+            return
+        if len(tokens) > kept.count or kept.salt not in (None, salt):
+            raise InputError("these are not the sequence's own entries", where=f"sequence {sequence}")
+        kept.salt = salt
+        for index in range(len(kept.nodes), whole):
+            part = np.asarray(tokens[index * self._size : (index + 1) * self._size], np.int32)
+            pages = {
+                name: tuple(int(table.pages[index]) for table in tables)
+                for name, tables in kept.tables.items()
+            }
+            parent = kept.nodes[-1] if kept.nodes else None
+            node, new = self._tree.add(parent, salt, part, pages)
+            kept.nodes.append(node)
+            if not new:  # somebody was faster: the entries are the same, so one page is enough
+                for name, tables in kept.tables.items():
+                    for place, table in enumerate(tables):
+                        self._pools[name].release(int(table.pages[index]))
+                        table.pages[index] = node.pages[name][place]
+
+    def reserve(self, sequence: int, entries: int) -> bool:
+        """Pages for that many entries in all, held from now on; False changes nothing."""
+        kept = self._sequences[sequence]
+        if not self._take([(kept, entries - kept.count)]):
+            return False
+        kept.reserved = max(kept.reserved, entries)
+        return True
 
     def truncate(self, sequence: int, positions: int) -> None:
-        """Forget the entries at that logical position and after it."""
-        for name, tables in self._tables[sequence].items():
-            for table in tables:
-                keep = int(np.searchsorted(table.positions, positions))
-                table.positions = table.positions[:keep]
-                self._trim(self.layout.group(name), table)
+        """Forget the entries at that logical position and after it, and whatever was reserved."""
+        kept = self._sequences[sequence]
+        kept.reserved = 0
+        kept.count = min(kept.count, positions)
+        for group, table in kept.each(self._groups):
+            if table.positions is not None:
+                table.positions = table.positions[: int(np.searchsorted(table.positions, positions))]
+            self._cut(group, table, pages_for(kept.length(table), group.page_size))
+        self._drop_nodes(kept, pages_for(kept.count, self._size))
+        if positions == 0:
+            self._sequences[sequence] = Sequence(self.layout, kept.state)
 
     def retain(self, sequence: int, name: str, place: int, slots: Int32) -> None:
         """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
 
-        Logical positions stay with their entries, so from here on a slot is not a position.
+        Logical positions stay with their entries, so from here on a slot is not a position, and the
+        sequence is not published any more.
         """
-        group, table = self.layout.group(name), self._tables[sequence][name][place]
-        if len(slots) and (np.any(np.diff(slots) <= 0) or slots[0] < 0 or slots[-1] >= table.length):
+        kept = self._sequences[sequence]
+        group, table = self._groups[name], kept.tables[name][place]
+        length = kept.length(table)
+        if len(slots) and (np.any(np.diff(slots) <= 0) or slots[0] < 0 or slots[-1] >= length):
             raise InputError("slots to keep must ascend within the table", where=f"{name}, table {place}")
-        self._move(group, table, slots, np.arange(len(slots), dtype=np.int32))
+        target = np.arange(len(slots), dtype=np.int32)
+        self._move(group, table, slots, target)  # raises before anything has changed, if pages are short
+        kept.spell_out()
+        self._drop_nodes(kept, 0)
+        assert table.positions is not None
         table.positions = table.positions[slots]
-        self._trim(group, table)
+        self._cut(group, table, pages_for(len(slots), group.page_size))
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
-        return self._tables[sequence][group][table].length
+        kept = self._sequences[sequence]
+        return kept.length(kept.tables[group][table])
 
     def prepare(self, step: Step) -> Batch:
         """The batch of a step; OutOfPagesError leaves everything as it was."""
-        self._reserve(step)
         spans = step.spans
+        kept = [self._sequences[span.sequence] for span in spans]
         counts = [len(span.tokens) for span in spans]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        names = dict.fromkeys(name for span in spans for name in span.row_sets)
-        row_sets = {
-            name: np.concatenate(
-                [offsets[i] + span.row_sets[name] for i, span in enumerate(spans) if name in span.row_sets]
-            ).astype(np.int32)
-            for name in names
-        }
+        if not self._take(list(zip(kept, counts, strict=True))):
+            raise OutOfPagesError(
+                "the cache has no room for the rows of this step",
+                remedy="shorten the text or give the cache more memory",
+            )
+        for sequence, span in zip(kept, spans, strict=True):
+            sequence.pending = span
+        offsets = np.concatenate([[0], np.cumsum(counts)])
         given = dict.fromkeys(name for span in spans for name in span.inputs)
         inputs: dict[str, Float32] = {
             name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs])
             for name in given
         }
-        for span in spans:
-            self._pending[span.sequence] = span
-        state = np.array([self._states[span.sequence] for span in spans], np.int32)
+        state = np.array([sequence.state for sequence in kept], np.int32)
         return Batch(
-            np.concatenate([span.tokens for span in spans]).astype(np.int32),
-            np.concatenate([span.positions for span in spans]).astype(np.int32),
+            np.concatenate([span.tokens for span in spans]).astype(np.int32, copy=False),
+            np.concatenate([span.positions for span in spans]).astype(np.int32, copy=False),
             np.repeat(np.arange(len(spans), dtype=np.int32), counts),
-            row_sets,
-            {group.name: self._view(group, spans) for group in self.layout.groups},
+            _row_sets(spans, offsets),
+            group_views(self.layout.groups, spans, kept),
             {group.name: state for group in self.layout.states},
             inputs,
         )
@@ -142,115 +217,158 @@ class PagedCache:
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep the named rows of each sequence's last span, and forget the others."""
         for commit in commits:
-            span = self._pending.pop(commit.sequence)
-            for name, tables in self._tables[commit.sequence].items():
-                for table in tables:
-                    self._keep(self.layout.group(name), table, span, commit.rows)
+            kept = self._sequences[commit.sequence]
+            span, kept.pending = kept.pending, None
+            assert span is not None, "a commit without a step"
+            self._keep(kept, span, commit.rows)
 
     def check_integrity(self) -> None:
-        """AssertionError unless pages, tables and entries fit together."""
+        """AssertionError unless pages, tables, entries and the prefix tree fit together."""
+        held: dict[str, list[int]] = {name: [] for name in self._pools}
+        users: dict[int, int] = {}
+        for kept in self._sequences.values():
+            for group, table in kept.each(self._groups):
+                held[group.name].extend(map(int, table.pages))
+                needed = pages_for(kept.length(table), group.page_size)
+                running = 0 if kept.pending is None else len(kept.pending.tokens)
+                most = pages_for(max(kept.length(table) + running, kept.reserved), group.page_size)
+                assert needed <= table.size <= most, "pages and entries do not fit"
+                assert (table.positions is None) == kept.plain
+                assert table.positions is None or bool(np.all(np.diff(table.positions) > 0))
+            for index, node in enumerate(kept.nodes):
+                users[id(node)] = users.get(id(node), 0) + 1
+                for name, pages in node.pages.items():
+                    assert pages == tuple(int(table.pages[index]) for table in kept.tables[name])
+        for name, page in self._tree.held_pages():
+            held[name].append(page)
         for name, pool in self._pools.items():
-            tables = [table for kept in self._tables.values() for table in kept[name]]
-            pool.check_integrity([page for table in tables for page in table.pages])
-            size = self.layout.group(name).page_size
-            for table in tables:
-                assert table.length <= len(table.pages) * size, "entries without a page"
-                assert bool(np.all(np.diff(table.positions) > 0)), "positions out of order"
+            pool.check_integrity(held[name])
+        self._tree.check_integrity(users)
+        states = [kept.state for kept in self._sequences.values()]
+        assert len(set(states)) == len(states), "two sequences share a recurrent state"
 
-    def _reserve(self, step: Step) -> None:
-        """Pages for all rows of the step, all or none."""
-        wanted: list[tuple[PagePool, _Table, int]] = []
-        for span in step.spans:
-            for name, tables in self._tables[span.sequence].items():
-                size = self.layout.group(name).page_size
-                for table in tables:
-                    more = -(-(table.length + len(span.tokens)) // size) - len(table.pages)
-                    wanted.append((self._pools[name], table, max(more, 0)))
-        for name, pool in self._pools.items():
-            total = sum(more for owner, _, more in wanted if owner is pool)
-            if total > pool.page_free:
-                pool.take(total)  # raises with the numbers
-            del name
-        for pool, table, more in wanted:
-            table.pages.extend(pool.take(more))
+    def _figures(self, group: CacheGroup) -> CacheFigures:
+        pool = self._pools[group.name]
+        return CacheFigures(
+            pool.count // group.tables * group.page_size,
+            pool.page_free // group.tables * group.page_size,
+            self._tree.unused * group.page_size,
+        )
 
-    def _view(self, group: CacheGroup, spans: tuple[Span, ...]) -> GroupView:
-        """Tables, intervals and masks of one group for the rows of these spans."""
-        tables = [self._tables[span.sequence][group.name] for span in spans]
-        width = max(len(table.pages) for kept in tables for table in kept)
-        numbers = np.full((len(spans), group.tables, max(width, 1)), -1, np.int32)
-        for index, kept in enumerate(tables):
-            for place, table in enumerate(kept):
-                numbers[index, place, : len(table.pages)] = table.pages
-        parts = [_intervals(span, kept) for span, kept in zip(spans, tables, strict=True)]
-        start, stop, write = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        if all(part[3] is None for part in parts):
-            return GroupView(numbers, start, stop, write)
-        mask, first = _masks(spans, tables, parts)
-        return GroupView(numbers, start, stop, write, mask, first)
+    def _take(self, wanted: list[tuple[Sequence, int]]) -> bool:
+        """Pages for so many more entries of each sequence, own copies of shared ones too; all or none."""
+        missing: list[tuple[CacheGroup, Table, int]] = []
+        written: list[tuple[CacheGroup, Sequence, Table, int]] = []
+        needed = dict.fromkeys(self._pools, 0)
+        for kept, more in wanted:
+            if more <= 0:
+                continue
+            for group, table in kept.each(self._groups):
+                length = kept.length(table)
+                pages = pages_for(length + more, group.page_size) - table.size
+                if pages > 0:
+                    missing.append((group, table, pages))
+                    needed[group.name] += pages
+                page, part = divmod(length, group.page_size)
+                if part and self._pools[group.name].shared(int(table.pages[page])):
+                    written.append((group, kept, table, page))
+                    needed[group.name] += 1
+        if not self._make_room(needed):
+            return False
+        for group, kept, table, page in written:
+            self._own(group, table, page, kept.length(table) % group.page_size)
+            self._drop_nodes(kept, page)
+        for group, table, pages in missing:
+            table.extend(self._pools[group.name].take(pages))
+        return True
 
-    def _keep(self, group: CacheGroup, table: _Table, span: Span, rows: Int32) -> None:
+    def _make_room(self, needed: Mapping[str, int]) -> bool:
+        """Free pages, from unused nodes of the tree if need be; False if there are too few."""
+        short = [name for name, count in needed.items() if count > self._pools[name].page_free]
+        for name in short:
+            most = self._pools[name].page_free + self._tree.unused * self._groups[name].tables
+            if needed[name] > most:
+                return False
+        while any(needed[name] > self._pools[name].page_free for name in short):
+            if not self._tree.give_up():
+                return False
+        return True
+
+    def _own(self, group: CacheGroup, table: Table, page: int, entries: int) -> None:
+        """Put a copy of a shared page, with its first `entries`, into its place in the table."""
+        pool, old = self._pools[group.name], int(table.pages[page])
+        (new,) = pool.take(1)
+        slots = np.arange(entries, dtype=np.int32)
+        here, there = np.full_like(slots, old), np.full_like(slots, new)
+        self._storage.copy_entries(group.name, here, slots, there, slots)
+        pool.release(old)
+        table.pages[page] = new
+
+    def _keep(self, kept: Sequence, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""
-        base = table.length
-        self._move(group, table, base + rows, base + np.arange(len(rows), dtype=np.int32))
-        table.positions = np.concatenate([table.positions, span.positions[rows]]).astype(np.int32)
-        self._trim(group, table)
+        count = len(rows)
+        whole = count == len(span.tokens)
+        positions = span.positions if whole else span.positions[rows]
+        if kept.plain and not _continues(positions, kept.count):
+            kept.spell_out()
+        for group, table in kept.each(self._groups):
+            length = kept.length(table)
+            if not whole:
+                self._move(group, table, length + rows, length + np.arange(count, dtype=np.int32))
+            if table.positions is not None:
+                table.positions = np.concatenate([table.positions, positions]).astype(np.int32)
+            self._cut(group, table, pages_for(max(length + count, kept.reserved), group.page_size))
+        kept.count += count
 
-    def _move(self, group: CacheGroup, table: _Table, source: Int32, target: Int32) -> None:
-        """Copy entries from slots to slots that are not after them."""
+    def _move(self, group: CacheGroup, table: Table, source: Int32, target: Int32) -> None:
+        """Copy entries from slots to slots that are not after them, into pages that nobody else holds."""
         moved = source != target
         if not moved.any():
             return
-        pages, size = np.array(table.pages, np.int32), group.page_size
+        pool, size = self._pools[group.name], group.page_size
+        old = table.pages.copy()
+        changed = [int(page) for page in np.unique(target[moved] // size)]
+        shared = [page for page in changed if pool.shared(int(old[page]))]
+        if not self._make_room({group.name: len(shared)}):
+            raise OutOfPagesError("the cache has no page to keep entries apart", remedy="free some first")
+        table.pages[shared] = pool.take(len(shared))
+        copied = moved | np.isin(target // size, shared)
+        source, target = source[copied], target[copied]
         self._storage.copy_entries(
             group.name,
-            pages[source[moved] // size],
-            (source[moved] % size).astype(np.int32),
-            pages[target[moved] // size],
-            (target[moved] % size).astype(np.int32),
+            old[source // size],
+            (source % size).astype(np.int32),
+            table.pages[target // size],
+            (target % size).astype(np.int32),
         )
+        for page in shared:
+            pool.release(int(old[page]))
 
-    def _trim(self, group: CacheGroup, table: _Table) -> None:
-        """Release the pages after the last entry."""
-        needed = -(-table.length // group.page_size)
-        for page in table.pages[needed:]:
+    def _cut(self, group: CacheGroup, table: Table, pages: int) -> None:
+        """Release the pages of a table after the first ones."""
+        for page in table.cut(pages):
             self._pools[group.name].release(page)
-        del table.pages[needed:]
+
+    def _drop_nodes(self, kept: Sequence, count: int) -> None:
+        """Use only the first nodes; those after it are no longer what the sequence holds."""
+        if len(kept.nodes) > count:
+            self._tree.let_go(kept.nodes[count:])
+            del kept.nodes[count:]
 
 
-_Part = tuple[Int32, Int32, Int32, Bool | None]
+def _continues(positions: Int32, first: int) -> bool:
+    """Whether the positions are first, first + 1, and so on."""
+    if len(positions) == 1:
+        return int(positions[0]) == first
+    return np.array_equal(positions, np.arange(first, first + len(positions)))
 
 
-def _intervals(span: Span, tables: list[_Table]) -> _Part:
-    """start, stop, write (T, tables) of a span's rows, and (T, T) which rows see each other, or None."""
-    count = len(span.tokens)
-    ordered = bool(np.all(np.diff(span.positions) > 0))
-    mask = span.mask
-    if mask is None and not ordered:
-        inside = span.positions[None, :]
-        mask = (inside >= span.visible[:, :1]) & (inside < span.visible[:, 1:])
-    shape = (count, len(tables))
-    start, stop, write = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    for place, table in enumerate(tables):
-        known = np.concatenate([table.positions, span.positions]) if mask is None else table.positions
-        start[:, place] = np.searchsorted(known, span.visible[:, 0])
-        stop[:, place] = np.searchsorted(known, span.visible[:, 1]) if mask is None else table.length + count
-        write[:, place] = table.length + np.arange(count)
-    return start, stop, write, mask
-
-
-def _masks(
-    spans: tuple[Span, ...], tables: list[list[_Table]], parts: list[_Part]
-) -> tuple[npt.NDArray[np.uint64], Int32]:
-    """Bit masks (N, W) over the rows of each span, and the slot that bit 0 stands for (N, tables)."""
-    words = max(-(-len(span.tokens) // 64) for span in spans)
-    masks, firsts = [], []
-    for span, kept, part in zip(spans, tables, parts, strict=True):
-        count = len(span.tokens)
-        seen = np.ones((count, count), bool) if part[3] is None else part[3]
-        bits = np.zeros((count, words * 64), np.uint8)
-        bits[:, :count] = seen
-        packed = np.packbits(bits, axis=1, bitorder="little")
-        masks.append(np.ascontiguousarray(packed).view("<u8"))
-        firsts.append(np.tile(np.array([table.length for table in kept], np.int32), (count, 1)))
-    return np.concatenate(masks).astype(np.uint64), np.concatenate(firsts)
+def _row_sets(spans: tuple[Span, ...], offsets: Int32) -> dict[str, Int32]:
+    """Each row set's indices into the rows of all spans."""
+    sets: dict[str, Int32] = {}
+    for name in dict.fromkeys(name for span in spans for name in span.row_sets):
+        parts = [(i, span.row_sets[name]) for i, span in enumerate(spans) if name in span.row_sets]
+        rows = np.concatenate([part for _, part in parts])
+        first = np.repeat(offsets[[i for i, _ in parts]], [len(part) for _, part in parts])
+        sets[name] = (rows + first).astype(np.int32)
+    return sets

@@ -1,10 +1,13 @@
 """The pool of pages of one cache group: which are free and who holds the others.
 
 Pages are numbers; the memory behind them belongs to an executor's storage. A page may be held more
-than once (shared), and returns to the pool when its last holder lets go.
+than once (by sequences that share it, and by the prefix tree), and returns to the pool when its last
+holder lets go. `release` is the one way back.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from fivefold.core.errors import FivefoldError
 
@@ -43,16 +46,22 @@ class PagePool:
         return taken
 
     def share(self, page: int) -> None:
-        """Hold a page once more."""
+        """Hold a held page once more."""
+        assert self._holders[page] > 0, "a free page cannot be shared"
         self._holders[page] += 1
+
+    def shared(self, page: int) -> bool:
+        """Whether more than one holder would see it change."""
+        return self._holders[page] > 1
 
     def release(self, page: int) -> None:
         """Let go of a page once."""
+        assert self._holders[page] > 0, "a free page cannot be released"
         self._holders[page] -= 1
         if self._holders[page] == 0:
             self._free.append(page)
 
-    def check_integrity(self, held: list[int]) -> None:
+    def check_integrity(self, held: Sequence[int]) -> None:
         """AssertionError unless `held` (a page as often as it is held) and the free list fit."""
         counted = [0] * len(self._holders)
         for page in held:

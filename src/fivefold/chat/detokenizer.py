@@ -17,16 +17,21 @@ class StreamDecoder:
     """The text of one answer, piece by piece.
 
     The pieces joined are `vocabulary.decode` of all tokens, cut before the stop string, or after it
-    with `include_stop`. Special tokens have no text.
+    with `include_stop`. Special tokens have no text, but for those that are `shown`.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, stop: tuple[str, ...] = (), include_stop: bool = False
+        self,
+        vocabulary: Vocabulary,
+        stop: tuple[str, ...] = (),
+        include_stop: bool = False,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
         """`stop` strings must not be empty, which `SamplingParams` has seen to."""
         self.matched: str | None = None
         """The stop string that ended the text."""
         self._vocabulary = vocabulary
+        self._shown = shown
         self._stop = stop
         self._include_stop = include_stop
         self._longest = max((len(text) for text in stop), default=0)
@@ -35,7 +40,7 @@ class StreamDecoder:
 
     def push(self, token: int) -> str:
         """The text that may be shown after this token; empty once a stop string has come."""
-        if self.matched is not None or self._vocabulary.is_special(token):
+        if self.matched is not None or (self._vocabulary.is_special(token) and token not in self._shown):
             return ""
         return self._accept(self._characters.decode(self._vocabulary.token_bytes(token)))
 

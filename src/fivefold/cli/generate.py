@@ -12,7 +12,7 @@ import typer
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import Request, SamplingParams, TokenEvent
-from fivefold.engine import Engine, Figures, LoadedModel
+from fivefold.engine import Engine, LoadedModel
 
 from .options import (
     DEFAULT_MODEL,
@@ -72,11 +72,11 @@ def run(
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
         engine = Engine(loaded)
         events = []
-        for event in engine.generate(Request("run", tuple(tokens), sampling)):
+        for event in engine.stream(Request("run", tuple(tokens), sampling)):
             events.append(event)
             if not as_json:
                 typer.echo(event.text, nl=False)
-        print_json(_answer(loaded, tokens, events, engine.figures)) if as_json else typer.echo("")
+        print_json(_answer(loaded, tokens, events)) if as_json else typer.echo("")
 
 
 def _biases(given: list[str]) -> dict[int, float]:
@@ -102,10 +102,21 @@ def _tokens(loaded: LoadedModel, messages: list[Message], raw: str | None) -> li
     return template.encode(loaded.vocabulary, messages)
 
 
-def _answer(
-    loaded: LoadedModel, tokens: list[int], events: list[TokenEvent], figures: Figures
-) -> dict[str, Any]:
-    steps = max(figures.output_tokens - 1, 0)
+def _answer(loaded: LoadedModel, tokens: list[int], events: list[TokenEvent]) -> dict[str, Any]:
+    """An answer's figures; one that was interrupted has none of its times."""
+    took = events[-1].timings
+    figures: dict[str, Any] = {}
+    if took is not None:
+        read, seconds = took.prompt_tokens - took.cached_tokens, took.queue_seconds + took.prefill_seconds
+        figures = {
+            "prompt_tokens": took.prompt_tokens,
+            "cached_tokens": took.cached_tokens,
+            "output_tokens": took.output_tokens,
+            "prompt_seconds": seconds,
+            "output_seconds": took.decode_seconds,
+            "prompt_tokens_per_second": _rate(read, seconds),
+            "output_tokens_per_second": _rate(took.output_tokens - 1, took.decode_seconds),
+        }
     return {
         "model": str(loaded.path),
         "text": "".join(event.text for event in events),
@@ -114,11 +125,7 @@ def _answer(
         "finish_reason": events[-1].finish_reason,
         "stop_reason": events[-1].stop_reason,
         "logprobs": [asdict(entry) for event in events for entry in event.logprobs],
-        **asdict(figures),
-        "prompt_tokens_per_second": _rate(
-            figures.prompt_tokens - figures.cached_tokens, figures.prompt_seconds
-        ),
-        "output_tokens_per_second": _rate(steps, figures.output_seconds),
+        **figures,
         "instruction_set": loaded.settings.isa,
         "threads": loaded.settings.threads,
     }
@@ -181,7 +188,7 @@ def _turn(engine: Engine, history: list[Message], sampling: SamplingParams, as_j
     events: list[TokenEvent] = []
     try:
         tokens = _tokens(engine.loaded, history, None)
-        for event in engine.generate(Request(f"chat-{time.monotonic_ns()}", tuple(tokens), sampling)):
+        for event in engine.stream(Request(f"chat-{time.monotonic_ns()}", tuple(tokens), sampling)):
             events.append(event)
             text += event.text
             if not as_json:
@@ -192,7 +199,7 @@ def _turn(engine: Engine, history: list[Message], sampling: SamplingParams, as_j
         typer.echo(f"fivefold: {error.line()}; /reset begins anew", err=True)
         return history[:-1]
     if as_json and events:
-        print_json(_answer(engine.loaded, tokens, events, engine.figures))
+        print_json(_answer(engine.loaded, tokens, events))
     elif not as_json:
         typer.echo("")
     return [*history, {"role": "assistant", "content": text}] if text else history[:-1]

@@ -42,3 +42,11 @@ class FileError(InputError):
 
 class UnsupportedError(InputError):
     """The input is well formed and this build has no implementation for it."""
+
+
+class OverloadedError(FivefoldError):
+    """There is no room for one more request now; `retry_after` seconds may help."""
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(what, where=where, remedy=remedy)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .errors import InputError
+from .errors import FivefoldError, InputError
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,38 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One generation: the prompt as token ids, and how to go on from it."""
+    """One generation: the prompt as token ids, and how to go on from it.
+
+    identity  no two requests that are under way may have the same.
+    salt      requests with different salts share no cached prefix, so none can measure another's.
+    shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
+              other special tokens is left out.
+    """
 
     identity: str
     prompt: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    salt: str = ""
+    shown: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What a finished request took.
+
+    queue_seconds    from its arrival to its first step; prefill_seconds from there to its first
+                     token; decode_seconds from there to its last.
+    cached_tokens    tokens of the prompt that were found in the cache when it was first admitted.
+    preemptions      how often it lost its pages and began anew.
+    """
+
+    queue_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    preemptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +124,8 @@ class TokenEvent:
 
     `tokens` are final. `text` is what may be shown now: it may lag behind the tokens while a
     character is incomplete or a stop string may still come. The last event of a request carries
-    the finish reason, and the stop string or token that ended it.
+    the finish reason, the stop string or token that ended it, its timings, and its error if the
+    reason is "error".
     """
 
     identity: str
@@ -106,3 +134,5 @@ class TokenEvent:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
+    timings: Timings | None = None
+    error: FivefoldError | None = None

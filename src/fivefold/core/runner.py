@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from .batch import Commit, Float32, Step
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFigures:
+    """How full the cache is, in entries (positions) of the group that is fullest.
+
+    capacity  entries that fit in all; free entries that nobody holds; kept entries that only the
+              prefix tree holds, which are given up when room is needed.
+    """
+
+    capacity: int
+    free: int
+    kept: int
+
+    @property
+    def used(self) -> int:
+        """Entries that sequences hold."""
+        return self.capacity - self.free - self.kept
 
 
 class Runner(Protocol):
@@ -25,7 +44,30 @@ class Runner(Protocol):
         ...
 
     def truncate(self, sequence: int, positions: int) -> None:
-        """Forget the entries at that logical position and after it."""
+        """Forget the entries at that logical position and after it; 0 gives everything back."""
+        ...
+
+    def attach(self, sequence: int, tokens: Sequence[int], salt: str = "") -> int:
+        """Fill an empty sequence with what the cache has of `tokens`; how many entries it now holds.
+
+        Only what was published under the same salt is found.
+        """
+        ...
+
+    def reserve(self, sequence: int, entries: int) -> bool:
+        """Room for a sequence of that many entries, taken now; False takes nothing."""
+        ...
+
+    def publish(self, sequence: int, tokens: Sequence[int], salt: str = "") -> None:
+        """Offer the entries of a sequence, which are those of `tokens`, to others that begin the same."""
+        ...
+
+    def figures(self) -> CacheFigures:
+        """How full the cache is."""
+        ...
+
+    def check_integrity(self) -> None:
+        """AssertionError unless all that is kept of pages and sequences fits together."""
         ...
 
     def run(self, step: Step) -> Float32:

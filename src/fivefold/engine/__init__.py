@@ -1,7 +1,13 @@
-"""Engine: loading models and stepping them; where the rooms below meet."""
+"""Engine: loading models and stepping many requests on them; where the rooms below meet."""
 
-from .engine import Engine, Figures
+from .asynchronous import AsyncEngine, EventStream
+from .engine import Engine
+from .figures import EngineFigures, EngineOptions
+from .generation import Generation
 from .loader import LoadedModel, LoadOptions, load
 from .score import score, windows
 
-__all__ = ["Engine", "Figures", "LoadOptions", "LoadedModel", "load", "score", "windows"]
+__all__ = [
+    "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "LoadOptions",
+    "LoadedModel", "load", "score", "windows",
+]  # fmt: skip

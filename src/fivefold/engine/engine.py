@@ -1,138 +1,238 @@
-"""A simple engine: one sequence at a time, from a request to its events.
+"""The engine: many requests at once on one loaded model, step by step.
 
-It drives a decoder without knowing the algorithm: propose rows, run them, hand the logits back, keep
-what the decoder keeps. The sequence of the last request stays in the cache, and a prompt that
-begins as it does goes on from there, so a chat reads only what is new.
+Each step mixes rows of all running requests, so that one pass over the weights serves them all: writers
+first, then parts of prompts, as many rows as the pace allows. The engine drives decoders without
+knowing the algorithm: propose rows, run them, hand the logits back, keep what the decoder keeps. A
+request's tokens are the same alone and among others, bit for bit, since rows do not know each other.
+
+Not thread safe; `AsyncEngine` runs one on a thread of its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 
 from fivefold.chat import StreamDecoder
-from fivefold.core.batch import Step
-from fivefold.core.decoder import Decision, Decoder
-from fivefold.core.errors import FivefoldError
-from fivefold.core.request import FinishReason, Request, TokenEvent
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.request import FinishReason, Request, SamplingParams, TokenEvent
 from fivefold.decode import AutoregressiveDecoder
 
+from .admission import Admission
+from .figures import EngineFigures, EngineOptions, Totals
+from .generation import Generation, joined
 from .loader import LoadedModel
-
-
-@dataclass(slots=True)
-class Figures:
-    """What the last request took: tokens and seconds, prompt and output apart."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    prompt_seconds: float = 0.0
-    output_seconds: float = 0.0
+from .stepping import Stepping
+from .task import Task
 
 
 class Engine:
-    """Generates for one request at a time on a loaded model. The last sequence is kept until `close`."""
+    """Continuous batching over one model. Events of a request come from `step`, or from its `stream`."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        options: EngineOptions | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.loaded = loaded
-        self.figures = Figures()
-        self._sequence: int | None = None
-        self._held: tuple[int, ...] = ()
-        self._turn = 0
+        self._options = options or EngineOptions()
+        self._runner = loaded.runner
+        self._clock = clock
+        self._totals = Totals()
+        self._admission = Admission(loaded.runner, self._options, self._totals)
+        self._stepping = Stepping(loaded.runner, self._admission, self._options, self._totals, clock)
+        self._tasks: dict[str, Task] = {}
+        self._cancelled: list[str] = []
+        self._unclaimed: list[TokenEvent] = []
+        self._streams: dict[str, deque[TokenEvent]] = {}
+        self._numbers = 0
 
-    def generate(self, request: Request) -> Iterator[TokenEvent]:
-        """Events of one request, the last one with its finish reason. Errors leave the engine usable."""
-        sequence = self._sequence_for(request.prompt)
-        vocabulary = self.loaded.vocabulary
-        decoder = AutoregressiveDecoder.for_request(
-            sequence, request, self.loaded.model.shape.vocabulary, vocabulary.end_tokens, self.loaded.context
-        )
-        cached = decoder.resume(_common(self._held, request.prompt))
-        self.loaded.runner.truncate(sequence, cached)
-        self._held = self._held[:cached]
-        self.figures = Figures(len(request.prompt), cached)
-        self._turn += 1
-        turn = self._turn
+    @property
+    def busy(self) -> bool:
+        """Whether any request is waiting or running."""
+        return bool(self._tasks)
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its events come from the steps that follow.
+
+        InputError if its prompt cannot be used or its identity is under way, OverloadedError if too
+        many wait already.
+        """
+        if request.identity in self._tasks:
+            raise InputError("a request of this name is under way", where=request.identity,
+                             remedy="give each request a name of its own")  # fmt: skip
+        sequence = self._runner.open()
         try:
-            for event in self._events(request, decoder):
-                yield event
-                if turn != self._turn:
-                    raise FivefoldError(
-                        "another request began on this engine", where=request.identity, remedy="end one first"
-                    )
-        finally:
-            if turn == self._turn and self._sequence is not None:
-                self._held = tuple(decoder.tokens[: decoder.committed])
+            task = self._task(request, sequence)
+            self._admission.enqueue(task)
+        except BaseException:
+            self._runner.close(sequence)
+            raise
+        self._tasks[request.identity] = task
 
-    def _sequence_for(self, prompt: Sequence[int]) -> int:
-        """The kept sequence, or a new one."""
-        if self._sequence is None:
-            self._sequence = self.loaded.runner.open()
-            self._held = ()
-        return self._sequence
+    def cancel(self, identity: str) -> None:
+        """End a request at the next step; nothing happens if it has ended."""
+        if identity in self._tasks:
+            self._cancelled.append(identity)
+
+    def step(self) -> list[TokenEvent]:
+        """Run one step of all running requests; the events of those that have no `stream`."""
+        self._advance()
+        events, self._unclaimed = self._unclaimed, []
+        return events
+
+    def stream(self, request: Request) -> Generator[TokenEvent, None, None]:
+        """Events of one request, stepping all of them; raises the request's error.
+
+        The request begins when the first event is asked for, and ends when the iterator is left.
+        """
+        self.submit(request)
+        mine = self._streams[request.identity] = deque()
+        try:
+            while True:
+                while not mine:
+                    self._advance()
+                event = mine.popleft()
+                if event.error is not None:
+                    raise event.error
+                yield event
+                if event.finish_reason is not None:
+                    return
+        finally:
+            del self._streams[request.identity]
+            if request.identity in self._tasks:
+                self._finish(self._tasks[request.identity])
+
+    def generate(
+        self, prompts: Sequence[Sequence[int] | str], sampling: SamplingParams | Sequence[SamplingParams]
+    ) -> list[Generation]:
+        """Whole answers to some prompts (token ids, or text as it stands), in their order.
+
+        One `sampling` for all, or one for each. The first request that fails raises its error, and the
+        others end.
+        """
+        each = [sampling] * len(prompts) if isinstance(sampling, SamplingParams) else list(sampling)
+        if len(each) != len(prompts):
+            raise InputError(f"{len(prompts)} prompts and {len(each)} sampling parameters",
+                             where="sampling", remedy="give one for all or one for each")  # fmt: skip
+        requests = [self._request(prompt, one) for prompt, one in zip(prompts, each, strict=True)]
+        found: dict[str, list[TokenEvent]] = {request.identity: [] for request in requests}
+        left = deque(requests)
+        try:
+            while left or any(name in self._tasks for name in found):
+                while left and self._admission.has_room:
+                    request = left.popleft()
+                    self._streams[request.identity] = deque()
+                    self.submit(request)
+                self._advance()
+                for name in found:
+                    found[name] += self._take(name)
+        finally:
+            for name in found:
+                self._streams.pop(name, None)
+                if name in self._tasks:
+                    self._finish(self._tasks[name])
+        return [joined(request, found[request.identity]) for request in requests]
+
+    def figures(self) -> EngineFigures:
+        """A snapshot of what is under way and of what has been done."""
+        totals = self._totals
+        return EngineFigures(
+            running=len(self._admission.running),
+            waiting=len(self._admission.waiting),
+            cache=self._runner.figures(),
+            steps=totals.steps,
+            preemptions=totals.preemptions,
+            prompt_tokens=totals.prompt_tokens,
+            cached_tokens=totals.cached_tokens,
+            output_tokens=totals.output_tokens,
+            last_step_rows=totals.last_step_rows,
+            last_step_seconds=totals.last_step_seconds,
+        )
+
+    def check_integrity(self) -> None:
+        """AssertionError unless cache and requests fit together."""
+        self._runner.check_integrity()
+        held = [*self._admission.running, *self._admission.waiting]
+        assert sorted(map(id, held)) == sorted(map(id, self._tasks.values())), (
+            "a request is lost or held twice"
+        )
 
     def close(self) -> None:
-        """Give the pages of the kept sequence back; the engine can be used again.
+        """End all requests without a word and give their pages back. The engine can be used again."""
+        for task in list(self._tasks.values()):
+            self._finish(task)
+        self._cancelled.clear()
+        self._unclaimed.clear()
 
-        Also after a step that broke off, when decoder and cache may no longer agree.
-        """
-        if self._sequence is not None:
-            self.loaded.runner.close(self._sequence)
-        self._sequence, self._held = None, ()
+    def _request(self, prompt: Sequence[int] | str, sampling: SamplingParams) -> Request:
+        self._numbers += 1
+        tokens = self.loaded.vocabulary.encode(prompt) if isinstance(prompt, str) else prompt
+        return Request(f"generate-{self._numbers}", tuple(tokens), sampling)
 
-    def _events(self, request: Request, decoder: Decoder) -> Iterator[TokenEvent]:
-        stream = StreamDecoder(
-            self.loaded.vocabulary, request.sampling.stop, request.sampling.include_stop_str_in_output
+    def _task(self, request: Request, sequence: int) -> Task:
+        vocabulary, sampling = self.loaded.vocabulary, request.sampling
+        room = min(self.loaded.context, self._runner.figures().capacity)
+        decoder = AutoregressiveDecoder.for_request(
+            sequence, request, self.loaded.model.shape.vocabulary, vocabulary.end_tokens, room
         )
-        while True:
-            decision = self._step(decoder)
-            if not decision.tokens and decision.done is None:
-                continue
-            text = "".join(stream.push(token) for token in self._shown(decision))
-            reason: FinishReason | None = "stop" if stream.matched is not None else decision.done
-            if reason is not None and stream.matched is None:
-                text += stream.finish()
-            stop = stream.matched if stream.matched is not None else decision.stop_token
-            yield TokenEvent(request.identity, decision.tokens, text, decision.logprobs, reason, stop)
-            if reason is not None:
-                return
+        text = StreamDecoder(vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown)
+        return Task(request, decoder, sequence, text, self._clock)
 
-    def _shown(self, decision: Decision) -> tuple[int, ...]:
-        """The tokens whose text is shown: all but one that ended the request."""
-        if decision.done != "stop" or not decision.tokens:
-            return decision.tokens
-        return decision.tokens[:-1]
-
-    def _step(self, decoder: Decoder) -> Decision:
-        """One step of the decoder's sequence."""
-        runner = self.loaded.runner
-        span = decoder.propose(runner.max_rows)
-        if span is None:
-            raise FivefoldError("the decoder needs more rows than a step has", remedy="raise max_rows")
-        began = time.perf_counter()
+    def _advance(self) -> None:
+        """One step, its events given to whom they belong. If it is interrupted, they are told so."""
+        names, self._cancelled = dict.fromkeys(self._cancelled), []
+        for name in names:
+            if name in self._tasks:
+                self._end(self._tasks[name], "cancelled")
         try:
-            logits = runner.run(Step((span,)))
-            decision = decoder.decide(logits)
-            runner.commit((decision.commit,))
-        except BaseException:
-            self.close()
+            self._admit()
+            outcome = self._stepping.step()
+        except BaseException as error:
+            # Decoders and cache may no longer agree about anything that was in the step.
+            reason = (
+                error if isinstance(error, FivefoldError) else FivefoldError(f"the step failed: {error!r}")
+            )
+            for task in list(self._admission.running):
+                self._end(task, "error", reason)
+            if isinstance(error, Exception):
+                return
             raise
-        took = time.perf_counter() - began
-        if self.figures.output_tokens == 0:
-            self.figures.prompt_seconds += took
-        else:
-            self.figures.output_seconds += took
-        self.figures.output_tokens += len(decision.tokens)
-        return decision
+        for task, failure in outcome.failed:
+            self._end(task, "error", failure)
+        for task, event in outcome.events:
+            self._emit(event)
+            if event.finish_reason is not None:
+                self._finish(task)
 
+    def _admit(self) -> None:
+        """Let requests run; one whose text can never fit ends with the error."""
+        try:
+            self._admission.admit()
+        except FivefoldError as error:
+            self._end(self._admission.waiting[0], "error", error)
 
-def _common(held: Sequence[int], prompt: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    count = 0
-    for ours, theirs in zip(held, prompt, strict=False):
-        if ours != theirs:
-            break
-        count += 1
-    return count
+    def _end(self, task: Task, reason: FinishReason, error: FivefoldError | None = None) -> None:
+        self._emit(task.ended(reason, error))
+        self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        """The one way out for a request: its pages are free."""
+        del self._tasks[task.request.identity]
+        self._admission.remove(task)
+
+    def _emit(self, event: TokenEvent) -> None:
+        self._streams.get(event.identity, self._unclaimed).append(event)
+
+    def _take(self, identity: str) -> list[TokenEvent]:
+        """What has come for a request of `generate`; raises its error."""
+        stream = self._streams.get(identity)
+        if not stream:
+            return []
+        events = list(stream)
+        stream.clear()
+        if events[-1].error is not None:
+            raise events[-1].error
+        return events

@@ -26,12 +26,17 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192."""
+    """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192.
+
+    `entries` is the number of positions that the cache holds, of all requests together; None is one
+    context and one step, which is all that a single request can use.
+    """
 
     isa: str = "auto"
     threads: int = 0
     activations: Literal["int8", "float"] = "int8"
     context: int | None = None
+    entries: int | None = None
     max_rows: int = 512
     reference: bool = False
 
@@ -80,10 +85,13 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
             f"key tokenizer.ggml.tokens has {vocabulary.size} tokens, and tensor token_embd.weight "
             f"{model.shape.vocabulary} rows", where=str(checkpoint.path), remedy="convert the model again",
         )  # fmt: skip
+    entries = context + chosen.max_rows if chosen.entries is None else chosen.entries
+    if entries < 1:
+        raise InputError(f"{entries} cache entries", remedy="give at least one")
     runner: Runner = (
-        ReferenceRunner(model, checkpoint, context + chosen.max_rows)
+        ReferenceRunner(model, checkpoint, entries)
         if chosen.reference
-        else NativeRunner(model, checkpoint, settings, context + chosen.max_rows)
+        else NativeRunner(model, checkpoint, settings, entries)
     )
     return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
 

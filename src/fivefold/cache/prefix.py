@@ -1,0 +1,186 @@
+"""The prefix tree: whole pages of entries by the tokens that lead to them, for sequences that begin alike.
+
+A node is one page of tokens after its parent's, and holds the pages (of every group and table) with their
+entries. Keys are the tokens themselves, not hashes of them, so nothing is ever found that is not
+the same. Each salt has a root of its own. A sequence holds the nodes it uses from the root on, so a node
+that nobody uses has nobody below it either; such nodes are kept for those who come, and given up leaf
+by leaf, the least recently used first, when pages are needed.
+
+The tree holds pages by the pools it is given, and knows neither sequences nor entries.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+
+from fivefold.core.batch import Int32
+
+from .pages import PagePool
+
+MOST_COMPARED = 64
+"""Children that are looked at for a part of a page; the newest ones."""
+
+Pages = Mapping[str, tuple[int, ...]]
+"""A page of each table, by the group's name."""
+
+
+class Node:
+    """One page of tokens under its parent."""
+
+    __slots__ = ("children", "key", "pages", "parent", "tick", "users")
+
+    def __init__(self, parent: Node | None, key: bytes, pages: Pages) -> None:
+        self.parent = parent
+        self.key = key
+        self.pages = pages
+        self.children: dict[bytes, Node] = {}
+        self.users = 0
+        self.tick = 0
+
+
+class PrefixTree:
+    """All salts' nodes over the pools of one cache; `page_size` tokens a node."""
+
+    def __init__(self, pools: Mapping[str, PagePool], page_size: int) -> None:
+        self._pools = pools
+        self._size = page_size
+        self._roots: dict[str, Node] = {}
+        self._leaves: list[tuple[int, int, Node]] = []  # a heap; entries may be out of date
+        self._ticks = 0
+        self._offers = 0
+        self.nodes = 0
+        self.unused = 0
+
+    def find(self, tokens: Int32, salt: str) -> tuple[list[Node], int]:
+        """The nodes that hold the longest beginning of (T,) `tokens`, and how many tokens that is.
+
+        The last node may agree in a part only. The nodes are not held yet.
+        """
+        node = self._roots.get(salt)
+        found: list[Node] = []
+        count = 0
+        while node is not None and count < len(tokens):
+            child = node.children.get(tokens[count : count + self._size].tobytes())
+            if child is None:
+                child, agreed = self._nearest(node, tokens[count : count + self._size])
+                count += agreed
+                return (found if child is None else [*found, child]), count
+            found.append(child)
+            count += self._size
+            node = child
+        return found, count
+
+    def hold(self, nodes: Sequence[Node]) -> None:
+        """One more sequence uses these nodes and holds their pages."""
+        for node in nodes:
+            self.unused -= node.users == 0
+            node.users += 1
+            self._each_page(node, share=True)
+
+    def let_go(self, nodes: Sequence[Node]) -> None:
+        """A sequence uses these nodes no longer; its hold on their pages is its own matter."""
+        self._ticks += 1
+        for node in reversed(nodes):
+            node.users -= 1
+            node.tick = self._ticks
+            if node.users == 0:
+                self.unused += 1
+                self._offer(node)
+
+    def add(self, parent: Node | None, salt: str, tokens: Int32, pages: Pages) -> tuple[Node, bool]:
+        """The node of (page_size,) `tokens` under `parent` (None: the salt's root), and whether it is new.
+
+        A new one takes over `pages`, which the tree then holds too. Either way the caller uses it.
+        """
+        above = self._root(salt) if parent is None else parent
+        key = tokens.tobytes()
+        node = above.children.get(key)
+        if node is not None:
+            self.hold([node])
+            return node, False
+        node = Node(above, key, pages)
+        node.users = 1
+        above.children[key] = node
+        self.nodes += 1
+        self._each_page(node, share=True)
+        return node, True
+
+    def give_up(self) -> bool:
+        """Let go of the leaf that was unused for longest; False if there is none."""
+        while self._leaves:
+            tick, _, node = heapq.heappop(self._leaves)
+            if node.tick != tick or node.users or node.children or node.parent is None:
+                continue
+            parent, node.parent = node.parent, None
+            del parent.children[node.key]
+            self.nodes -= 1
+            self.unused -= 1
+            self._each_page(node, share=False)
+            if parent.parent is not None and parent.users == 0:
+                self._offer(parent)
+            elif parent.parent is None and not parent.children:
+                self._roots = {salt: root for salt, root in self._roots.items() if root is not parent}
+            return True
+        return False
+
+    def held_pages(self) -> list[tuple[str, int]]:
+        """Every page that the tree holds, with its group."""
+        return [(name, page) for node in self._all() for name, pages in node.pages.items() for page in pages]
+
+    def check_integrity(self, users: Mapping[int, int]) -> None:
+        """AssertionError unless counts and links fit; `users` counts sequences by the id of a node."""
+        nodes = self._all()
+        assert self.nodes == len(nodes), "a node is lost"
+        assert self.unused == sum(node.users == 0 for node in nodes), "unused nodes are counted wrongly"
+        offered = {id(node) for tick, _, node in self._leaves if tick == node.tick}
+        for node in nodes:
+            assert node.users == users.get(id(node), 0), "a node has other users than it counts"
+            assert all(child.parent is node for child in node.children.values())
+            assert all(child.users <= node.users for child in node.children.values())
+            assert node.users or node.children or id(node) in offered, "an unused leaf cannot be given up"
+        assert all(root.children for root in self._roots.values()), "an empty root is kept"
+
+    def _nearest(self, node: Node, tokens: Int32) -> tuple[Node | None, int]:
+        """The child that agrees with the most of the tokens, and with how many."""
+        best: Node | None = None
+        most = 0
+        for child in islice(reversed(node.children.values()), MOST_COMPARED):
+            differ = np.frombuffer(child.key, np.int32)[: len(tokens)] != tokens
+            agreed = int(differ.argmax()) if differ.any() else len(tokens)
+            if agreed > most:
+                best, most = child, agreed
+        return best, most
+
+    def _root(self, salt: str) -> Node:
+        return self._roots.setdefault(salt, Node(None, b"", {}))
+
+    def _each_page(self, node: Node, *, share: bool) -> None:
+        for name, pages in node.pages.items():
+            pool = self._pools[name]
+            for page in pages:
+                pool.share(page) if share else pool.release(page)
+
+    def _offer(self, node: Node) -> None:
+        """Remember an unused leaf; others are offered when they become one."""
+        if node.children:
+            return
+        if len(self._leaves) > 2 * self.nodes + 64:
+            self._leaves = [
+                entry for entry in self._leaves if entry[0] == entry[2].tick and entry[2].parent is not None
+            ]
+            heapq.heapify(self._leaves)
+        self._offers += 1
+        heapq.heappush(self._leaves, (node.tick, self._offers, node))
+
+    def _all(self) -> list[Node]:
+        found: list[Node] = []
+        left = list(self._roots.values())
+        while left:
+            children = left.pop().children.values()
+            found.extend(children)
+            left.extend(children)
+        return found

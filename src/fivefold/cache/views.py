@@ -1,0 +1,111 @@
+"""Spans as executors see them: page tables, slots and masks in place of logical positions.
+
+For plain sequences a position is a slot, so the spans' own arrays do. Otherwise visible positions are looked
+up among those of the entries; rows of a span that are not in the order of their positions, or that see
+each other by a rule of their own, get a bit mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listing
+
+import numpy as np
+import numpy.typing as npt
+
+from fivefold.core.batch import Bool, GroupView, Int32, Span
+from fivefold.core.layout import CacheGroup
+
+from .tables import Sequence, Table
+
+_Part = tuple[Int32, Int32, Int32, Bool | None]
+
+
+def follows_on(span: Span, sequence: Sequence) -> bool:
+    """Whether a span's rows are the next positions of a plain sequence, with no mask."""
+    if not sequence.plain or span.mask is not None:
+        return False
+    positions, first = span.positions, sequence.count
+    if positions[0] != first or positions[-1] != first + len(positions) - 1:
+        return False
+    return len(positions) < 3 or bool((positions[1:] - positions[:-1] == 1).all())
+
+
+def group_views(
+    groups: Listing[CacheGroup], spans: Listing[Span], sequences: Listing[Sequence]
+) -> dict[str, GroupView]:
+    """A view for each group, for the rows of all spans together."""
+    if all(follows_on(span, sequence) for span, sequence in zip(spans, sequences, strict=True)):
+        visible = np.concatenate([span.visible for span in spans])
+        write = np.concatenate([span.positions for span in spans])
+        last = np.repeat([s.count + len(span.tokens) for span, s in zip(spans, sequences, strict=True)],
+                         [len(span.tokens) for span in spans])  # fmt: skip
+        start = np.minimum(np.maximum(visible[:, 0], 0), last)
+        stop = np.minimum(np.maximum(visible[:, 1], 0), last)
+        slots = [part.astype(np.int32, copy=False).reshape(-1, 1) for part in (start, stop, write)]
+        return {
+            group.name: GroupView(
+                _numbers(group, sequences),
+                *(np.ascontiguousarray(np.repeat(part, group.tables, axis=1)) for part in slots),
+            )
+            for group in groups
+        }
+    return {group.name: _looked_up(group, spans, sequences) for group in groups}
+
+
+def _numbers(group: CacheGroup, sequences: Listing[Sequence]) -> Int32:
+    """Page numbers (B, tables, P), -1 where there is no page."""
+    tables = [sequence.tables[group.name] for sequence in sequences]
+    width = max(table.size for kept in tables for table in kept)
+    numbers = np.full((len(sequences), group.tables, max(width, 1)), -1, np.int32)
+    for index, kept in enumerate(tables):
+        for place, table in enumerate(kept):
+            numbers[index, place, : table.size] = table.pages
+    return numbers
+
+
+def _looked_up(group: CacheGroup, spans: Listing[Span], sequences: Listing[Sequence]) -> GroupView:
+    """The view of sequences of any kind."""
+    parts = [_intervals(span, s, s.tables[group.name]) for span, s in zip(spans, sequences, strict=True)]
+    start, stop, write = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    numbers = _numbers(group, sequences)
+    if all(part[3] is None for part in parts):
+        return GroupView(numbers, start, stop, write)
+    mask, first = _masks(group, spans, sequences, parts)
+    return GroupView(numbers, start, stop, write, mask, first)
+
+
+def _intervals(span: Span, sequence: Sequence, tables: list[Table]) -> _Part:
+    """start, stop, write (T, tables) of a span's rows, and (T, T) which rows see each other, or None."""
+    count = len(span.tokens)
+    ordered = bool(np.all(np.diff(span.positions) > 0))
+    mask = span.mask
+    if mask is None and not ordered:
+        inside = span.positions[None, :]
+        mask = (inside >= span.visible[:, :1]) & (inside < span.visible[:, 1:])
+    shape = (count, len(tables))
+    start, stop, write = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for place, table in enumerate(tables):
+        length, positions = sequence.length(table), sequence.positions(table)
+        known = np.concatenate([positions, span.positions]) if mask is None else positions
+        start[:, place] = np.searchsorted(known, span.visible[:, 0])
+        stop[:, place] = np.searchsorted(known, span.visible[:, 1]) if mask is None else length + count
+        write[:, place] = length + np.arange(count)
+    return start, stop, write, mask
+
+
+def _masks(
+    group: CacheGroup, spans: Listing[Span], sequences: Listing[Sequence], parts: Listing[_Part]
+) -> tuple[npt.NDArray[np.uint64], Int32]:
+    """Bit masks (N, W) over the rows of each span, and the slot that bit 0 stands for (N, tables)."""
+    words = max(-(-len(span.tokens) // 64) for span in spans)
+    masks, firsts = [], []
+    for span, sequence, part in zip(spans, sequences, parts, strict=True):
+        count = len(span.tokens)
+        seen = np.ones((count, count), bool) if part[3] is None else part[3]
+        bits = np.zeros((count, words * 64), np.uint8)
+        bits[:, :count] = seen
+        packed = np.packbits(bits, axis=1, bitorder="little")
+        masks.append(np.ascontiguousarray(packed).view("<u8"))
+        lengths = [sequence.length(table) for table in sequence.tables[group.name]]
+        firsts.append(np.tile(np.array(lengths, np.int32), (count, 1)))
+    return np.concatenate(masks).astype(np.uint64), np.concatenate(firsts)

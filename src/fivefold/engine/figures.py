@@ -1,0 +1,54 @@
+"""What an engine is told once, and what it can say of itself at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fivefold.core.runner import CacheFigures
+
+from .pace import STRETCH
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an engine batches.
+
+    max_sequences  requests that run side by side.
+    max_queue      requests that wait; one more is refused.
+    prefix_cache   whether requests share what they begin with alike.
+    stretch        how much longer prompts may make a step of those who write, as a factor.
+    """
+
+    max_sequences: int = 64
+    max_queue: int = 256
+    prefix_cache: bool = True
+    stretch: float = STRETCH
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """A snapshot. Requests now; totals of steps, preemptions and tokens since the start; the last step."""
+
+    running: int
+    waiting: int
+    cache: CacheFigures
+    steps: int
+    preemptions: int
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    last_step_rows: int
+    last_step_seconds: float
+
+
+@dataclass(slots=True)
+class Totals:
+    """The totals of an engine, as they grow."""
+
+    steps: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    last_step_rows: int = 0
+    last_step_seconds: float = field(default=0.0)

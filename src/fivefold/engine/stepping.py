@@ -1,0 +1,133 @@
+"""One step: the rows of the running requests, run together, and every decoder's decision.
+
+Writers are asked for their rows first, then the prompts for theirs, under the pace's budget. When the
+cache has no page for a row, the request that came last is preempted and the step goes on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fivefold.cache import OutOfPagesError
+from fivefold.core.batch import LOGITS, Float32, Span, Step
+from fivefold.core.decoder import Decision
+from fivefold.core.errors import FivefoldError
+from fivefold.core.request import TokenEvent
+from fivefold.core.runner import Runner
+
+from .admission import Admission
+from .figures import EngineOptions, Totals
+from .pace import Pace
+from .schedule import shares
+from .task import Task
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a step brought: events in the order of its spans, and requests that failed on their own."""
+
+    events: list[tuple[Task, TokenEvent]] = field(default_factory=list)
+    failed: list[tuple[Task, FivefoldError]] = field(default_factory=list)
+
+
+class Stepping:
+    """Steps of one engine. After an exception the cache holds nothing certain of the running requests."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        admission: Admission,
+        options: EngineOptions,
+        totals: Totals,
+        clock: Callable[[], float],
+    ) -> None:
+        self._runner = runner
+        self._admission = admission
+        self._share_prefixes = options.prefix_cache
+        self._pace = Pace(options.stretch)
+        self._totals = totals
+        self._clock = clock
+
+    def step(self) -> Outcome:
+        """Run one step of the running requests, if there are any."""
+        if not self._admission.running:
+            return Outcome()
+        began = self._clock()
+        proposed, logits = self._run()
+        reading = sum(len(span.tokens) for task, span in proposed if task.reading)
+        outcome, decided = self._decide(proposed, logits)
+        self._runner.commit([decision.commit for _, decision in decided])
+        for task, decision in decided:
+            self._publish(task)
+            event = task.event(decision)
+            if event is not None:
+                self._totals.output_tokens += len(decision.tokens)
+                outcome.events.append((task, event))
+        rows = sum(len(span.tokens) for _, span in proposed)
+        self._note(rows, reading, self._clock() - began)
+        return outcome
+
+    def _run(self) -> tuple[list[tuple[Task, Span]], Float32]:
+        """The spans and their logits."""
+        proposed = self._propose()
+        while True:
+            try:
+                return proposed, self._runner.run(Step(tuple(span for _, span in proposed)))
+            except OutOfPagesError:
+                if len(self._admission.running) == 1:
+                    raise
+                victim = self._admission.preempt_last()
+                proposed = [(task, span) for task, span in proposed if task is not victim]
+                proposed = proposed or self._propose()
+
+    def _propose(self) -> list[tuple[Task, Span]]:
+        """The spans of the next step: writers, then shares of prompts."""
+        running = self._admission.running
+        writers = [task for task in running if not task.reading]
+        readers = [task for task in running if task.reading]
+        most = left = self._runner.max_rows
+        proposed: list[tuple[Task, Span]] = []
+        for place, task in enumerate(writers):
+            span = task.decoder.propose(left // (len(writers) - place))
+            if span is not None:
+                proposed.append((task, span))
+                left -= len(span.tokens)
+        budget = min(left, self._pace.reading_rows(most - left, left))
+        for index, rows in shares([task.backlog for task in readers], budget).items():
+            span = readers[index].decoder.propose(rows)
+            if span is not None:
+                proposed.append((readers[index], span))
+        if not proposed:
+            raise FivefoldError("no decoder can use the rows of a step", remedy="raise max_rows")
+        return proposed
+
+    def _decide(
+        self, proposed: list[tuple[Task, Span]], logits: Float32
+    ) -> tuple[Outcome, list[tuple[Task, Decision]]]:
+        """Every decoder's decision on its own rows of the logits."""
+        outcome = Outcome()
+        decided: list[tuple[Task, Decision]] = []
+        first = 0
+        for task, span in proposed:
+            last = first + len(span.row_sets.get(LOGITS, ()))
+            try:
+                decided.append((task, task.decoder.decide(logits[first:last])))
+            except FivefoldError as error:
+                outcome.failed.append((task, error))
+            first = last
+        return outcome, decided
+
+    def _publish(self, task: Task) -> None:
+        """Offer the pages that have become whole to others."""
+        if not self._share_prefixes:
+            return
+        count = task.newly_whole()
+        if count is not None:
+            self._runner.publish(task.sequence, task.decoder.tokens[:count], task.request.salt)
+
+    def _note(self, rows: int, reading: int, seconds: float) -> None:
+        self._pace.observe(rows - reading, reading, seconds)
+        self._totals.steps += 1
+        self._totals.last_step_rows = rows
+        self._totals.last_step_seconds = seconds
