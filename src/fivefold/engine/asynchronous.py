@@ -91,8 +91,7 @@ class AsyncEngine:
         """Cancel what is under way and end the thread."""
         if not self._thread.is_alive():
             return
-        for stream in list(self._streams.values()):
-            stream.cancel()
+        self.cancel_all()
         with self._wanted:
             self._closing = True
             self._wanted.notify()
@@ -121,6 +120,11 @@ class AsyncEngine:
             self._cancel(request.identity)
             raise
         return stream
+
+    def cancel_all(self) -> None:
+        """Cancel whatever is under way."""
+        for stream in list(self._streams.values()):
+            stream.cancel()
 
     def figures(self) -> EngineFigures:
         """A snapshot of the engine; a step may be under way meanwhile."""

@@ -22,6 +22,8 @@ from fivefold.models import load_model
 from fivefold.program import Model
 
 MOST_THREADS = 1024
+MOST_CONTEXTS = 64
+"""Contexts that a cache holds at most, however much memory there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class LoadOptions:
     """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192.
 
     `entries` is the number of positions that the cache holds, of all requests together; None is one
-    context and one step, which is all that a single request can use.
+    context and one step, which is all that a single request can use. With `memory` (bytes, for weights
+    and cache together) it is what is left after the weights, at least that much and at most 64 contexts.
     """
 
     isa: str = "auto"
@@ -37,6 +40,7 @@ class LoadOptions:
     activations: Literal["int8", "float"] = "int8"
     context: int | None = None
     entries: int | None = None
+    memory: int | None = None
     max_rows: int = 512
     reference: bool = False
 
@@ -85,7 +89,9 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
             f"key tokenizer.ggml.tokens has {vocabulary.size} tokens, and tensor token_embd.weight "
             f"{model.shape.vocabulary} rows", where=str(checkpoint.path), remedy="convert the model again",
         )  # fmt: skip
-    entries = context + chosen.max_rows if chosen.entries is None else chosen.entries
+    entries = chosen.entries
+    if entries is None:
+        entries = _entries(model, checkpoint, context, chosen)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
     runner: Runner = (
@@ -94,6 +100,26 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         else NativeRunner(model, checkpoint, settings, entries)
     )
     return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
+
+
+def _entries(model: Model, checkpoint: Checkpoint, context: int, options: LoadOptions) -> int:
+    """Cache entries for a context, and for as many more as the memory allows."""
+    least = context + options.max_rows
+    if options.memory is None:
+        return least
+    names = {weight.name for program in model.programs.values() for weight in program.weights.values()}
+    stored = sum(len(checkpoint.tensors[name].data) for name in names if name in checkpoint.tensors)
+    size = sum(group.entry_bytes() for group in model.layout.groups)
+    if size == 0:
+        return least
+    fitting = int((options.memory - stored) / size)
+    if fitting < least:
+        raise InputError(
+            f"{options.memory} bytes of memory do not hold {stored} bytes of weights and a cache of "
+            f"{least} entries, {int(size)} bytes each", where=str(checkpoint.path),
+            remedy="give more memory or a smaller context",
+        )  # fmt: skip
+    return min(fitting, MOST_CONTEXTS * context)
 
 
 def _check_formats(model: Model, checkpoint: Checkpoint) -> None:

@@ -1,0 +1,211 @@
+"""Answers as clients read them: chat messages and completions, whole or in pieces.
+
+One object for each choice of a request. It takes the engine's events, gives what is to be streamed now,
+and in the end the whole choice; the joined pieces are the whole. Text is shown only when it is committed:
+what may still become a stop string or a tool call is held back by the rooms below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from fivefold.chat import AnswerParser, Piece
+from fivefold.core.request import TokenEvent, TokenLogprob
+from fivefold.core.vocabulary import Vocabulary
+
+Object = dict[str, Any]
+
+LEAST_LOGPROB = -9999.0
+"""What stands for minus infinity, which JSON has no number for."""
+
+
+class Choice(Protocol):
+    """One answer of a request while it comes."""
+
+    def first(self) -> list[Object]:
+        """Chunks before any event."""
+        ...
+
+    def push(self, event: TokenEvent) -> list[Object]:
+        """The chunks that an event brings."""
+        ...
+
+    def whole(self) -> Object:
+        """The complete choice, after the last event."""
+        ...
+
+
+class ChatChoice:
+    """One assistant message: content, reasoning and tool calls as the model's dialect tells them apart."""
+
+    def __init__(
+        self, index: int, vocabulary: Vocabulary, parser: AnswerParser, token_ids: bool, show_reasoning: bool
+    ) -> None:
+        self._index = index
+        self._vocabulary = vocabulary
+        self._parser = parser
+        self._token_ids: list[int] | None = [] if token_ids else None
+        self._show_reasoning = show_reasoning
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[tuple[str, str, list[str]]] = []  # id, name, parts of the arguments
+        self._logprobs: list[Object] = []
+        self._reason: str | None = None
+        self._stop: str | int | None = None
+
+    def first(self) -> list[Object]:
+        """The role, before anything is said."""
+        return [self._chunk({"role": "assistant", "content": ""})]
+
+    def push(self, event: TokenEvent) -> list[Object]:
+        """Deltas; the first has the event's log probabilities, the last the reason for the end."""
+        pieces = self._parser.push(event.text) if event.text else []
+        if event.finish_reason is not None:
+            pieces += self._parser.finish()
+        deltas = [delta for piece in pieces if (delta := self._delta(piece)) is not None]
+        logprobs = [_chat_logprob(self._vocabulary, entry) for entry in event.logprobs]
+        self._logprobs += logprobs
+        if event.finish_reason is not None:
+            called = self._parser.called and event.finish_reason == "stop"
+            self._reason = "tool_calls" if called else event.finish_reason
+            self._stop = event.stop_reason
+        if self._token_ids is not None:
+            self._token_ids += event.tokens
+        if not deltas and (logprobs or self._token_ids is not None or self._reason is not None):
+            deltas = [{}]
+        chunks = [self._chunk(delta) for delta in deltas]
+        if chunks and logprobs:
+            chunks[0]["logprobs"] = {"content": logprobs}
+        if chunks and self._token_ids is not None:
+            chunks[0]["token_ids"] = list(event.tokens)
+        if self._reason is not None:
+            chunks[-1].update(finish_reason=self._reason, stop_reason=self._stop)
+        return chunks
+
+    def whole(self) -> Object:
+        """The message; its content is null when it only calls tools."""
+        text = "".join(self._content)
+        message: Object = {"role": "assistant", "content": None if self._calls and not text else text}
+        if self._reasoning:
+            message["reasoning"] = message["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            message["tool_calls"] = [
+                {"id": identity, "type": "function", "function": {"name": name, "arguments": "".join(parts)}}
+                for identity, name, parts in self._calls
+            ]
+        return {
+            "index": self._index,
+            "message": message,
+            "logprobs": {"content": self._logprobs} if self._logprobs else None,
+            "finish_reason": self._reason,
+            "stop_reason": self._stop,
+            **({} if self._token_ids is None else {"token_ids": self._token_ids}),
+        }
+
+    def _chunk(self, delta: Object) -> Object:
+        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def _delta(self, piece: Piece) -> Object | None:
+        """What a committed piece adds to the message."""
+        if piece.kind == "text":
+            self._content.append(piece.text)
+            return {"content": piece.text}
+        if piece.kind == "reasoning":
+            if not self._show_reasoning:
+                return None
+            self._reasoning.append(piece.text)
+            return {"reasoning": piece.text, "reasoning_content": piece.text}
+        if piece.kind == "tool_call":
+            function = {"name": piece.name, "arguments": ""}
+            self._calls.append((piece.identity, piece.name, []))
+            call = {"index": piece.call, "id": piece.identity, "type": "function", "function": function}
+            return {"tool_calls": [call]}
+        self._calls[piece.call][2].append(piece.text)
+        return {"tool_calls": [{"index": piece.call, "function": {"arguments": piece.text}}]}
+
+
+class CompletionChoice:
+    """One completion: text as it comes."""
+
+    def __init__(self, index: int, vocabulary: Vocabulary, logprobs: bool, token_ids: bool) -> None:
+        self._index = index
+        self._vocabulary = vocabulary
+        self._with_logprobs = logprobs
+        self._token_ids: list[int] | None = [] if token_ids else None
+        self._text: list[str] = []
+        self._entries: list[TokenLogprob] = []
+        self._offset = 0
+        self._reason: str | None = None
+        self._stop: str | int | None = None
+
+    def first(self) -> list[Object]:
+        """Nothing comes before the text."""
+        return []
+
+    def push(self, event: TokenEvent) -> list[Object]:
+        """One chunk, if there is anything to tell."""
+        self._reason, self._stop = event.finish_reason, event.stop_reason
+        self._text.append(event.text)
+        self._entries += event.logprobs
+        if self._token_ids is not None:
+            self._token_ids += event.tokens
+        if not (event.text or event.finish_reason or event.logprobs or self._token_ids is not None):
+            return []
+        return [self._told(event.text, event.logprobs, event.tokens)]
+
+    def whole(self) -> Object:
+        """The whole text."""
+        self._offset = 0
+        return self._told("".join(self._text), self._entries, self._token_ids or ())
+
+    def _told(self, text: str, entries: Sequence[TokenLogprob], tokens: Sequence[int]) -> Object:
+        told: Object = {
+            "index": self._index,
+            "text": text,
+            "logprobs": self._logprobs(entries) if self._with_logprobs else None,
+            "finish_reason": self._reason,
+            "stop_reason": self._stop,
+        }
+        if self._token_ids is not None:
+            told["token_ids"] = list(tokens)
+        return told
+
+    def _logprobs(self, entries: Sequence[TokenLogprob]) -> Object:
+        texts = [_token_text(self._vocabulary, entry.token) for entry in entries]
+        offsets: list[int] = []
+        for text in texts:
+            offsets.append(self._offset)
+            self._offset += len(text)
+        top = [{_token_text(self._vocabulary, t): _finite(p) for t, p in entry.top} for entry in entries]
+        return {
+            "text_offset": offsets,
+            "token_logprobs": [_finite(entry.logprob) for entry in entries],
+            "tokens": texts,
+            "top_logprobs": top,
+        }
+
+
+def _chat_logprob(vocabulary: Vocabulary, entry: TokenLogprob) -> Object:
+    """A token's log probability in chat's form; the chosen token stands among its alternatives."""
+    pairs = dict(entry.top)
+    return {
+        **_token(vocabulary, entry.token, entry.logprob),
+        "top_logprobs": [_token(vocabulary, token, logprob) for token, logprob in pairs.items()],
+    }
+
+
+def _token(vocabulary: Vocabulary, token: int, logprob: float) -> Object:
+    return {
+        "token": _token_text(vocabulary, token),
+        "logprob": _finite(logprob),
+        "bytes": list(vocabulary.token_bytes(token)),
+    }
+
+
+def _token_text(vocabulary: Vocabulary, token: int) -> str:
+    return vocabulary.decode([token], skip_special=False)
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, LEAST_LOGPROB)

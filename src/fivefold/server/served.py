@@ -1,0 +1,184 @@
+"""The models behind a server's names: loaded, with an engine each, and what is known of their talk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fivefold.chat import ChatTemplate, Dialect, dialect_for, messages_with_tools
+from fivefold.core.errors import InputError
+from fivefold.core.vocabulary import Vocabulary
+from fivefold.engine import AsyncEngine, Engine, EngineOptions, LoadedModel, LoadOptions, load
+
+from .config import ModelConfig, ServerConfig
+from .errors import ApiError, bad_request
+
+LONG_TEXT = 4000
+"""Characters from which on a text is read on another thread, so that streams go on meanwhile."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class ServedModel:
+    """One model: its config, its engine, and its chat template if it has one."""
+
+    config: ModelConfig
+    engine: AsyncEngine
+    template: ChatTemplate | None
+    source: str | None
+    dialect: Dialect
+    longest_token: int
+    created: int
+    shown: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's tokens."""
+        return self.engine.loaded.vocabulary
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a request, prompt and answer together."""
+        return self.engine.loaded.context
+
+    async def chat_tokens(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        options: Mapping[str, Any],
+    ) -> list[int]:
+        """The tokens of a conversation by the model's template."""
+        template, source = self.template, self.source
+        if template is None or source is None:
+            raise bad_request("this model has no chat template; use /v1/completions", "messages")
+        size = _characters(messages) + _characters(tools)
+        self._check_characters(size, "messages")
+
+        def encode() -> list[int]:
+            told = messages_with_tools(source, messages, tools, self.dialect)
+            return template.encode(self.vocabulary, told, tools=tools, **options)
+
+        tokens = await _elsewhere(encode, size)
+        self.check_length(tokens, "messages")
+        return tokens
+
+    async def text_tokens(self, text: str, field_name: str) -> list[int]:
+        """The tokens of a text as it stands."""
+        self._check_characters(len(text), field_name)
+        tokens = await _elsewhere(lambda: self.vocabulary.encode(text), len(text))
+        self.check_length(tokens, field_name)
+        return tokens
+
+    def check_length(self, tokens: Sequence[int], field_name: str) -> None:
+        """Refuse a prompt that leaves no room for an answer."""
+        if not tokens:
+            raise bad_request(f"{field_name} is empty", field_name)
+        if len(tokens) >= self.context:
+            raise self._too_long(f"{len(tokens)} tokens", field_name)
+
+    def _check_characters(self, size: int, field_name: str) -> None:
+        """A text of so many characters cannot fit, whatever its tokens: not worth reading."""
+        if size > self.context * self.longest_token:
+            raise self._too_long(f"{size} characters", field_name)
+
+    def _too_long(self, what: str, field_name: str) -> ApiError:
+        message = f"the prompt has {what}; this model's context is {self.context} tokens, answer included"
+        return bad_request(message, field_name, "context_length_exceeded")
+
+
+class Models:
+    """All served models by name and alias; the first one is the default."""
+
+    def __init__(self, served: Sequence[ServedModel]) -> None:
+        self.served = list(served)
+        self._by_name = {
+            name: model for model in served for name in (model.config.name, *model.config.aliases)
+        }
+
+    @property
+    def default(self) -> ServedModel:
+        """The model of requests that name none."""
+        return self.served[0]
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model that a request names; 404 for a stranger."""
+        if name is None:
+            return self.default
+        model = self._by_name.get(name)
+        if model is None:
+            known = ", ".join(self._by_name)
+            message = f"there is no model {name[:100]!r} here; there are: {known}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        return model
+
+    async def start(self) -> None:
+        """Start every engine."""
+        for model in self.served:
+            await model.engine.start()
+
+    async def close(self) -> None:
+        """End every engine, and what is under way with it."""
+        await asyncio.gather(*(model.engine.close() for model in self.served))
+
+
+def load_models(
+    config: ServerConfig, find: Callable[[str], Path], options: LoadOptions, now: int
+) -> list[ServedModel]:
+    """Load all models of a configuration; each gets an equal share of the memory."""
+    memory = (config.memory or available_memory()) // len(config.models)
+    return [_load(one, find(one.source), options, memory, now) for one in config.models]
+
+
+def _load(config: ModelConfig, path: Path, options: LoadOptions, memory: int, now: int) -> ServedModel:
+    chosen = LoadOptions(
+        options.isa, options.threads, options.activations, config.context or options.context, memory=memory
+    )
+    loaded = load(path, chosen)
+    engine = Engine(loaded, EngineOptions(config.max_sequences, config.max_queue, config.prefix_cache))
+    return serve(config, loaded, AsyncEngine(engine), now)
+
+
+def serve(config: ModelConfig, loaded: LoadedModel, engine: AsyncEngine, now: int) -> ServedModel:
+    """A loaded model with its engine, as the server keeps it."""
+    vocabulary = loaded.vocabulary
+    try:
+        template = ChatTemplate.of(loaded.checkpoint, vocabulary)
+    except InputError:
+        template = None
+    dialect = dialect_for(loaded.template)
+    marks = (vocabulary.token_id(text) for text in dialect.shown_texts)
+    longest = max((len(vocabulary.token_bytes(token)) for token in range(vocabulary.size)), default=1)
+    return ServedModel(
+        config, engine, template, loaded.template, dialect, longest, now,
+        frozenset(token for token in marks if token is not None),
+    )  # fmt: skip
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Half of what the machine has free, at most 8 GB."""
+    most = 8 * 10**9
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return min(most, int(line.split()[1]) * 1024 // 2)
+    except (OSError, ValueError, IndexError):
+        return most // 4
+    return most // 4
+
+
+def _characters(value: Any) -> int:
+    """Characters of all texts in nested lists and mappings."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
+
+
+async def _elsewhere(work: Callable[[], _Result], size: int) -> _Result:
+    """Short work here, long work on another thread."""
+    return await asyncio.to_thread(work) if size > LONG_TEXT else work()
