@@ -116,3 +116,10 @@ def test_the_first_complete_stop_counts_however_tokens_are_cut() -> None:
 def test_special_tokens_have_no_text() -> None:
     decoder = StreamDecoder(Pieces([b"a"]))
     assert [decoder.push(0), decoder.push(1), decoder.push(0), decoder.finish()] == ["", "a", "", ""]
+
+
+def test_special_tokens_that_are_shown_have_their_text() -> None:
+    decoder = StreamDecoder(Pieces([b"a\xe2"]), ("<end>x",), shown=frozenset({0}))
+    assert [decoder.push(1), decoder.push(0), decoder.push(1)] == ["a", "\ufffd", "<end>a"]
+    decoder = StreamDecoder(Pieces([b"xb"]), ("<end>x",), shown=frozenset({0}))
+    assert [decoder.push(0), decoder.push(1), decoder.matched] == ["", "", "<end>x"]

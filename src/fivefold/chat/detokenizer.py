@@ -53,6 +53,8 @@ class StreamDecoder:
         return shown
 
     def _accept(self, text: str) -> str:
+        if not self._stop:
+            return text
         text = self._held + text
         self._held = ""
         found = self._first_stop(text)
