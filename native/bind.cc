@@ -129,6 +129,15 @@ Result buffer_array(const Executor& executor, int id) {
   return array;
 }
 
+// The buffer itself: the next run writes over it.
+Result buffer_view(nb::handle_t<Executor> self, int id) {
+  const Executor& executor = nb::cast<const Executor&>(self);
+  std::unique_lock<std::mutex> lock(executor.mutex(), std::try_to_lock);
+  if (!lock.owns_lock()) throw std::invalid_argument("the executor is running");
+  const Executor::View view = executor.buffer(id);
+  return Result(const_cast<float*>(view.data), {size_t(view.rows), size_t(view.width)}, self);
+}
+
 int add_table(Executor& executor, const std::string& format, Array<uint8_t, 1> data, int64_t rows,
               int64_t columns) {
   using Owned = Array<uint8_t, 1>;
@@ -236,6 +245,7 @@ void bind_executor(nb::module_& m) {
       .def("run", run_executor, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
            nb::arg("row_sets"), nb::arg("groups"), nb::arg("inputs"))
       .def("buffer", buffer_array, nb::arg("buffer"))
+      .def("view", buffer_view, nb::arg("buffer"))
       .def("profile", &Executor::profile, nb::arg("enable"))
       .def("timings", &Executor::timings);
 }

@@ -133,7 +133,7 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_engine(
     async def body(engine: AsyncEngine) -> None:
         with monkeypatch.context() as patch:
 
-            def failing(*given: object) -> None:
+            def failing(*given: object, **options: object) -> None:
                 raise ZeroDivisionError("broken off")
 
             patch.setattr(loaded.runner, "run", failing)

@@ -129,10 +129,10 @@ def test_a_step_that_fails_leaves_the_engine_usable(
     expected = tokens(fresh(loaded, PROMPT))
     whole, calls = getattr(loaded.runner, broken), iter(range(100))
 
-    def failing(*given: Any) -> Any:
+    def failing(*given: Any, **options: Any) -> Any:
         if next(calls) == after:
             raise FivefoldError("broken off")
-        return whole(*given)
+        return whole(*given, **options)
 
     monkeypatch.setattr(loaded.runner, broken, failing)
     with pytest.raises(FivefoldError, match="broken off"):

@@ -59,11 +59,11 @@ class _CachedRunner:
         """Keep these rows of each sequence's last span."""
         self.cache.commit(commits)
 
-    def run(self, step: Step) -> Float32:
-        """Run the step; logits (n, V) of the rows that want them."""
-        return self._logits(self.cache.prepare(step))
+    def run(self, step: Step, *, copy: bool = True) -> Float32:
+        """Run the step; logits (n, V) of the rows that want them, the runner's own memory unless copied."""
+        return self._logits(self.cache.prepare(step), copy)
 
-    def _logits(self, batch: Batch) -> Float32:
+    def _logits(self, batch: Batch, copy: bool) -> Float32:
         raise NotImplementedError
 
 
@@ -88,8 +88,8 @@ class NativeRunner(_CachedRunner):
         """Most rows of one step."""
         return self.executor.max_rows
 
-    def _logits(self, batch: Batch) -> Float32:
-        return self.executor.run(batch).buffers[self._output]
+    def _logits(self, batch: Batch, copy: bool) -> Float32:
+        return self.executor.run(batch, copy=copy).buffers[self._output]
 
 
 class ReferenceRunner(_CachedRunner):
@@ -111,5 +111,5 @@ class ReferenceRunner(_CachedRunner):
             self._weights[name] = dequantize(self._checkpoint.tensors[name])
         return self._weights[name]
 
-    def _logits(self, batch: Batch) -> Float32:
+    def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self._executor.run(batch).buffers[self._output]

@@ -70,8 +70,11 @@ class Runner(Protocol):
         """AssertionError unless all that is kept of pages and sequences fits together."""
         ...
 
-    def run(self, step: Step) -> Float32:
-        """Run the step; logits (n, V) of the rows in the row set `logits`, span after span."""
+    def run(self, step: Step, *, copy: bool = True) -> Float32:
+        """Run the step; logits (n, V) of the rows in the row set `logits`, span after span.
+
+        Without `copy` they may be the runner's own memory, which the next run overwrites.
+        """
         ...
 
     def commit(self, commits: Iterable[Commit]) -> None:

@@ -73,7 +73,8 @@ class Stepping:
         proposed = self._propose()
         while True:
             try:
-                return proposed, self._runner.run(Step(tuple(span for _, span in proposed)))
+                step = Step(tuple(span for _, span in proposed))
+                return proposed, self._runner.run(step, copy=False)
             except OutOfPagesError:
                 if len(self._admission.running) == 1:
                     raise

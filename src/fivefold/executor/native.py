@@ -82,7 +82,8 @@ class NativeExecutor:
         self._vectors: dict[str, int] = {}
         self._tables: dict[str, int] = {}
         self.weight_bytes = 0
-        self._row_sets = {ALL: 0, **{name: self._core.add_row_set() for name in program.row_sets}}
+        self._row_set_names = tuple(program.row_sets)
+        self._row_sets = {ALL: 0, **{name: self._core.add_row_set() for name in self._row_set_names}}
         self._groups = {
             group.name: self._core.add_group(cache.storages[group.name], group.tables)
             for group in program.layout.groups
@@ -96,18 +97,22 @@ class NativeExecutor:
         """Most rows that a batch may have."""
         return self._settings.max_rows
 
-    def run(self, batch: Batch, taps: Sequence[str] = ()) -> StepOutput:
-        """Run the batch; returns the Program's outputs and those tapped buffers named when built."""
+    def run(self, batch: Batch, taps: Sequence[str] = (), *, copy: bool = True) -> StepOutput:
+        """Run the batch; returns the Program's outputs and those tapped buffers named when built.
+
+        Without `copy` they are the executor's own memory, which the next run overwrites.
+        """
         groups = [batch.groups[name] for name in self._groups]
         views = [(g.tables, g.start, g.stop, g.write, g.mask, g.mask_from) for g in groups]
-        sets = [batch.row_sets.get(name, _EMPTY) for name in self._program.row_sets]
+        sets = [batch.row_sets.get(name, _EMPTY) for name in self._row_set_names]
         given = [batch.inputs[name] for name in self._program.inputs]
         try:
             self._core.run(batch.tokens, batch.positions, batch.sequence, sets, views, given)
         except ValueError as error:
             raise FivefoldError(f"the step cannot run: {error}", where=self._program.name) from error
         wanted = (*self._program.outputs, *taps)
-        return StepOutput({name: self._core.buffer(self._buffers[name]) for name in wanted})
+        take = self._core.buffer if copy else self._core.view
+        return StepOutput({name: take(self._buffers[name]) for name in wanted})
 
     def _add_buffers(self, taps: Sequence[str]) -> dict[str, int]:
         memory = plan_memory(self._program, taps)
