@@ -13,6 +13,7 @@
 
 #include "cpu.h"
 #include "executor.h"
+#include "sampling.h"
 
 namespace nb = nanobind;
 using namespace fivefold;
@@ -138,6 +139,28 @@ Result buffer_view(nb::handle_t<Executor> self, int id) {
   return Result(const_cast<float*>(view.data), {size_t(view.rows), size_t(view.width)}, self);
 }
 
+const Kernels& best_kernels() {
+  static const Kernels* kernels = usable_kernels().back();
+  return *kernels;
+}
+
+int64_t largest_logit(Array<float, 1> logits) {
+  return best_kernels().largest_logit(logits.data(), logits.size());
+}
+
+int64_t draw(Array<float, 1> logits, float temperature, int64_t top_k, double top_p, double min_p,
+             double uniform) {
+  if (!(temperature > 0.0f)) throw std::invalid_argument("a draw needs a temperature above 0");
+  if (!(uniform >= 0.0 && uniform < 1.0)) throw std::invalid_argument("a random number lies in [0, 1)");
+  nb::gil_scoped_release release;
+  static thread_local std::vector<float> weights;
+  const Kernels& kernels = best_kernels();
+  const int64_t largest = kernels.largest_logit(logits.data(), logits.size());
+  if (largest < 0) throw std::invalid_argument("the logits have no largest number that is finite");
+  return draw_token(kernels, logits.data(), logits.size(), largest,
+                    {temperature, top_k, top_p, min_p, uniform}, weights);
+}
+
 int add_table(Executor& executor, const std::string& format, Array<uint8_t, 1> data, int64_t rows,
               int64_t columns) {
   using Owned = Array<uint8_t, 1>;
@@ -260,6 +283,9 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("cpu_report", report);
+  m.def("largest_logit", largest_logit, nb::arg("logits"));
+  m.def("draw", draw, nb::arg("logits"), nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"),
+        nb::arg("min_p"), nb::arg("uniform"));
   m.def("read_bandwidth", read_bandwidth, nb::arg("pool"), nb::arg("bytes"), nb::arg("seconds"));
   nb::class_<ThreadPool>(m, "ThreadPool", "Threads that replay steps together; the caller is one of them.")
       .def(nb::init<int>(), nb::arg("threads"))

@@ -101,6 +101,11 @@ struct Kernels {
   void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width,
                            float* y);
 
+  // The first index of the largest number; -1 if any is NaN or plus infinity, -2 if all are minus infinity.
+  int64_t (*largest_logit)(const float* x, size_t count);
+  // y = exp((x - largest) * factor), for x of at most `largest`.
+  void (*softmax_weights)(const float* x, float largest, float factor, size_t count, float* y);
+
   // A sum over memory that reads every byte once, for measuring bandwidth.
   uint64_t (*read_sum)(const uint64_t* data, size_t count);
 };

@@ -20,6 +20,7 @@ namespace {
 #include "kernels/linear.inc.h"
 #include "kernels/norm.inc.h"
 #include "kernels/quantize.inc.h"
+#include "kernels/sampling.inc.h"
 
 // Only formats with scales meet int8 activations.
 template <class Format>
@@ -51,6 +52,8 @@ const Kernels FIVEFOLD_TABLE = {
     attention,
     attention_merge,
     attention_finish,
+    largest_logit,
+    softmax_weights,
     read_sum,
 };
 

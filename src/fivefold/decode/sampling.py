@@ -12,7 +12,6 @@ as vLLM (v1) does by default. Grammars, and the text of the tokens, are not know
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Collection, Sequence
 
@@ -24,8 +23,11 @@ from fivefold.core.request import SamplingParams, TokenLogprob
 from fivefold.decode.filters import Float64, Indices, min_p, top_k, top_p
 from fivefold.decode.logprobs import token_logprob
 from fivefold.decode.penalties import Penalties
+from fivefold.executor import draw, largest_logit
 
 _KEY_MASK = (1 << 128) - 1
+_COLD = 1e-6
+_NONE_LEFT = -2
 
 
 def uniform(seed: int, counter: int) -> float:
@@ -88,8 +90,7 @@ class Sampler:
         adjusted = self._adjusted(logits)
         if adjusted is not logits:
             best = _best(adjusted)
-        greedy = self._params.temperature == 0.0
-        token = best if greedy else self._draw(adjusted, float(adjusted[best]))
+        token = best if self._params.temperature == 0.0 else self._draw(adjusted, float(adjusted[best]))
         wanted = self._params.logprobs
         logprob = None if wanted is None else token_logprob(logits, token, wanted)
         self._penalties.record(token)
@@ -110,6 +111,14 @@ class Sampler:
 
     def _draw(self, logits: Float32, largest: float) -> int:
         """Draw from (V,) adjusted logits whose largest is finite."""
+        params = self._params
+        if params.temperature < _COLD:
+            return self.draw_slowly(logits, largest)
+        number = uniform(self._seed, self._count)
+        return draw(logits, params.temperature, params.top_k, params.top_p, params.min_p, number)
+
+    def draw_slowly(self, logits: Float32, largest: float) -> int:
+        """The same in float64 with numpy: the reference, and for temperatures too small for float32."""
         kept, weights = self._candidates(logits, largest)
         cumulative = np.cumsum(weights)
         goal = uniform(self._seed, self._count) * float(cumulative[-1])
@@ -139,18 +148,18 @@ class Sampler:
 
 def _best(logits: Float32) -> int:
     """The likeliest token, of equals the first; FivefoldError if its logit is not finite."""
-    best = int(logits.argmax())  # the first NaN, if there is one
-    largest = float(logits[best])
-    if math.isfinite(largest):
+    best = largest_logit(logits)
+    if best >= 0:
         return best
-    if largest == -math.inf:
+    if best == _NONE_LEFT:
         raise FivefoldError(
             "no token may be chosen: all logits are -inf",
             where="sampling",
             remedy="relax logit_bias or min_tokens",
         )
+    strange = int(np.argmax(~(logits < np.inf)))
     raise FivefoldError(
-        f"the model gave the logit {largest} to token {best}",
+        f"the model gave the logit {logits[strange]} to token {strange}",
         where="sampling",
         remedy="the weights or the number format may be broken; try another format",
     )

@@ -1,10 +1,10 @@
 """The native executor: the only room that touches the compiled core."""
 
+from .choice import draw, largest_logit
 from .machine import Processor, allowed_threads, choose_isa, processor, read_bandwidth
 from .native import NativeCache, NativeExecutor, Settings, dequantize
 
 __all__ = [
     "NativeCache", "NativeExecutor", "Processor", "Settings", "allowed_threads", "choose_isa", "dequantize",
-    "processor",
-    "read_bandwidth",
+    "draw", "largest_logit", "processor", "read_bandwidth",
 ]  # fmt: skip
