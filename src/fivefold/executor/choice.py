@@ -5,7 +5,6 @@ Which rules there are, and the reference they are tested against, is `decode`'s 
 
 from __future__ import annotations
 
-from fivefold._native import draw
-from fivefold._native import largest_logit
+from fivefold._native import draw, largest_logit
 
 __all__ = ["draw", "largest_logit"]
