@@ -13,6 +13,7 @@ from fivefold.chat import ChatTemplate
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError
 from fivefold.core.vocabulary import Vocabulary
+from fivefold.files import open_checkpoint
 from fivefold.files.gguf import open_gguf
 from fivefold.files.tokenizer import gguf_vocabulary
 
@@ -50,6 +51,15 @@ def test_the_default_model_reads_its_turns(template: ChatTemplate, vocabulary: V
     assert template.render(HI, add_generation_prompt=False) == expected
     assert template.render(HI) == expected + "<|im_start|>assistant\n"
     assert template.encode(vocabulary, HI) == vocabulary.encode(template.render(HI), special=True)
+
+
+@pytest.mark.model
+def test_a_folders_template_is_found_where_a_files_is(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}{{ eos_token }}")
+    template = ChatTemplate.of(open_checkpoint(tmp_path), vocabulary)
+    assert template.render(HI) == "Hi<|im_end|>"
 
 
 @pytest.mark.model

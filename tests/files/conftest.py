@@ -1,13 +1,15 @@
-"""What the tests of files share: hand-made GGUF bytes, a small model, and a web server of this machine."""
+"""What the tests of files share: hand-made GGUF and safetensors bytes, a small model, a web server here."""
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,12 @@ def whole(pairs: Sequence[bytes], entries: Sequence[bytes], data: bytes = b"", v
     return head + bytes(-len(head) % 32) + data
 
 
+def safetensors(header: bytes | Mapping[str, Any], data: bytes = b"") -> bytes:
+    """A safetensors file put together by hand from the description of the format."""
+    head = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(head)) + head + data
+
+
 @dataclass(frozen=True)
 class Raw:
     """The builders above, for tests to take as one fixture."""
@@ -44,6 +52,7 @@ class Raw:
     pair: Callable[[str | bytes, int, bytes], bytes] = pair
     entry: Callable[[str | bytes, Sequence[int], int, int], bytes] = entry
     whole: Callable[..., bytes] = whole
+    safetensors: Callable[..., bytes] = safetensors
 
 
 @pytest.fixture(scope="session")

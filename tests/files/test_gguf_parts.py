@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fivefold.core.checkpoint import Tensor
-from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.core.errors import FileError
 from fivefold.files import open_checkpoint, open_gguf, write_gguf
 
 
@@ -87,10 +87,3 @@ def test_later_parts_alone_name_the_missing_one(tmp_path: Path) -> None:
     write_parts(tmp_path)[0].unlink()
     with pytest.raises(FileError, match="part 1 of 3 is missing"):
         open_checkpoint(tmp_path)
-
-
-def test_safetensors_are_refused_with_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "model.safetensors"):
-        with pytest.raises(UnsupportedError, match="GGUF file"):
-            open_checkpoint(path)

@@ -199,6 +199,28 @@ def test_the_choice_of_files() -> None:
         choose(["model.safetensors"], "", "hf:o/r")
 
 
+def test_weights_that_stand_twice_are_taken_once() -> None:
+    config, index = "config.json", "model.safetensors.index.json"
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    other = ["consolidated.safetensors", "x/model.safetensors"]
+    assert choose([config, *other, *shards, index], "", "hf:o/r") == ([*shards, config, index], ".")
+    whole = choose([config, *other, "model.safetensors", *shards, index], "", "hf:o/r")
+    assert whole == (["model.safetensors", config], ".")
+    assert choose([config, *other], "", "hf:o/r") == ([other[0], config], ".")
+
+
+@pytest.mark.parametrize("name", ["llama-f32", "mistral-bf16"])
+def test_a_pulled_folder_opens(hub: Web, tmp_path: Path, name: str) -> None:
+    folder = Path(__file__).parents[1] / "models" / "data" / "folders" / name
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    publish(hub, {**files, "chat_template.jinja": b"{{ messages }}", "pytorch_model.bin": b"pickle"})
+    path = pull("hf:o/r", tmp_path)
+    assert {file.name for file in path.iterdir()} == {*files, "chat_template.jinja", "pulled.json"}
+    checkpoint = open_checkpoint(path)
+    assert set(checkpoint.tensors) == set(open_checkpoint(folder).tensors)
+    assert checkpoint.metadata["tokenizer.chat_template"] == "{{ messages }}"
+
+
 @pytest.mark.parametrize("name", ["", "/x", "../x", "a/../x", "a//x", "a/.", "c:x", "a\\x", "a\0"])
 def test_names_that_lead_out_of_a_folder_are_known(name: str) -> None:
     assert not inside(name)

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from fivefold.chat.sandbox import TemplateSandbox, render_bounded
-from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import InputError
 from fivefold.core.vocabulary import Vocabulary
 
@@ -25,7 +25,7 @@ MOST_MESSAGES = 4096
 MOST_SOURCE = 1 << 20
 MOST_DEPTH = 64
 
-_KEY = "tokenizer.chat_template"
+_KEY = CHAT_TEMPLATE
 _FAULTS = (
     TemplateError,
     ArithmeticError,
@@ -70,7 +70,7 @@ class ChatTemplate:
 
     @staticmethod
     def of(checkpoint: Checkpoint, vocabulary: Vocabulary) -> ChatTemplate:
-        """The template in a model file. InputError if it has none."""
+        """The template of a model file or folder. InputError if it has none."""
         source = checkpoint.metadata.get(_KEY)
         bos, ends = vocabulary.bos, vocabulary.end_tokens
         return ChatTemplate(

@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 
+CHAT_TEMPLATE = "tokenizer.chat_template"
+"""The metadata key of the chat template's text, in both kinds of checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -36,8 +39,9 @@ class Tensor:
 class Checkpoint:
     """An opened model: where it lies, what kind of file it is, its metadata and its tensors.
 
-    `kind` is "gguf" or "huggingface"; `metadata` holds the GGUF key-values or the config.json
-    as they stand in the file. `tensors` may be lazy: looking a name up maps it.
+    `kind` is "gguf" or "huggingface"; `path` is the file (the first of several), or the folder.
+    `metadata` holds the GGUF key-values or the config.json as they stand in the file, the latter with
+    the key above. `tensors` may be lazy: looking a name up maps it.
     """
 
     path: Path

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from fivefold.backends import NativeRunner, ReferenceRunner
-from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FileError, InputError
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
-from fivefold.files import gguf_vocabulary, open_checkpoint
+from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import format_of
 from fivefold.models import load_model
 from fivefold.program import Model
@@ -60,7 +60,7 @@ class LoadedModel:
     @property
     def template(self) -> str | None:
         """The chat template's text, if the file has one."""
-        text = self.checkpoint.metadata.get("tokenizer.chat_template")
+        text = self.checkpoint.metadata.get(CHAT_TEMPLATE)
         return text if isinstance(text, str) else None
 
 
@@ -83,11 +83,11 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     settings = Settings(
         choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows
     )
-    vocabulary = gguf_vocabulary(checkpoint)
+    vocabulary = vocabulary_of(checkpoint)
     if vocabulary.size > model.shape.vocabulary:
         raise FileError(
-            f"key tokenizer.ggml.tokens has {vocabulary.size} tokens, and tensor token_embd.weight "
-            f"{model.shape.vocabulary} rows", where=str(checkpoint.path), remedy="convert the model again",
+            f"the tokenizer has {vocabulary.size} tokens, and the model {model.shape.vocabulary}",
+            where=str(checkpoint.path), remedy="fetch the file again or convert the model again",
         )  # fmt: skip
     entries = chosen.entries
     if entries is None:

@@ -10,10 +10,7 @@ Source: the GGUF specification (ggml/docs/gguf.md); parts are named as llama.cpp
 
 from __future__ import annotations
 
-import mmap
-import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -23,6 +20,7 @@ from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import FileError
 from fivefold.files.gguf_tensors import SMALLEST_ENTRY, map_tensors, read_entries
 from fivefold.files.gguf_values import Cursor, shown
+from fivefold.files.mapped import map_file, stranger
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -32,17 +30,6 @@ _SMALLEST_PAIR = 14  # a key of one byte, its type, and a value of one byte
 _PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
-
-_STRANGERS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the model", "fetch it with git lfs pull"),
-    (b"PK\x03\x04", "a zip archive or PyTorch file, not GGUF", "convert the model to GGUF"),
-    (b"GGML", "an old GGML file", "convert the model to GGUF again"),
-    (b"lmgg", "an old GGML file", "convert the model to GGUF again"),
-    (b"tjgg", "an old GGML file", "convert the model to GGUF again"),
-    (b"FUGG", "a big-endian GGUF file", "use the little-endian file of this model"),
-    (b"<", "a web page, not GGUF", "fetch the file from its download address"),
-)
-"""First bytes of files that people take for GGUF: what it is, and what to do."""
 
 
 def open_gguf(path: Path) -> Checkpoint:
@@ -71,7 +58,7 @@ def part_paths(path: AnyPath) -> list[AnyPath] | None:
 
 
 def _open_one(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    cursor = Cursor(_map(path), str(path))
+    cursor = Cursor(map_file(path, ".gguf"), str(path))
     _check_magic(cursor)
     tensor_count = cursor.count(SMALLEST_ENTRY, "tensors")
     pair_count = cursor.count(_SMALLEST_PAIR, "keys")
@@ -90,38 +77,12 @@ def _open_one(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return metadata, map_tensors(cursor, entries, start)
 
 
-def _map(path: Path) -> mmap.mmap:
-    """The bytes of a regular file, read-only. The mapping lives as long as its views."""
-    try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError("not a regular file", where=str(path), remedy="name a .gguf file")
-            if status.st_size == 0:
-                raise FileError("the file is empty", where=str(path), remedy="fetch it again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise FileError("no such file", where=str(path), remedy="check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(
-            f"cannot be opened ({reason})",
-            where=str(path),
-            remedy="check the path and its permissions",
-        ) from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open without waiting for the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def _check_magic(cursor: Cursor) -> None:
     magic = bytes(cursor.data[:4])
     if magic != MAGIC:
-        for first, what, remedy in _STRANGERS:
-            if cursor.data[: len(first)] == first:
-                raise FileError(f"this is {what}", where=cursor.where, remedy=remedy)
+        known = stranger(cursor.data, cursor.where, "GGUF")
+        if known is not None:
+            raise known
         raise FileError(
             f"not a GGUF file: it begins with {magic!r}", where=cursor.where, remedy="name a GGUF file"
         )

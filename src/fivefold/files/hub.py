@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.files.download import Progress, Remote, check_room, download, file_sha256
 from fivefold.files.gguf import part_paths
+from fivefold.files.huggingface import INDEX, WEIGHTS
 from fivefold.files.store import inside
 
 PREFIX = "hf:"
@@ -36,11 +37,12 @@ LISTED = 12
 _REFERENCE = re.compile(
     r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@\s]+))?(?::(?P<file>[^\s:]+))?", re.ASCII
 )
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _BESIDE_SAFETENSORS = frozenset(
     {
         "config.json",
         "generation_config.json",
-        "model.safetensors.index.json",
+        INDEX,
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
@@ -151,14 +153,27 @@ def choose(names: Sequence[str], wanted: str, where: str) -> tuple[list[str], st
         )
     if models:
         return _with_parts(models[0], names, where)
-    weights = [name for name in names if name.endswith(".safetensors") and "/" not in name]
+    weights = _safetensors(names)
     if not weights or "config.json" not in names:
         raise InputError(
             "the repository has neither a GGUF file nor safetensors files with a config.json",
             where=where,
             remedy="choose a repository with a GGUF file",
         )
-    return [*weights, *(name for name in names if name in _BESIDE_SAFETENSORS)], "."
+    beside = _BESIDE_SAFETENSORS - ({INDEX} if weights == [WEIGHTS] else set())
+    return [*weights, *(name for name in names if name in beside)], "."
+
+
+def _safetensors(names: Sequence[str]) -> list[str]:
+    """The weights that a folder is opened by: the file of that name, else the shards of that name.
+
+    Repositories may hold the same weights again under other names; without these two all are taken.
+    """
+    if WEIGHTS in names:
+        return [WEIGHTS]
+    files = [name for name in names if name.endswith(".safetensors") and "/" not in name]
+    shards = [name for name in files if _SHARD.fullmatch(name)] if INDEX in names else []
+    return shards or files
 
 
 def _first_part(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Opening whatever holds a model: one door for files and folders.
+"""Opening whatever holds a model: one door for files and folders, and one for their tokenizers.
 
 It looks at the kind of the path only and leaves the reading to the reader of that kind. It pulls
 nothing: names of models become paths in `pull.resolve`.
@@ -6,27 +6,50 @@ nothing: names of models become paths in `pull.resolve`.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.core.vocabulary import Vocabulary
 from fivefold.files.gguf import open_gguf, part_paths
+from fivefold.files.huggingface import INDEX, index_of, open_folder
+from fivefold.files.tokenizer import gguf_vocabulary
+
+PICKLED = {".bin", ".pt", ".pth", ".ckpt"}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a .gguf file, or a folder that holds exactly one (all parts of a split file are one).
+    """Open a .gguf file, a folder that holds exactly one (all parts of a split file are one), or a folder
+    with a config.json and safetensors files, itself or one of these files named.
 
-    Raises FileError when there is nothing to open or the choice is not clear, UnsupportedError for
-    a kind of file that this build does not read.
+    Raises FileError when there is nothing to open or the choice is not clear.
     """
     if path.is_dir():
-        return open_gguf(_only_gguf(path))
-    if path.suffix == ".safetensors":
-        raise _safetensors(path)
+        return _open_folder(path)
+    if path.suffix == ".safetensors" or path.name == INDEX:
+        if not path.exists():
+            raise FileError("no such file", where=str(path), remedy="check the path")
+        return open_folder(path.parent, index_of(path))
     return open_gguf(path)
 
 
-def _only_gguf(folder: Path) -> Path:
+def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
+    """The tokenizer of an opened model; UnsupportedError or FileError if it cannot be had."""
+    if checkpoint.kind == "gguf":
+        return gguf_vocabulary(checkpoint)
+    try:
+        reader: Any = importlib.import_module("fivefold.files.tokenizer_json")
+    except ModuleNotFoundError:
+        raise UnsupportedError(
+            "tokenizer.json cannot be read yet", where=str(checkpoint.path), remedy="use a GGUF file"
+        ) from None
+    vocabulary: Vocabulary = reader.huggingface_vocabulary(checkpoint)
+    return vocabulary
+
+
+def _open_folder(folder: Path) -> Checkpoint:
     try:
         names = sorted(folder.iterdir())
     except OSError as error:
@@ -34,6 +57,29 @@ def _only_gguf(folder: Path) -> Path:
             f"the folder cannot be read ({error.strerror})", where=str(folder), remedy="check its permissions"
         ) from None
     files = [name for name in names if name.suffix == ".gguf" and name.is_file()]
+    weights = any(name.suffix == ".safetensors" or name.name == INDEX for name in names)
+    if files and weights:
+        raise FileError(
+            f"the folder holds a GGUF file ({files[0].name}) and safetensors files",
+            where=str(folder),
+            remedy="name the file that is meant",
+        )
+    if weights:
+        return open_folder(folder)
+    if files:
+        return open_gguf(_only_gguf(folder, files))
+    if any(name.suffix in PICKLED for name in names):
+        raise FileError(
+            "the folder holds pickled weights only, and opening those would run them",
+            where=str(folder),
+            remedy="use the model's safetensors or GGUF files",
+        )
+    raise FileError(
+        "no model file in this folder", where=str(folder), remedy="name a .gguf file or a folder with one"
+    )
+
+
+def _only_gguf(folder: Path, files: list[Path]) -> Path:
     firsts = [file for file in files if (part_paths(file) or [file])[0] == file]
     if len(firsts) == 1:
         return firsts[0]
@@ -44,14 +90,4 @@ def _only_gguf(folder: Path) -> Path:
             where=str(folder),
             remedy="name one of them",
         )
-    if files:
-        return files[0]  # a later part without the first: the reader says which part is missing
-    if any(name.suffix == ".safetensors" for name in names):
-        raise _safetensors(folder)
-    raise FileError("no model file in this folder", where=str(folder), remedy="name a .gguf file")
-
-
-def _safetensors(path: Path) -> UnsupportedError:
-    return UnsupportedError(
-        "safetensors files cannot be opened yet", where=str(path), remedy="use a GGUF file of this model"
-    )
+    return files[0]  # a later part without the first: the reader says which part is missing

@@ -9,37 +9,50 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
+from .config import require_tensor
+
 ARCHITECTURES: Mapping[str, str] = {"llama": "llama", "qwen2": "llama"}
 """GGUF `general.architecture` to the module of its family."""
+
+HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
+    "LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "llama",
+}  # fmt: skip
+"""The one name in config.json's `architectures` to the module of its family."""
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model that a checkpoint describes, its weights checked for name and shape."""
-    where = str(checkpoint.path)
-    architecture = checkpoint.metadata.get("general.architecture")
-    if not isinstance(architecture, str):
-        raise FileError("key general.architecture is missing", where=where, remedy="convert the model again")
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    architecture = _architecture(checkpoint)
+    families = ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
+    if architecture not in families:
         raise UnsupportedError(
-            f"architecture {architecture!r} is not known", where=where, remedy=f"known are {known}"
-        )
-    family = importlib.import_module(f"{__package__}.{ARCHITECTURES[architecture]}")
+            f"architecture {architecture!r} is not known", where=str(checkpoint.path),
+            remedy=f"known are {', '.join(sorted(families))}",
+        )  # fmt: skip
+    family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
     _check_weights(model, checkpoint)
     return model
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    """The name under which a checkpoint asks for its family."""
+    if checkpoint.kind == "gguf":
+        key, value = "general.architecture", checkpoint.metadata.get("general.architecture")
+    else:
+        key, value = "architectures", checkpoint.metadata.get("architectures")
+        value = value[0] if isinstance(value, list) and len(value) == 1 else None
+    if not isinstance(value, str):
+        raise FileError(
+            f"key {key} is missing or is no name", where=str(checkpoint.path),
+            remedy="fetch the file again or convert the model again",
+        )  # fmt: skip
+    return value[:200]
 
 
 def _check_weights(model: Model, checkpoint: Checkpoint) -> None:
     """Each weight of each Program is in the file, with its shape; nothing is read for that."""
     for program in model.programs.values():
         for weight in program.weights.values():
-            if weight.name in program.constants:
-                continue
-            tensor = checkpoint.tensors.get(weight.name)
-            if tensor is None or tensor.shape != weight.shape:
-                found = "missing" if tensor is None else f"{tensor.shape}, not {weight.shape}"
-                raise FileError(
-                    f"tensor {weight.name} is {found}", where=str(checkpoint.path),
-                    remedy="fetch the file again or convert the model again",
-                )  # fmt: skip
+            if weight.name not in program.constants:
+                require_tensor(checkpoint, weight.name, weight.shape)
