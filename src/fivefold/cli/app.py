@@ -16,10 +16,10 @@ import typer
 
 from fivefold.core.errors import FivefoldError
 
-from . import benchmarks, generate, models, quality, serve
+from . import benchmarks, generate, models, pulled, quality, serve
 from .terminal import app
 
-COMMANDS = (models, generate, serve, quality, benchmarks)
+COMMANDS = (models, pulled, generate, serve, quality, benchmarks)
 """The modules whose commands `app` has, in the order of its help."""
 
 INTERRUPTED = 130

@@ -11,6 +11,8 @@ from fivefold.files.gguf import open_gguf
 from fivefold.files.gguf_write import write_gguf
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
+from fivefold.files.remove import Leftover, leftovers, pulled_model, remove_leftovers, remove_model
+from fivefold.files.running import Registration, RunningServer, list_running, register, running_folder
 from fivefold.files.safetensors import open_safetensors, read_safetensors
 from fivefold.files.store import PulledModel, Record, default_store, list_models
 from fivefold.files.tokenizer import gguf_vocabulary
@@ -20,20 +22,30 @@ __all__ = [
     "GGML_TYPES_BY_NAME",
     "CatalogueModel",
     "GgmlType",
+    "Leftover",
     "Progress",
     "PulledModel",
     "Record",
+    "Registration",
+    "RunningServer",
     "WheelSource",
     "catalogue",
     "default_store",
     "gguf_vocabulary",
+    "leftovers",
     "list_models",
+    "list_running",
     "open_checkpoint",
     "open_gguf",
     "open_safetensors",
     "pull",
+    "pulled_model",
     "read_safetensors",
+    "register",
+    "remove_leftovers",
+    "remove_model",
     "resolve",
+    "running_folder",
     "vocabulary_of",
     "write_gguf",
 ]

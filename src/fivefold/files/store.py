@@ -3,7 +3,8 @@
 store/<folder>/pulled.json          what it is and where it came from; a folder without it is no model
 store/<folder>/...                  the model's files
 store/.partial/<folder>/            what an unfinished pull has so far
-store/.locks/<folder>.lock          held by the process that pulls it
+store/.locks/<folder>.lock          held by the process that pulls or removes it
+store/.removed-<number>-<folder>/   what an interrupted removal has left
 
 A finished folder is renamed into its place in one step, so a reader never sees half a model. The
 store fetches nothing.
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fivefold.core.errors import FileError, FivefoldError
 
@@ -50,10 +51,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PulledModel:
-    """A model in the store: what to open, and its record."""
+    """A model in the store: what to open, its record, and the folder that holds all of it."""
 
     path: Path
     record: Record
+    folder: Path
 
 
 def default_store() -> Path:
@@ -77,7 +79,7 @@ def find_model(store: Path, folder: str) -> PulledModel | None:
         whole = all((base / name).stat().st_size == size for name, size in record.files.items())
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return PulledModel(base / record.entry, record) if whole else None
+    return PulledModel(base / record.entry, record, base) if whole else None
 
 
 def _record(values: dict[str, Any]) -> Record:
@@ -107,13 +109,8 @@ def locked(store: Path, folder: str, waiting: Callable[[], None]) -> Iterator[Pa
 
     `waiting` is called once if another process holds the lock; then this one waits.
     """
-    locks, stage = store / ".locks", store / ".partial" / folder
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = (locks / f"{folder}.lock").open("w")
-    except OSError as error:
-        raise _unwritable(store, error) from None
-    with lock:
+    stage = store / ".partial" / folder
+    with lock_file(store, folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -126,6 +123,16 @@ def locked(store: Path, folder: str, waiting: Callable[[], None]) -> Iterator[Pa
         yield stage
         if stage.is_dir() and not any(stage.iterdir()):
             stage.rmdir()
+
+
+def lock_file(store: Path, folder: str) -> IO[str]:
+    """The open file whose lock guards one model; locking it is the caller's matter."""
+    locks = store / ".locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        return (locks / f"{folder}.lock").open("w")
+    except OSError as error:
+        raise _unwritable(store, error) from None
 
 
 def publish(store: Path, folder: str, ready: Path, record: Record) -> PulledModel:
