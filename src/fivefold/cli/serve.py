@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.files import register, running_folder
 from fivefold.server import (
     ModelConfig,
     ServerConfig,
@@ -65,7 +68,19 @@ def serve(
     def ready() -> None:
         typer.echo(f"serving {names} at {address}/v1")
 
-    run_server(served, listener, chosen.api_keys, ready)
+    with _entry(address, {one.config.name: one.engine.loaded.path for one in served}):
+        run_server(served, listener, chosen.api_keys, ready)
+
+
+@contextmanager
+def _entry(address: str, models: Mapping[str, Path]) -> Iterator[None]:
+    """What `fivefold ps` shows while the server runs; it runs as well where nothing can be written."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(register(running_folder(), address, models))
+        except FivefoldError as error:
+            typer.echo(f"fivefold: {error.line()}", err=True)
+        yield
 
 
 def _configuration(model: str, path: Path | None, settings: list[str]) -> ServerConfig:
