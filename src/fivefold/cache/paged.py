@@ -81,9 +81,14 @@ class PagedCache:
         heapq.heappush(self._free_states, kept.state)
 
     def fork(self, sequence: int) -> int:
-        """A second sequence with the same entries, in the same pages until one of them writes."""
+        """A second sequence with the same entries, in the same pages until one of them writes.
+
+        What the first has reserved does not cover the copy of a page that this makes necessary. Recurrent
+        states are not copied.
+        """
         number = self.open()
         old, new = self._sequences[sequence], self._sequences[number]
+        assert old.pending is None, "a fork between a step and its commit"
         new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
         self._tree.hold(old.nodes)
         new.nodes = list(old.nodes)
@@ -141,17 +146,17 @@ class PagedCache:
                         table.pages[index] = node.pages[name][place]
 
     def reserve(self, sequence: int, entries: int) -> bool:
-        """Pages for that many entries in all, held from now on; False changes nothing."""
+        """Pages for that many entries of each table, held from now on; False changes nothing."""
         kept = self._sequences[sequence]
-        if not self._take([(kept, entries - kept.count)]):
+        if not self._take([(kept, 0, entries)]):
             return False
         kept.reserved = max(kept.reserved, entries)
         return True
 
     def truncate(self, sequence: int, positions: int) -> None:
-        """Forget the entries at that logical position and after it, and whatever was reserved."""
+        """Forget the entries at that logical position and after it, what was reserved, and an open step."""
         kept = self._sequences[sequence]
-        kept.reserved = 0
+        kept.reserved, kept.pending = 0, None
         kept.count = min(kept.count, positions)
         for group, table in kept.each(self._groups):
             if table.positions is not None:
@@ -165,7 +170,7 @@ class PagedCache:
         """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
 
         Logical positions stay with their entries, so from here on a slot is not a position, and the
-        sequence is not published any more.
+        sequence is not published any more. Whatever was reserved is given back.
         """
         kept = self._sequences[sequence]
         group, table = self._groups[name], kept.tables[name][place]
@@ -178,7 +183,9 @@ class PagedCache:
         self._drop_nodes(kept, 0)
         assert table.positions is not None
         table.positions = table.positions[slots]
-        self._cut(group, table, pages_for(len(slots), group.page_size))
+        kept.reserved = 0
+        for each, other in kept.each(self._groups):
+            self._cut(each, other, pages_for(kept.length(other), each.page_size))
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
@@ -190,7 +197,7 @@ class PagedCache:
         spans = step.spans
         kept = [self._sequences[span.sequence] for span in spans]
         counts = [len(span.tokens) for span in spans]
-        if not self._take(list(zip(kept, counts, strict=True))):
+        if not self._take([(sequence, rows, 0) for sequence, rows in zip(kept, counts, strict=True)]):
             raise OutOfPagesError(
                 "the cache has no room for the rows of this step",
                 remedy="shorten the text or give the cache more memory",
@@ -228,21 +235,22 @@ class PagedCache:
         users: dict[int, int] = {}
         for kept in self._sequences.values():
             for group, table in kept.each(self._groups):
-                held[group.name].extend(map(int, table.pages))
+                held[group.name].extend(table.pages.tolist())
                 needed = pages_for(kept.length(table), group.page_size)
                 running = 0 if kept.pending is None else len(kept.pending.tokens)
                 most = pages_for(max(kept.length(table) + running, kept.reserved), group.page_size)
                 assert needed <= table.size <= most, "pages and entries do not fit"
                 assert (table.positions is None) == kept.plain
-                assert table.positions is None or bool(np.all(np.diff(table.positions) > 0))
-            for index, node in enumerate(kept.nodes):
+                assert table.positions is None or bool((table.positions[1:] > table.positions[:-1]).all())
+            for node in kept.nodes:
                 users[id(node)] = users.get(id(node), 0) + 1
-                for name, pages in node.pages.items():
-                    assert pages == tuple(int(table.pages[index]) for table in kept.tables[name])
-        for name, page in self._tree.held_pages():
-            held[name].append(page)
+            for name, tables in kept.tables.items():
+                for place, table in enumerate(tables):
+                    said = [node.pages[name][place] for node in kept.nodes]
+                    assert table.pages[: len(said)].tolist() == said, "a sequence and its nodes do not fit"
+        in_tree = self._tree.held_pages()
         for name, pool in self._pools.items():
-            pool.check_integrity(held[name])
+            pool.check_integrity(held[name], [page for group, page in in_tree if group == name])
         self._tree.check_integrity(users)
         states = [kept.state for kept in self._sequences.values()]
         assert len(set(states)) == len(states), "two sequences share a recurrent state"
@@ -252,26 +260,36 @@ class PagedCache:
         return CacheFigures(
             pool.count // group.tables * group.page_size,
             pool.page_free // group.tables * group.page_size,
-            self._tree.unused * group.page_size,
+            pool.page_kept // group.tables * group.page_size,
         )
 
-    def _take(self, wanted: list[tuple[Sequence, int]]) -> bool:
-        """Pages for so many more entries of each sequence, own copies of shared ones too; all or none."""
+    def _take(self, wanted: Listing[tuple[Sequence, int, int]]) -> bool:
+        """Pages for so many more entries of each sequence, or so many in all; all or none.
+
+        Shared pages that would be written are copied, but the last holder of one keeps it.
+        """
         missing: list[tuple[CacheGroup, Table, int]] = []
         written: list[tuple[CacheGroup, Sequence, Table, int]] = []
+        left: dict[tuple[str, int], int] = {}
         needed = dict.fromkeys(self._pools, 0)
-        for kept, more in wanted:
-            if more <= 0:
-                continue
+        for kept, more, in_all in wanted:
             for group, table in kept.each(self._groups):
                 length = kept.length(table)
-                pages = pages_for(length + more, group.page_size) - table.size
+                entries = max(length + more, in_all)
+                if entries == length:
+                    continue
+                pages = pages_for(entries, group.page_size) - table.size
                 if pages > 0:
                     missing.append((group, table, pages))
                     needed[group.name] += pages
-                page, part = divmod(length, group.page_size)
-                if part and self._pools[group.name].shared(int(table.pages[page])):
-                    written.append((group, kept, table, page))
+                index, part = divmod(length, group.page_size)
+                if not part:
+                    continue
+                page = int(table.pages[index])
+                holders = self._pools[group.name].holders(page)
+                if holders > 1 and (holders := left.get((group.name, page), holders)) > 1:
+                    left[group.name, page] = holders - 1
+                    written.append((group, kept, table, index))
                     needed[group.name] += 1
         if not self._make_room(needed):
             return False
@@ -284,14 +302,12 @@ class PagedCache:
 
     def _make_room(self, needed: Mapping[str, int]) -> bool:
         """Free pages, from unused nodes of the tree if need be; False if there are too few."""
-        short = [name for name, count in needed.items() if count > self._pools[name].page_free]
-        for name in short:
-            most = self._pools[name].page_free + self._tree.unused * self._groups[name].tables
-            if needed[name] > most:
-                return False
-        while any(needed[name] > self._pools[name].page_free for name in short):
-            if not self._tree.give_up():
-                return False
+        short = [(self._pools[name], count) for name, count in needed.items() if count]
+        if any(count > pool.page_free + pool.page_kept for pool, count in short):
+            return False
+        while any(count > pool.page_free for pool, count in short):
+            found = self._tree.give_up()
+            assert found, "the tree holds pages that it cannot give up"
         return True
 
     def _own(self, group: CacheGroup, table: Table, page: int, entries: int) -> None:
@@ -328,7 +344,7 @@ class PagedCache:
         pool, size = self._pools[group.name], group.page_size
         old = table.pages.copy()
         changed = [int(page) for page in np.unique(target[moved] // size)]
-        shared = [page for page in changed if pool.shared(int(old[page]))]
+        shared = [page for page in changed if pool.holders(int(old[page])) > 1]
         if not self._make_room({group.name: len(shared)}):
             raise OutOfPagesError("the cache has no page to keep entries apart", remedy="free some first")
         table.pages[shared] = pool.take(len(shared))

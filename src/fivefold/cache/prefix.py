@@ -12,7 +12,7 @@ The tree holds pages by the pools it is given, and knows neither sequences nor e
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -29,7 +29,7 @@ Pages = Mapping[str, tuple[int, ...]]
 
 
 class Node:
-    """One page of tokens under its parent."""
+    """One page of tokens under its parent; a root has none, and its salt for a key."""
 
     __slots__ = ("children", "key", "pages", "parent", "tick", "users")
 
@@ -48,19 +48,18 @@ class PrefixTree:
     def __init__(self, pools: Mapping[str, PagePool], page_size: int) -> None:
         self._pools = pools
         self._size = page_size
-        self._roots: dict[str, Node] = {}
+        self._roots: dict[bytes, Node] = {}
         self._leaves: list[tuple[int, int, Node]] = []  # a heap; entries may be out of date
         self._ticks = 0
         self._offers = 0
         self.nodes = 0
-        self.unused = 0
 
     def find(self, tokens: Int32, salt: str) -> tuple[list[Node], int]:
         """The nodes that hold the longest beginning of (T,) `tokens`, and how many tokens that is.
 
         The last node may agree in a part only. The nodes are not held yet.
         """
-        node = self._roots.get(salt)
+        node = self._roots.get(_salt_key(salt))
         found: list[Node] = []
         count = 0
         while node is not None and count < len(tokens):
@@ -77,9 +76,9 @@ class PrefixTree:
     def hold(self, nodes: Sequence[Node]) -> None:
         """One more sequence uses these nodes and holds their pages."""
         for node in nodes:
-            self.unused -= node.users == 0
             node.users += 1
-            self._each_page(node, share=True)
+            for pool, page in self._pages(node):
+                pool.share(page)
 
     def let_go(self, nodes: Sequence[Node]) -> None:
         """A sequence uses these nodes no longer; its hold on their pages is its own matter."""
@@ -88,7 +87,6 @@ class PrefixTree:
             node.users -= 1
             node.tick = self._ticks
             if node.users == 0:
-                self.unused += 1
                 self._offer(node)
 
     def add(self, parent: Node | None, salt: str, tokens: Int32, pages: Pages) -> tuple[Node, bool]:
@@ -106,7 +104,8 @@ class PrefixTree:
         node.users = 1
         above.children[key] = node
         self.nodes += 1
-        self._each_page(node, share=True)
+        for pool, page in self._pages(node):
+            pool.keep(page)
         return node, True
 
     def give_up(self) -> bool:
@@ -118,12 +117,12 @@ class PrefixTree:
             parent, node.parent = node.parent, None
             del parent.children[node.key]
             self.nodes -= 1
-            self.unused -= 1
-            self._each_page(node, share=False)
+            for pool, page in self._pages(node):
+                pool.give_up(page)
             if parent.parent is not None and parent.users == 0:
                 self._offer(parent)
             elif parent.parent is None and not parent.children:
-                self._roots = {salt: root for salt, root in self._roots.items() if root is not parent}
+                del self._roots[parent.key]
             return True
         return False
 
@@ -135,7 +134,6 @@ class PrefixTree:
         """AssertionError unless counts and links fit; `users` counts sequences by the id of a node."""
         nodes = self._all()
         assert self.nodes == len(nodes), "a node is lost"
-        assert self.unused == sum(node.users == 0 for node in nodes), "unused nodes are counted wrongly"
         offered = {id(node) for tick, _, node in self._leaves if tick == node.tick}
         for node in nodes:
             assert node.users == users.get(id(node), 0), "a node has other users than it counts"
@@ -156,13 +154,13 @@ class PrefixTree:
         return best, most
 
     def _root(self, salt: str) -> Node:
-        return self._roots.setdefault(salt, Node(None, b"", {}))
+        key = _salt_key(salt)
+        return self._roots.setdefault(key, Node(None, key, {}))
 
-    def _each_page(self, node: Node, *, share: bool) -> None:
+    def _pages(self, node: Node) -> Iterator[tuple[PagePool, int]]:
         for name, pages in node.pages.items():
-            pool = self._pools[name]
             for page in pages:
-                pool.share(page) if share else pool.release(page)
+                yield self._pools[name], page
 
     def _offer(self, node: Node) -> None:
         """Remember an unused leaf; others are offered when they become one."""
@@ -184,3 +182,7 @@ class PrefixTree:
             found.extend(children)
             left.extend(children)
         return found
+
+
+def _salt_key(salt: str) -> bytes:
+    return salt.encode("utf-8", "surrogatepass")

@@ -1,0 +1,319 @@
+"""A model of the cache in plain Python, and a storage that knows what was written into each slot.
+
+`Book` drives a `PagedCache` as a runner and an executor would: it writes every row's entry through the
+tables and slots of the batch. The value of an entry is a number for (the entry before it, position, token),
+so two entries are equal only if all that led to them is. Beside the cache each sequence is a
+plain list of entries; `check` reads them back through the tables and compares.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from fivefold.cache import PagedCache
+from fivefold.core.batch import LOGITS, Batch, Bool, Commit, Int32, Span, Step
+from fivefold.core.layout import CacheGroup, CacheLayout
+
+SIZE = 4
+Entry = tuple[int, int]
+"""Position and value."""
+
+
+class Slots:
+    """A storage of values by group, page and slot; reading one that was never written fails."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, int, int], tuple[int, int]] = {}
+        self.copied = 0
+
+    def copy_entries(
+        self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
+    ) -> None:
+        moves = zip(page_from.tolist(), slot_from.tolist(), page_to.tolist(), slot_to.tolist(), strict=True)
+        for page, slot, to_page, to_slot in moves:
+            self.values[name, to_page, to_slot] = self.values[name, page, slot]
+            self.copied += 1
+
+
+@dataclass
+class Known:
+    """What a sequence must have: all entries that came and stayed, and those that each table still has."""
+
+    salt: str
+    tokens: list[int] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    tables: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
+    exact: bool = True
+    promised: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to add to a sequence: what each holds, which rows it sees, and which of them stay."""
+
+    tokens: list[int]
+    positions: list[int]
+    parents: list[int]
+    """Index of the row before it, -1 for the last entry of the sequence."""
+    stay: list[int]
+    tree: bool = False
+
+
+class Book:
+    """A cache under test and its model."""
+
+    def __init__(self, layout: CacheLayout, pages: int | dict[str, int]) -> None:
+        each = pages if isinstance(pages, dict) else {g.name: pages * g.tables for g in layout.groups}
+        self.layout, self.storage = layout, Slots()
+        self.cache = PagedCache(layout, each, self.storage)
+        self.known: dict[int, Known] = {}
+        self._sizes = {group.name: group.page_size for group in layout.groups}
+
+    @staticmethod
+    def value(before: object, position: int, token: int) -> int:
+        """The number of an entry."""
+        return hash((before, position, token))
+
+    def open(self, salt: str = "") -> int:
+        number = self.cache.open()
+        self.known[number] = Known(salt, tables={key: [] for key in self._keys()})
+        return number
+
+    def attach(self, number: int, tokens: Sequence[int]) -> int:
+        """Attach, and read back what was found."""
+        known = self.known[number]
+        found = self.cache.attach(number, tokens, known.salt)
+        before: object = known.salt
+        for position, token in enumerate(tokens[:found]):
+            before = self.value(before, position, token)
+            known.entries.append((position, before))
+        known.tokens = list(tokens[:found])
+        known.tables = {key: list(known.entries) for key in known.tables}
+        self.check(number)
+        return found
+
+    def begin(self, tokens: Sequence[int], salt: str = "", publish: bool = False) -> int:
+        """A sequence with these tokens: attached as far as possible, the rest run."""
+        number = self.open(salt)
+        found = self.attach(number, tokens)
+        if found < len(tokens):
+            self.extend(number, tokens[found:])
+        if publish:
+            self.publish(number)
+        return number
+
+    def extend(self, number: int, tokens: Sequence[int], stay: list[int] | None = None) -> None:
+        """Run some tokens in order; by default all of them stay."""
+        self.run({number: self.chain(number, tokens, stay)})
+
+    def chain(self, number: int, tokens: Sequence[int], stay: list[int] | None = None) -> Rows:
+        """Rows that follow each other."""
+        first, count = self.next_position(number), len(tokens)
+        positions = list(range(first, first + count))
+        return Rows(
+            list(tokens), positions, list(range(-1, count - 1)), list(range(count)) if stay is None else stay
+        )
+
+    def next_position(self, number: int) -> int:
+        entries = self.known[number].entries
+        return entries[-1][0] + 1 if entries else 0
+
+    def run(self, work: dict[int, Rows], commit: bool = True) -> None:
+        """One step of several sequences; OutOfPagesError comes before anything is changed."""
+        spans = [_span(number, rows) for number, rows in work.items()]
+        batch = self.cache.prepare(Step(tuple(spans)))
+        values = [self._values_of(number, rows) for number, rows in work.items()]
+        self._write(batch, [value for part in values for value in part])
+        last = -1
+        for index, (number, rows) in enumerate(work.items()):
+            last += len(rows.tokens)
+            self._see(batch, last, index, number, rows, values[index])
+        if commit:
+            self.commit(work, values)
+
+    def commit(self, work: dict[int, Rows], values: list[list[int]]) -> None:
+        self.cache.commit(Commit(number, np.array(rows.stay, np.int32)) for number, rows in work.items())
+        for (number, rows), part in zip(work.items(), values, strict=True):
+            known = self.known[number]
+            for row in rows.stay:
+                known.exact = known.exact and rows.positions[row] == len(known.entries)
+                known.entries.append((rows.positions[row], part[row]))
+                known.tokens.append(rows.tokens[row])
+                for table in known.tables.values():
+                    table.append(known.entries[-1])
+            self.check(number)
+
+    def publish(self, number: int, count: int | None = None) -> None:
+        known = self.known[number]
+        self.cache.publish(number, known.tokens[:count], known.salt)
+        self.check(number)
+
+    def fork(self, number: int) -> int:
+        old, copy = self.known[number], self.cache.fork(number)
+        old.promised = 0  # the copy of the page that both have now was not reserved
+        tables = {key: list(table) for key, table in old.tables.items()}
+        self.known[copy] = Known(old.salt, list(old.tokens), list(old.entries), tables, old.exact)
+        self.check(copy)
+        return copy
+
+    def truncate(self, number: int, position: int) -> None:
+        self.cache.truncate(number, position)
+        known = self.known[number]
+        known.promised = 0
+        known.entries = [entry for entry in known.entries if entry[0] < position]
+        del known.tokens[len(known.entries) :]
+        for key, table in known.tables.items():
+            known.tables[key] = [entry for entry in table if entry[0] < position]
+        known.exact = known.exact or position == 0
+        self.check(number)
+
+    def retain(self, number: int, key: tuple[str, int], slots: list[int]) -> None:
+        self.cache.retain(number, *key, np.array(slots, np.int32))
+        known = self.known[number]
+        known.tables[key] = [known.tables[key][slot] for slot in slots]
+        known.exact, known.promised = False, 0
+        self.check(number)
+
+    def reserve(self, number: int, entries: int) -> bool:
+        taken = self.cache.reserve(number, entries)
+        if taken:
+            self.known[number].promised = max(entries, self.known[number].promised)
+        return taken
+
+    def close(self, number: int) -> None:
+        self.cache.close(number)
+        del self.known[number]
+
+    def pages(self, number: int, key: tuple[str, int] = ("kv", 0)) -> list[int]:
+        """The pages of one table."""
+        numbers: list[int] = self.cache._sequences[number].tables[key[0]][key[1]].pages.tolist()
+        return numbers
+
+    def alive(self, salt: str) -> list[tuple[int, ...]]:
+        """The tokens from the root to each node of a salt, by the tree itself."""
+        roots = self.cache._tree._roots
+        left = [((), root) for key, root in roots.items() if key == salt.encode()]
+        found: list[tuple[int, ...]] = []
+        while left:
+            before, node = left.pop()
+            below = [((*before, *np.frombuffer(key, np.int32).tolist()), child)
+                     for key, child in node.children.items()]  # fmt: skip
+            found.extend(tokens for tokens, _ in below)
+            left.extend(below)
+        return found
+
+    def check(self, number: int) -> None:
+        """Every entry of every table is what the model says."""
+        known = self.known[number]
+        for name, place in known.tables:
+            size, values = self._sizes[name], self.storage.values
+            keys = [(name, page, slot) for page in self.pages(number, (name, place)) for slot in range(size)]
+            del keys[self.cache.length(number, name, place) :]
+            expected = [(value, place) for _, value in known.tables[name, place]]
+            assert [values[key] for key in keys] == expected, (number, name, place)
+
+    def check_all(self) -> None:
+        for number in self.known:
+            self.check(number)
+        self.cache.check_integrity()
+
+    def _keys(self) -> list[tuple[str, int]]:
+        return [(group.name, place) for group in self.layout.groups for place in range(group.tables)]
+
+    def _values_of(self, number: int, rows: Rows) -> list[int]:
+        known, values = self.known[number], list[int]()
+        first: object = known.entries[-1][1] if known.entries else known.salt
+        for token, position, parent in zip(rows.tokens, rows.positions, rows.parents, strict=True):
+            values.append(self.value(first if parent < 0 else values[parent], position, token))
+        return values
+
+    def _write(self, batch: Batch, values: list[int]) -> None:
+        """What an executor does with the rows of a batch."""
+        for group in self.layout.groups:
+            view, pool = batch.groups[group.name], self.cache._pools[group.name]
+            for row, (sequence, slots) in enumerate(zip(batch.sequence, view.write.tolist(), strict=True)):
+                for place, slot in enumerate(slots):
+                    page = int(view.tables[sequence, place, slot // group.page_size])
+                    assert pool.holders(page) == 1, "a page that others have is written"
+                    self.storage.values[group.name, page, slot % group.page_size] = (values[row], place)
+
+    def _see(self, batch: Batch, row: int, index: int, number: int, rows: Rows, values: list[int]) -> None:
+        """The last row of a span sees the kept entries of each table, the rows before it, and itself."""
+        path, at = list[int](), len(values) - 1
+        while at >= 0:
+            path.append(values[at])
+            at = rows.parents[at]
+        for name, place in self.known[number].tables:
+            view, size = batch.groups[name], self.layout.group(name).page_size
+            seen = list[tuple[int, int]]()
+            for slot in range(int(view.start[row, place]), int(view.stop[row, place])):
+                bit = slot - int(view.mask_from[row, place]) if view.mask_from is not None else -1
+                if view.mask is None or bit < 0 or int(view.mask[row, bit // 64]) >> bit % 64 & 1:
+                    page = int(view.tables[index, place, slot // size])
+                    seen.append(self.storage.values[name, page, slot % size])
+            kept = [value for _, value in self.known[number].tables[name, place]]
+            assert seen == [(value, place) for value in kept + path[::-1]]
+
+
+def _span(number: int, rows: Rows) -> Span:
+    count = len(rows.tokens)
+    positions = np.array(rows.positions, np.int32)
+    visible = np.stack([np.zeros(count, np.int32), positions + 1], axis=1)
+    mask: Bool | None = None
+    if rows.tree:
+        mask = np.zeros((count, count), bool)
+        for row, parent in enumerate(rows.parents):
+            if parent >= 0:
+                mask[row] = mask[parent]
+            mask[row, row] = True
+    wanted = {LOGITS: np.array([count - 1], np.int32)}
+    return Span(number, np.array(rows.tokens, np.int32), positions, visible, mask, wanted)
+
+
+def draft_tree(number: int, first: int, random: random.Random, most: int) -> Rows:
+    """A path of draft tokens with a wrong sibling at each depth; a part of the path stays."""
+    rows, path = Rows([], [], [], [], tree=True), [-1]
+    for depth in range(random.randint(1, most)):
+        before = path[-1]
+        for right in random.sample([True, False], 2):
+            if right:
+                path.append(len(rows.tokens))
+            rows.tokens.append(random.randrange(2))
+            rows.positions.append(first + depth)
+            rows.parents.append(before)
+    rows.stay.extend(path[1 : random.randint(1, len(path))])
+    return rows
+
+
+def group(name: str = "kv", tables: int = 1, size: int = SIZE) -> CacheGroup:
+    return CacheGroup(name, (0,), tables, 8, 8, tables=tables, page_size=size)
+
+
+@pytest.fixture
+def make_book() -> Callable[..., Book]:
+    """A book over some groups, by default one; `pages` of each table."""
+
+    def make(
+        pages: int | dict[str, int] = 12,
+        groups: Sequence[tuple[str, int, int]] = (("kv", 1, SIZE),),
+        states: tuple[object, ...] = (),
+    ) -> Book:
+        chosen = tuple(group(*numbers) for numbers in groups)
+        return Book(CacheLayout(chosen, states), pages)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def make_tree() -> Callable[..., Rows]:
+    return draft_tree
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., Rows]:
+    return Rows
