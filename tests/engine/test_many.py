@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fivefold.core.errors import FivefoldError, InputError, OverloadedError
 from fivefold.core.request import Request, SamplingParams, TokenEvent
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.files import open_checkpoint, write_gguf
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
 ALONE = EngineOptions(prefix_cache=False)
@@ -209,3 +211,25 @@ def test_a_text_that_can_never_fit_is_refused(scarce: LoadedModel) -> None:
         list(engine.stream(Request("long", tuple(range(2, 72)), SamplingParams(max_tokens=2))))
     *_, last = engine.stream(Request("fits", tuple(range(2, 62)), SamplingParams(ignore_eos=True)))
     assert last.finish_reason == "length"
+
+
+def test_rows_that_fill_the_head_up_are_never_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may have more rows in its head than the tokenizer has tokens."""
+    checkpoint = open_checkpoint(TINY)
+    fewer = dict(checkpoint.metadata)
+    for key in ("tokens", "token_type", "merges"):
+        fewer[f"tokenizer.ggml.{key}"] = fewer[f"tokenizer.ggml.{key}"][:-1]
+    path = tmp_path / "padded.gguf"
+    write_gguf(path, fewer, checkpoint.tensors.values())
+    padded = load(path)
+    run = padded.runner.run
+
+    def tempting(*given: Any, **options: Any) -> Any:
+        logits = run(*given, **options).copy()
+        logits[:, -1] = 1000.0
+        return logits
+
+    expected = Engine(padded, ALONE).generate([[5, 6, 7]], SamplingParams(temperature=0.0, max_tokens=5))
+    monkeypatch.setattr(padded.runner, "run", tempting)
+    found = Engine(padded, ALONE).generate([[5, 6, 7]], SamplingParams(temperature=0.0, max_tokens=5))
+    assert found[0].tokens == expected[0].tokens

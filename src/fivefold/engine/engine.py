@@ -42,7 +42,9 @@ class Engine:
         self._clock = clock
         self._totals = Totals()
         self._admission = Admission(loaded.runner, self._options, self._totals)
-        self._stepping = Stepping(loaded.runner, self._admission, self._options, self._totals, clock)
+        self._stepping = Stepping(
+            loaded.runner, loaded.vocabulary.size, self._admission, self._options, self._totals, clock
+        )
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []
@@ -176,7 +178,7 @@ class Engine:
         vocabulary, sampling = self.loaded.vocabulary, request.sampling
         room = min(self.loaded.context, self._runner.figures().capacity)
         decoder = AutoregressiveDecoder.for_request(
-            sequence, request, self.loaded.model.shape.vocabulary, vocabulary.end_tokens, room
+            sequence, request, vocabulary.size, vocabulary.end_tokens, room
         )
         text = StreamDecoder(vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown)
         return Task(request, decoder, sequence, text, self._clock)

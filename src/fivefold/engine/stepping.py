@@ -37,12 +37,15 @@ class Stepping:
     def __init__(
         self,
         runner: Runner,
+        width: int,
         admission: Admission,
         options: EngineOptions,
         totals: Totals,
         clock: Callable[[], float],
     ) -> None:
+        """`width`: the tokens there are; a model may have more logits than that, to fill its last tile."""
         self._runner = runner
+        self._width = width
         self._admission = admission
         self._share_prefixes = options.prefix_cache
         self._pace = Pace(options.stretch)
@@ -113,7 +116,7 @@ class Stepping:
         for task, span in proposed:
             last = first + len(span.row_sets.get(LOGITS, ()))
             try:
-                decided.append((task, task.decoder.decide(logits[first:last])))
+                decided.append((task, task.decoder.decide(logits[first:last, : self._width])))
             except FivefoldError as error:
                 outcome.failed.append((task, error))
             first = last
