@@ -81,20 +81,26 @@ class Admission:
         self.running.insert(after[0] if after else len(self.running), task)
 
     def _fits(self, task: Task) -> bool:
-        """Attach what the cache has of a request's text, and reserve the rest; both or nothing."""
+        """Attach what the cache has of a request's text, and reserve the rest; both or nothing.
+
+        A part of a page has to be copied, for which there may be no page; without it the page that has it
+        can be given up.
+        """
         tokens = task.decoder.tokens
         found = 0
         if self._options.prefix_cache:
             found = self._runner.attach(task.sequence, tokens, task.request.salt)
         cached = task.decoder.resume(found)
-        if cached < found:
-            self._runner.truncate(task.sequence, cached)
-        if self._runner.reserve(task.sequence, len(tokens) + 1) and self._leaves_room():
-            if task.cached is None:
-                self._totals.prompt_tokens += len(task.prompt)
-                self._totals.cached_tokens += cached
-            task.admitted(cached)
-            return True
+        for count in dict.fromkeys((cached, cached // PAGE_SIZE * PAGE_SIZE)):
+            task.decoder.resume(count)
+            if count < found:
+                self._runner.truncate(task.sequence, count)
+            if self._runner.reserve(task.sequence, len(tokens) + 1) and self._leaves_room():
+                if task.cached is None:
+                    self._totals.prompt_tokens += len(task.prompt)
+                    self._totals.cached_tokens += count
+                task.admitted(count)
+                return True
         self._runner.truncate(task.sequence, 0)
         task.decoder.resume(0)
         if not self.running:
