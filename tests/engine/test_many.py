@@ -204,19 +204,18 @@ def test_generate_takes_texts_and_more_prompts_than_wait(loaded: LoadedModel) ->
     assert not engine.busy
 
 
-def test_a_text_that_fills_the_cache_is_found_in_it_again() -> None:
-    """All pages are kept for others, and the last one has to be shared in a part: it still runs."""
+def test_a_request_that_fits_runs_though_its_shared_page_cannot_be_copied() -> None:
+    """Two pages in all, both kept for others; a third text begins as one of them and needs two pages."""
     full = load(TINY, LoadOptions(context=64, entries=64))
-    prompt = tuple(range(2, 64))
     sampling = SamplingParams(temperature=0.0, ignore_eos=True, max_tokens=2)
     engine = Engine(full)
-    first = list(engine.stream(Request("first", (*prompt, 70), sampling)))
-    for number in range(3):
-        *_, last = again = list(engine.stream(Request("again", prompt[: 62 - number], sampling)))
-        assert last.finish_reason == "length"
-        assert last.error is None
-        assert len(again) == len(first) + 1
-        engine.check_integrity()
+    for first, count in ((2, 40), (100, 31)):
+        list(engine.stream(Request("fills", tuple(range(first, first + count)), sampling)))
+    assert engine.figures().cache.kept == 64
+    begins_alike = (*range(2, 22), *range(200, 230))
+    *_, last = engine.stream(Request("alike", begins_alike, sampling))
+    assert last.finish_reason == "length"
+    engine.check_integrity()
 
 
 def test_a_text_that_can_never_fit_is_refused(scarce: LoadedModel) -> None:
