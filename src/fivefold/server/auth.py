@@ -41,6 +41,6 @@ class KeyCheck:
     def _right(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        offered = given.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        offered = given.strip(" ") if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         # All keys are compared, so that the time tells nothing of which is nearer.
-        return any([hmac.compare_digest(offered.encode(), key) for key in self._keys])
+        return any([hmac.compare_digest(offered.encode("latin-1"), key) for key in self._keys])

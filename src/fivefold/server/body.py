@@ -80,7 +80,7 @@ def _check_shape(raw: bytes) -> None:
 def _wrong_field(told: str) -> ApiError:
     """msgspec's sentence, with the field's name taken out of it."""
     match = _PLACE.search(told)
-    param = match[1] if match else None
+    param = match[1].split("[...]")[0] if match else None
     missing = re.match(r"Object missing required field `([^`]+)`", told)
     if missing is not None:
         param = f"{param}.{missing[1]}" if param else missing[1]

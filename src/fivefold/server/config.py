@@ -11,11 +11,13 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from fivefold.core.errors import InputError
 
+MOST_BYTES = 1 << 60
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _PLANNED: Mapping[str, tuple[Any, ...]] = {
@@ -59,23 +61,29 @@ class ServerConfig:
     api_keys: tuple[str, ...] = ()
     memory: int = field(default=0)
 
+    def __post_init__(self) -> None:
+        _check_names(self.models)
+
 
 def parse_size(text: Any, where: str) -> int:
     """Bytes of a size such as 8GB, 512MiB or a plain number."""
-    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+    if isinstance(text, int) and not isinstance(text, bool) and 0 <= text <= MOST_BYTES:
         return text
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
     unit = None if match is None else _UNITS.get(match[2].upper())
     if match is None or unit is None:
-        raise InputError(f"{text!r} is not a size", where=where, remedy='write it as "8GB" or "512MiB"')
-    return int(float(match[1]) * unit)
+        raise InputError(f"{text!r:.50} is not a size", where=where, remedy='write it as "8GB" or "512MiB"')
+    size = int(Fraction(match[1]) * unit)
+    if size > MOST_BYTES:
+        raise InputError(f"{text[:50]!r} is more than any machine has", where=where, remedy="give less")
+    return size
 
 
 def read_config(path: Path) -> ServerConfig:
     """The configuration in a TOML file; InputError names file, key and remedy."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), remedy="name a TOML file") from None
     unknown = sorted(tables.keys() - {"server", "model"})
     if unknown:
@@ -127,7 +135,7 @@ def overridden(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any
             )
         try:
             result[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             result[key] = text
     return result
 
@@ -140,8 +148,9 @@ def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
             )
 
 
-def _check_names(models: Sequence[ModelConfig], where: str) -> None:
-    names = [name for model in models for name in (model.name, *model.aliases)]
+def _check_names(models: Sequence[ModelConfig], where: str = "model") -> None:
+    """A name may lead to one model only; a model that is called twice the same is no harm."""
+    names = [name for model in models for name in {model.name, *model.aliases}]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two models are called {name!r}", where=where, remedy="rename one")

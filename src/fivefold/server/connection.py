@@ -49,11 +49,6 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self._head_bytes > MOST_HEAD_BYTES:
             self.send_400_response("the request's head is too large")
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._in_head = True
-
     def on_headers_complete(self) -> None:
         """The head is there; the body has a time limit of its own."""
         self._in_head = False
@@ -62,6 +57,11 @@ class Connection(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is whole: what comes now, if anything, is the next one's head."""
+        super().on_message_complete()
+        self._in_head = True
 
     def pause_writing(self) -> None:
         """The client does not read; it has some time to go on."""
@@ -76,7 +76,10 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be understood at all."""
+        """What cannot be understood at all. Into an answer that has begun no other can be written."""
+        if self._answering and self.cycle.response_started:
+            self.transport.close()
+            return
         body = bad_request(msg).body()
         head = (
             "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
@@ -85,11 +88,19 @@ class Connection(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    @property
+    def _answering(self) -> bool:
+        """Whether a request is being answered."""
+        cycle = getattr(self, "cycle", None)
+        return cycle is not None and not cycle.response_complete
+
     def _await_head(self) -> None:
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._head_too_late)
 
     def _head_too_late(self) -> None:
-        if not self.transport.is_closing():
+        if self._answering:
+            self._await_head()  # the next request's head has begun, and the one before is being answered
+        elif not self.transport.is_closing():
             self.transport.close()
 
     def _stop_timers(self) -> None:

@@ -104,6 +104,9 @@ def _job(
     salt = fields.cache_salt or ""
     if len(salt) > MOST_SALT:
         raise bad_request(f"cache_salt has {len(salt)} characters; give at most {MOST_SALT}", "cache_salt")
+    most = model.config.max_sequences + model.config.max_queue
+    if len(prompts) * count > most:
+        raise bad_request(f"{len(prompts)} prompts with n {count} are more than {most} answers at once", "n")
     requests = requests_of(identity, model, prompts, sampling, count, salt)
     made = [choice(index) for index in range(len(requests))]
     return Job(identity, kind, int(time.time()), model, fields, requests, made, prompts)

@@ -132,5 +132,5 @@ def _biases(fields: GenerationFields) -> dict[int, float]:
         raise bad_request(f"there are {len(given)} biases; give at most {MOST_BIASES}", "logit_bias")
     for token in given:
         if not (token.isascii() and token.isdecimal() and len(token) <= 9):
-            raise bad_request(f"{token!r} is not the number of a token", "logit_bias")
+            raise bad_request(f"{token!r:.50} is not the number of a token", "logit_bias")
     return {int(token): max(-100.0, min(100.0, bias)) for token, bias in given.items()}

@@ -7,11 +7,13 @@ that they can be refused. What the numbers may be is checked in `parameters`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 Object = dict[str, Any]
+Whole = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""Whole numbers of 64 bits: JSON's may have thousands of digits, which nothing here could use."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -25,28 +27,28 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     """What both endpoints take."""
 
     model: str | None = None
-    max_tokens: int | None = None
+    max_tokens: Whole | None = None
     temperature: float | None = None
     top_p: float | None = None
-    n: int | None = None
+    n: Whole | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    seed: int | None = None
+    seed: Whole | None = None
     user: str | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
-    min_tokens: int | None = None
-    stop_token_ids: list[int] | None = None
+    min_tokens: Whole | None = None
+    stop_token_ids: list[Whole] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
     return_token_ids: bool | None = None
     cache_salt: str | None = None
-    prompt_logprobs: int | None = None
+    prompt_logprobs: Whole | None = None
     use_beam_search: bool | None = None
     guided_json: Any = None
     guided_regex: Any = None
@@ -60,9 +62,9 @@ class ChatRequest(GenerationFields, kw_only=True):
     """The body of /v1/chat/completions."""
 
     messages: list[Object]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Whole | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Whole | None = None
     tools: list[Object] | None = None
     tool_choice: str | Object | None = None
     parallel_tool_calls: bool | None = None
@@ -83,9 +85,9 @@ class ChatRequest(GenerationFields, kw_only=True):
 class CompletionRequest(GenerationFields, kw_only=True):
     """The body of /v1/completions."""
 
-    prompt: str | list[str | int | list[int]]
-    logprobs: int | None = None
+    prompt: str | list[str | Whole | list[Whole]]
+    logprobs: Whole | None = None
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = None
+    best_of: Whole | None = None
     add_special_tokens: bool | None = None

@@ -55,7 +55,7 @@ class ServedModel:
         template, source = self.template, self.source
         if template is None or source is None:
             raise bad_request("this model has no chat template; use /v1/completions", "messages")
-        size = _characters(messages) + _characters(tools)
+        size = _characters(messages) + _characters(tools) + _characters(options)
         self._check_characters(size, "messages")
 
         def encode() -> list[int]:
@@ -171,12 +171,12 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
 
 
 def _characters(value: Any) -> int:
-    """Characters of all texts in nested lists and mappings."""
+    """Characters of all texts in nested lists and mappings; any other value is one at least."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 0
+        return sum(map(len, value)) + sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list | tuple) else 1
 
 
 async def _elsewhere(work: Callable[[], _Result], size: int) -> _Result:

@@ -30,12 +30,15 @@ _SWITCH_SECONDS = 0.0005
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; FivefoldError if the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = None
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
+        if listener is not None:
+            listener.close()
         reason = getattr(error, "strerror", None) or error
         raise FivefoldError(
             f"cannot listen ({reason})", where=f"{host}:{port}", remedy="choose another --host or --port"

@@ -1,0 +1,59 @@
+"""The server's page is kept true: its configuration is the defaults, and every field and limit is told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fivefold.server import ModelConfig, ServerConfig, body, connection, messages, parameters, read_config
+from fivefold.server.config import _PLANNED
+from fivefold.server.endpoints import MOST_PROMPTS
+from fivefold.server.errors import _TYPES
+from fivefold.server.protocol import ChatRequest, CompletionRequest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+
+
+def test_the_configuration_shown_is_the_defaults(tmp_path: Path) -> None:
+    """All keys that may be set are there; those of what is planned are named beside it."""
+    blocks = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    path = tmp_path / "fivefold.toml"
+    path.write_text(blocks[0])
+    model = ModelConfig("smollm2-135m")
+    assert read_config(path) == ServerConfig((model,), memory=8 * 10**9)
+    keys = set(re.findall(r"^(\w+) = ", blocks[0], re.MULTILINE))
+    fields = {field for kind in (ModelConfig, ServerConfig) for field in kind.__dataclass_fields__}
+    assert keys == fields - {"models", *_PLANNED}
+    assert all(f"`{key}`" in PAGE for key in _PLANNED)
+
+
+@pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])
+def test_every_field_is_told_of(kind: type[msgspec.Struct]) -> None:
+    ignored = {"add_special_tokens"}
+    for field in msgspec.structs.fields(kind):
+        assert f"`{field.name}" in PAGE or field.name in ignored, field.name
+    assert all(f"`{option}`" in PAGE for option in messages.OPTIONS)
+
+
+def test_limits_are_the_programs() -> None:
+    for row in (
+        f"{body.MOST_BYTES >> 20} MiB, {body.MOST_DEPTH} deep, {body.MOST_VALUES:,} values, ",
+        f" values, {body.MOST_SECONDS:g} s to arrive",
+        f"{connection.MOST_HEAD_BYTES >> 10} KiB, {connection.HEAD_SECONDS:g} s",
+        f"| {messages.MOST_MESSAGES}; {messages.MOST_TOOLS} |",
+        f"| {parameters.MOST_CHOICES}; {MOST_PROMPTS} |",
+        f"| {parameters.MOST_STOPS} of {parameters.MOST_STOP_CHARACTERS} characters |",
+        f"| {parameters.MOST_BIASES}; {parameters.MOST_LOGPROBS} |",
+        f"| {connection.STALL_SECONDS:g} s |",
+    ):
+        assert row in PAGE, row
+
+
+def test_the_errors_types_are_the_programs() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert len(rows) >= 8
+    assert {int(status): kind for status, kind in rows}.items() <= _TYPES.items()
