@@ -59,17 +59,17 @@ def serve(
         changes["memory"] = parse_size(memory, "--memory")
     chosen = dataclasses.replace(chosen, **changes)
     _check_exposure(chosen, no_auth)
-    listener = listen(chosen.host, chosen.port)
     options = load_options(isa, threads, context, activations)
-    served = load_models(chosen, find_model, options, int(time.time()))
-    address = f"http://{_shown(chosen.host)}:{listener.getsockname()[1]}"
-    names = ", ".join(one.name for one in chosen.models)
+    with listen(chosen.host, chosen.port) as listener:
+        served = load_models(chosen, find_model, options, int(time.time()))
+        address = f"http://{_shown(chosen.host)}:{listener.getsockname()[1]}"
+        names = ", ".join(one.name for one in chosen.models)
 
-    def ready() -> None:
-        typer.echo(f"serving {names} at {address}/v1")
+        def ready() -> None:
+            typer.echo(f"serving {names} at {address}/v1")
 
-    with _entry(address, {one.config.name: one.engine.loaded.path for one in served}):
-        run_server(served, listener, chosen.api_keys, ready)
+        with _entry(address, {one.config.name: one.engine.loaded.path for one in served}):
+            run_server(served, listener, chosen.api_keys, ready)
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether any request is waiting or running."""
-        return bool(self._tasks)
+        """Whether any request is waiting or running, or an event waits for the next step."""
+        return bool(self._tasks or self._unclaimed)
 
     def submit(self, request: Request) -> None:
         """Take a request; its events come from the steps that follow.
@@ -65,6 +65,7 @@ class Engine:
         if request.identity in self._tasks:
             raise InputError("a request of this name is under way", where=request.identity,
                              remedy="give each request a name of its own")  # fmt: skip
+        self._end_cancelled()  # their places may be what this one needs
         sequence = self._runner.open()
         try:
             task = self._task(request, sequence)
@@ -185,10 +186,7 @@ class Engine:
 
     def _advance(self) -> None:
         """One step, its events given to whom they belong. If it is interrupted, they are told so."""
-        names, self._cancelled = dict.fromkeys(self._cancelled), []
-        for name in names:
-            if name in self._tasks:
-                self._end(self._tasks[name], "cancelled")
+        self._end_cancelled()
         try:
             self._admit()
             outcome = self._stepping.step()
@@ -208,6 +206,13 @@ class Engine:
             self._emit(event)
             if event.finish_reason is not None:
                 self._finish(task)
+
+    def _end_cancelled(self) -> None:
+        """End those that were to be cancelled."""
+        names, self._cancelled = dict.fromkeys(self._cancelled), []
+        for name in names:
+            if name in self._tasks:
+                self._end(self._tasks[name], "cancelled")
 
     def _admit(self) -> None:
         """Let requests run; one whose text can never fit ends with the error."""

@@ -96,9 +96,9 @@ def requests_of(
 async def answer(job: Job, metrics: Metrics, receive: Receive, send: Send) -> None:
     """Run a job and send its answer."""
     streams = await _submit(job)
-    metrics.asked(job.model, job.requests)
     gone = asyncio.ensure_future(_cancel_when_gone(receive, streams))
     try:
+        metrics.asked(job.model, job.requests)
         if job.fields.stream:
             await _stream(job, streams, metrics, send)
         else:

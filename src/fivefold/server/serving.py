@@ -66,8 +66,7 @@ def run(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(GRACE_SECONDS) + 5,
     )
-    with listener:
-        _Server(config, served).run(sockets=[listener])
+    _Server(config, served).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
