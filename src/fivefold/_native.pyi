@@ -24,9 +24,7 @@ def read_bandwidth(pool: ThreadPool, bytes: int, seconds: float) -> float:
 def largest_logit(logits: _Float32) -> int:
     """The first index of the largest of (V,) logits; -1 if any is NaN or inf, -2 if all are -inf."""
 
-def draw(
-    logits: _Float32, temperature: float, top_k: int, top_p: float, min_p: float, uniform: float
-) -> int:
+def draw(logits: _Float32, temperature: float, top_k: int, top_p: float, min_p: float, uniform: float) -> int:
     """The token that a random number in [0, 1) stands for, after the filters."""
 
 class ThreadPool:

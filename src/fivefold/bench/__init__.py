@@ -1,9 +1,23 @@
 """Bench: honest measurement of speed and quality."""
 
+from .compare import OURS, Comparison, Outcome, compare
+from .load.plan import LONG_ANSWER, LongPrompt, Plan
+from .peers import SERVER, Subject, find_tool, open_peers, parse_pairs
+from .picture import check_picture, draw
 from .quality import Quality, log_softmax, measure_quality
-from .speed import Measure, Side, alternate, decode_rate, llama_cpp, prefill_rate
+from .report import depth_report, model_figures, speed_lines, speed_report
+from .rounds import alternate
+from .serve_report import serve_lines, serve_report
+from .servers import Process, Server, check_base, ended_with_us, free_base
+from .serving import Serving, measure_servers
+from .speed import decode_rate, prefill_rate
+from .work import Reading, Timeline, Work
 
 __all__ = [
-    "Measure", "Quality", "Side", "alternate", "decode_rate", "llama_cpp", "log_softmax", "measure_quality",
-    "prefill_rate",
+    "LONG_ANSWER", "OURS", "SERVER", "Comparison", "LongPrompt", "Outcome", "Plan",
+    "Process", "Quality", "Reading", "Server", "Serving", "Subject", "Timeline", "Work",
+    "alternate", "check_base", "check_picture", "compare", "decode_rate", "depth_report", "draw",
+    "ended_with_us", "find_tool", "free_base", "log_softmax", "measure_quality", "measure_servers",
+    "model_figures", "open_peers", "parse_pairs", "prefill_rate", "serve_lines", "serve_report",
+    "speed_lines", "speed_report",
 ]  # fmt: skip

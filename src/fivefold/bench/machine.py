@@ -5,24 +5,16 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from fivefold.executor import Settings, processor
-
-FEATURES = ("avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "avxvnni", "amx_int8", "neon", "dotprod", "i8mm")
+from fivefold.executor import processor
 
 
-def describe_machine(settings: Settings | None = None) -> dict[str, Any]:
-    """Processor, its features that matter here, kernel and Python; with `settings`, what our side used."""
+def describe_machine() -> dict[str, Any]:
+    """Processor, its instruction sets, the operating system's kernel, and Python."""
     found = processor()
-    answer: dict[str, Any] = {
+    return {
         "processor": found.name,
         "architecture": platform.machine(),
-        "features": [name for name in found.features if name.replace("_", "") in _PLAIN],
+        "features": list(found.features),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    if settings is not None:
-        answer |= {"instruction_set": settings.isa, "threads": settings.threads}
-    return answer
-
-
-_PLAIN = frozenset(name.replace("_", "") for name in FEATURES)

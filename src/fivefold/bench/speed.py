@@ -1,51 +1,29 @@
-"""Speed of decoding and of reading a prompt, ours and a peer's in one alternating run.
+"""Our own speed: decoding, reading a prompt, many requests at once, and decoding far into a text.
 
-Each round measures every side once, one after the other, and medians are compared: a machine that
-drifts drifts for all. The read bandwidth is measured in the same run.
+A single sequence is measured on the runner, where a token costs one step and nothing else, as the tools of
+peers count it; many requests go through the engine, as users' requests do.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fivefold.core.batch import Commit, Span, Step
-from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.errors import FivefoldError
+from fivefold.core.request import Request, SamplingParams
 from fivefold.core.runner import Runner
+from fivefold.engine import Engine, EngineOptions, LoadedModel
 
-Measure = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side's tokens a second: each round, in order."""
-
-    name: str
-    rates: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The median of the rounds."""
-        return statistics.median(self.rates)
+from .work import Timeline, Work
 
 
 def decode_rate(runner: Runner, count: int) -> float:
     """Tokens a second of `count` greedy steps after one token, as llama-bench's tg counts them."""
     sequence = runner.open()
     try:
-        token, began = 1, time.perf_counter()
-        for position in range(count):
-            span = Span.causal(sequence, np.array([token], np.int32), position)
-            token = int(runner.run(Step((span,)))[0].argmax())
-            runner.commit((Commit(sequence, np.zeros(1, np.int32)),))
-        return count / (time.perf_counter() - began)
+        return count / _decode(runner, sequence, 0, count)
     finally:
         runner.close(sequence)
 
@@ -53,45 +31,88 @@ def decode_rate(runner: Runner, count: int) -> float:
 def prefill_rate(runner: Runner, count: int) -> float:
     """Tokens a second of a prompt of `count` tokens, logits for its last row."""
     sequence = runner.open()
-    tokens = np.arange(1, count + 1, dtype=np.int32) % 1000 + 1
     try:
         began = time.perf_counter()
-        for first in range(0, count, runner.max_rows):
-            part = tokens[first : first + runner.max_rows]
-            last = first + len(part) == count
-            wanted = np.array([len(part) - 1] if last else [], np.int32)
-            runner.run(Step((Span.causal(sequence, part, first, wanted),)))
-            runner.commit((Commit(sequence, np.arange(len(part), dtype=np.int32)),))
+        _read(runner, sequence, 0, count)
         return count / (time.perf_counter() - began)
     finally:
         runner.close(sequence)
 
 
-def llama_cpp(tool: Path, model: Path, work: str, count: int, threads: int) -> Measure:
-    """A measure by llama.cpp's own `llama-bench` (a path to it or to its folder)."""
-    program = tool / "llama-bench" if tool.is_dir() else tool
-    if not program.is_file():
-        raise InputError(
-            "there is no llama-bench", where=str(tool), remedy="name the tool or the folder it lies in"
-        )
-    sizes = ["-p", "0", "-n", str(count)] if work == "decode" else ["-p", str(count), "-n", "0"]
-    command = [str(program), "-m", str(model), "-t", str(threads), "-r", "1", "-o", "json", *sizes]
+class Depths:
+    """Decoding with so many entries in the cache, on one sequence that is read on from depth to depth.
 
-    def measure() -> float:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise FivefoldError(f"llama-bench failed: {done.stderr.strip()[-200:]}", where=str(program))
-        return float(json.loads(done.stdout)[0]["avg_ts"])
+    Measured depths that rise within a round cost one reading of the deepest prompt a round.
+    """
 
-    return measure
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._sequence = runner.open()
+        self._held = 0
+
+    def rate(self, depth: int, count: int) -> float:
+        """Tokens a second of `count` greedy steps after `depth` entries."""
+        if depth < self._held:
+            self._runner.truncate(self._sequence, 0)
+            self._held = 0
+        _read(self._runner, self._sequence, self._held, depth)
+        self._held = depth
+        try:
+            return count / _decode(self._runner, self._sequence, depth, count)
+        finally:
+            self._runner.truncate(self._sequence, depth)
+
+    def close(self) -> None:
+        """Give the sequence's pages back."""
+        self._runner.close(self._sequence)
 
 
-def alternate(sides: dict[str, Measure], rounds: int) -> list[Side]:
-    """One warm-up and `rounds` measured rounds of all sides, in turn."""
-    rates: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 1):
-        for name, measure in sides.items():
-            rate = measure()
-            if turn:
-                rates[name].append(rate)
-    return [Side(name, tuple(values)) for name, values in rates.items()]
+def batch_timeline(loaded: LoadedModel, work: Work, seed: int) -> Timeline:
+    """Give all prompts of `work` to an engine at once and note when their tokens come; greedy, to the end."""
+    engine = Engine(loaded, EngineOptions(work.requests, work.requests, prefix_cache=False))
+    sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
+    prompts = work.prompts(loaded.model.shape.vocabulary, seed)
+    requests = [Request(str(name), tuple(prompt), sampling) for name, prompt in enumerate(prompts)]
+    written = [0] * work.requests
+    seconds: list[float] = []
+    history: list[tuple[int, ...]] = []
+    try:
+        began = time.perf_counter()
+        for request in requests:
+            engine.submit(request)
+        while engine.busy:
+            events = engine.step()
+            now = time.perf_counter() - began
+            for event in events:
+                if event.error is not None:
+                    raise event.error
+                written[int(event.identity)] += len(event.tokens)
+            if events:
+                seconds.append(now)
+                history.append(tuple(written))
+    finally:
+        engine.close()
+    if engine.figures().preemptions:
+        raise FivefoldError("the cache was too small for the batch", remedy="give fewer requests or tokens")
+    return Timeline(seconds, history)
+
+
+def _decode(runner: Runner, sequence: int, position: int, count: int) -> float:
+    """Seconds of `count` greedy steps from `position` on."""
+    token, began = 1, time.perf_counter()
+    for place in range(position, position + count):
+        span = Span.causal(sequence, np.array([token], np.int32), place)
+        token = int(runner.run(Step((span,)))[0].argmax())
+        runner.commit((Commit(sequence, np.zeros(1, np.int32)),))
+    return time.perf_counter() - began
+
+
+def _read(runner: Runner, sequence: int, first: int, end: int) -> None:
+    """Read prompt tokens from position `first` up to `end`, with logits for the last one."""
+    tokens = np.arange(first + 1, end + 1, dtype=np.int32) % 1000 + 1
+    for start in range(first, end, runner.max_rows):
+        part = tokens[start - first : start - first + runner.max_rows]
+        last = start + len(part) == end
+        wanted = np.array([len(part) - 1] if last else [], np.int32)
+        runner.run(Step((Span.causal(sequence, part, start, wanted),)))
+        runner.commit((Commit(sequence, np.arange(len(part), dtype=np.int32)),))

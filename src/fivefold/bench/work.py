@@ -65,7 +65,8 @@ class Timeline:
         """The figure of this work. FivefoldError if the tokens are not those that were asked for."""
         if not self.seconds or any(count < work.tokens for count in self.written[-1]):
             raise FivefoldError(
-                "fewer tokens came than were asked for", remedy="check that the engine can ignore the end token"
+                "fewer tokens came than were asked for",
+                remedy="check that the engine can ignore the end token",
             )
         if work.kind == "decode":
             return Reading(sum(self.written[-1]) / self.seconds[-1])

@@ -1,0 +1,56 @@
+"""What the commands `bench ...` share: their group, their options, and where their figures go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fivefold.bench import check_picture, draw
+from fivefold.core.errors import InputError
+
+from .terminal import app
+
+bench = typer.Typer(
+    help="Measure speed here, with peers in the same alternating rounds. All take --json and --picture.",
+)
+app.add_typer(bench, name="bench")
+
+JsonFile = Annotated[str, typer.Option("--json", help="A file for the figures, or - for stdout.")]
+Picture = Annotated[str, typer.Option(help="A .png file for a picture of the figures.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Measured rounds, after one warm-up.")]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=PATH, separated by commas: llama.cpp=FOLDER of its tools; openvino=, vllm= or "
+        "transformers=PYTHON that has the package."
+    ),
+]
+PeerModel = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=PATH of another file or folder of the same model, for one peer."),
+]
+
+
+def check_outputs(as_json: str, picture: str) -> None:
+    """Refuse files that could not be written, before anything is measured."""
+    if as_json and as_json != "-" and not Path(as_json).parent.is_dir():
+        raise InputError("there is no such folder", where=f"--json {as_json}", remedy="make it first")
+    if picture:
+        check_picture(Path(picture))
+
+
+def deliver(answer: dict[str, Any], lines: Iterable[str], as_json: str, picture: str) -> None:
+    """The figures to where they are wanted, and as lines to stdout unless the JSON went there."""
+    if picture:
+        draw(answer, Path(picture))
+    if as_json == "-":
+        typer.echo(json.dumps(answer))
+        return
+    if as_json:
+        Path(as_json).write_text(json.dumps(answer, indent=1) + "\n")
+    for line in lines:
+        typer.echo(line)

@@ -1,0 +1,158 @@
+"""`bench decode`, `prefill`, `batch` and `depth`: tokens a second of one model in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Annotated, Any
+
+import typer
+
+from fivefold.bench import (
+    Comparison,
+    Subject,
+    Work,
+    compare,
+    depth_report,
+    open_peers,
+    parse_pairs,
+    speed_lines,
+    speed_report,
+)
+from fivefold.core.errors import InputError
+from fivefold.core.layout import PAGE_SIZE
+from fivefold.engine import LoadedModel, LoadOptions, load
+
+from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, check_outputs, deliver
+from .options import DEFAULT_MODEL, Activations, Isa, Threads, find_model, load_options
+
+Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
+Named = tuple[list[str] | None, list[str] | None]
+
+
+@bench.command("decode")
+def decode(
+    model: Model = DEFAULT_MODEL,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens written in a round.")] = 128,
+    peers: Peers = None,
+    peer_model: PeerModel = None,
+    rounds: Rounds = 5,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    activations: Activations = "int8",
+    as_json: JsonFile = "",
+    picture: Picture = "",
+) -> None:
+    """Tokens a second of one sequence from its beginning."""
+    work = Work("decode", 1, 1, tokens)
+    options = load_options(isa, threads, 0, activations)
+    _one(model, work, options, (peers, peer_model), rounds, (as_json, picture))
+
+
+@bench.command("prefill")
+def prefill(
+    model: Model = DEFAULT_MODEL,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 512,
+    peers: Peers = None,
+    peer_model: PeerModel = None,
+    rounds: Rounds = 5,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    activations: Activations = "int8",
+    as_json: JsonFile = "",
+    picture: Picture = "",
+) -> None:
+    """Tokens a second of reading one prompt."""
+    work = Work("prefill", 1, tokens, 1)
+    options = load_options(isa, threads, 0, activations)
+    _one(model, work, options, (peers, peer_model), rounds, (as_json, picture))
+
+
+@bench.command("batch")
+def batch(
+    model: Model = DEFAULT_MODEL,
+    requests: Annotated[int, typer.Option("--batch", min=1, help="Requests at once.")] = 32,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each prompt.")] = 32,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens written for each request.")] = 128,
+    peers: Peers = None,
+    peer_model: PeerModel = None,
+    rounds: Rounds = 5,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    activations: Activations = "int8",
+    as_json: JsonFile = "",
+    picture: Picture = "",
+) -> None:
+    """Tokens a second of many short requests at once, through the engine."""
+    work = Work("batch", requests, prompt_tokens, tokens)
+    options = load_options(isa, threads, 0, activations)
+    # Whole pages for each, and one more that an engine keeps free for each that runs.
+    pages = -(-work.entries // PAGE_SIZE) + 1
+    options = replace(options, entries=requests * pages * PAGE_SIZE, max_rows=max(512, requests))
+    _one(model, work, options, (peers, peer_model), rounds, (as_json, picture))
+
+
+@bench.command("depth")
+def depth(
+    model: Model = DEFAULT_MODEL,
+    depths: Annotated[str, typer.Option(help="Entries in the cache, rising.")] = "0,1000,2000,4000,6000",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens written at each depth.")] = 32,
+    peers: Peers = None,
+    peer_model: PeerModel = None,
+    rounds: Rounds = 3,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    activations: Activations = "int8",
+    as_json: JsonFile = "",
+    picture: Picture = "",
+) -> None:
+    """Tokens a second of one sequence far into a text, and the line of a step's time against depth."""
+    works = [Work("depth", 1, each, tokens) for each in _depths(depths)]
+    options = load_options(isa, threads, 0, activations)
+    outputs = (as_json, picture)
+    check_outputs(*outputs)
+    loaded, comparison = _compared(model, works, options, (peers, peer_model), rounds)
+    answer = depth_report(loaded, works, comparison)
+    deliver(answer, speed_lines(answer), *outputs)
+
+
+def _one(
+    model: str, work: Work, options: LoadOptions, named: Named, rounds: int, outputs: tuple[str, str]
+) -> None:
+    """A measurement of one work."""
+    check_outputs(*outputs)
+    loaded, comparison = _compared(model, [work], options, named, rounds)
+    answer: dict[str, Any] = speed_report(loaded, work, comparison)
+    deliver(answer, speed_lines(answer), *outputs)
+
+
+def _compared(
+    model: str, works: list[Work], options: LoadOptions, named: Named, rounds: int
+) -> tuple[LoadedModel, Comparison]:
+    """The model, and all works on it and on the peers."""
+    peers, peer_models = named
+    chosen = parse_pairs(peers or [], "--peers")
+    models = parse_pairs(peer_models or [], "--peer-model")
+    loaded = load(find_model(model), options)
+    most = max(work.entries for work in works)
+    if most > loaded.context:
+        raise InputError(
+            f"{most} tokens are more than the context of {loaded.context}",
+            where="--depths" if works[0].kind == "depth" else "--tokens", remedy="give fewer",
+        )  # fmt: skip
+    subject = Subject(loaded.checkpoint.path, loaded.settings.threads, loaded.model.shape.vocabulary)
+    with open_peers(chosen, models, subject, works) as opened:
+        return loaded, compare(loaded, works, opened, rounds)
+
+
+def _depths(text: str) -> list[int]:
+    """Rising whole numbers, separated by commas."""
+    try:
+        depths = [int(part) for part in text.split(",")]
+    except ValueError:
+        depths = []
+    if not depths or depths[0] < 0 or any(later <= depth for depth, later in pairwise(depths)):
+        raise InputError(
+            f"{text!r} are no rising numbers", where="--depths", remedy="give them like 0,1000,2000"
+        )
+    return depths
