@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -218,17 +217,46 @@ def test_a_terminated_measurement_ends_its_server(tmp_path: Path, tools: Path, b
         "--peers", f"llama.cpp={tools}",
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as bench:
-        for _ in range(600):
-            if noted.exists() and noted.read_text().strip():
-                break
-            time.sleep(0.05)
-        number = int(noted.read_text())
+        number = wait_for(noted)
         time.sleep(0.5)
         bench.send_signal(signal.SIGTERM)
         _, errors = bench.communicate(timeout=60)
     assert (bench.returncode, errors) == (130, b"")
-    with pytest.raises(ProcessLookupError):
-        os.kill(number, 0)
+    assert ended(number)
+
+
+def test_a_terminated_measurement_ends_its_tool(tmp_path: Path, tools: Path) -> None:
+    noted = tmp_path / "number"
+    (tools / "llama-bench").write_text(f"#!/bin/sh\necho $$ > '{noted}'\nexec sleep 100\n")
+    command = [sys.executable, "-m", "fivefold", "bench", "decode", str(TINY), "--tokens", "4"]
+    peers = ["--peers", f"llama.cpp={tools}"]
+    with subprocess.Popen([*command, *peers], stderr=subprocess.PIPE, cwd=ROOT) as bench:
+        number = wait_for(noted)
+        bench.send_signal(signal.SIGTERM)
+        _, errors = bench.communicate(timeout=60)
+    assert (bench.returncode, errors) == (130, b"")
+    assert ended(number)
+
+
+def ended(number: int) -> bool:
+    """Whether a process is gone within some seconds, or is only waited for by nobody."""
+    for _ in range(200):
+        try:
+            if Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def wait_for(noted: Path) -> int:
+    """The number that a program writes to a file once it runs."""
+    for _ in range(1200):
+        if noted.exists() and noted.read_text().strip():
+            return int(noted.read_text())
+        time.sleep(0.05)
+    pytest.fail("the program was not started")
 
 
 @pytest.mark.parametrize(

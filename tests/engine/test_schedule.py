@@ -60,6 +60,15 @@ def test_the_pace_finds_the_rows_that_stretch_a_step_so_far(row: float, alone: f
     assert alone + row * (rows + 2) >= 2.0 * alone or rows == 512
 
 
+def test_a_crowd_of_readers_may_stretch_a_step_further() -> None:
+    pace = Pace(stretch=2.0)
+    pace.observe(8, 0, 0.010)
+    pace.observe(8, 10, 0.020)
+    assert pace.reading_rows(8, 512, crowd=0.1) == pace.reading_rows(8, 512) == 10
+    assert pace.reading_rows(8, 512, crowd=3.0) == 50
+    assert pace.reading_rows(8, 30, crowd=3.0) == 30
+
+
 def test_the_pace_never_stops_a_prompt() -> None:
     pace = Pace()
     pace.observe(1, 0, 0.001)

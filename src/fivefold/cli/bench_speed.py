@@ -14,6 +14,7 @@ from fivefold.bench import (
     Work,
     compare,
     depth_report,
+    ended_with_us,
     open_peers,
     parse_pairs,
     speed_lines,
@@ -141,7 +142,7 @@ def _compared(
             where="--depths" if works[0].kind == "depth" else "--tokens", remedy="give fewer",
         )  # fmt: skip
     subject = Subject(loaded.checkpoint.path, loaded.settings.threads, loaded.model.shape.vocabulary)
-    with open_peers(chosen, models, subject, works) as opened:
+    with ended_with_us(), open_peers(chosen, models, subject, works) as opened:
         return loaded, compare(loaded, works, opened, rounds)
 
 

@@ -5,6 +5,8 @@ gap longer. A step that only writes is bound by memory, so some rows are nearly 
 the machine, the model and the depth. So it is measured while running: the time of steps that only write,
 by their rows, and what each row of a prompt has added. Nothing here changes any result, only its time.
 
+Where more requests read than write, most people wait for a first token, so the bound grows with their number.
+
 The bound follows the idea of chunked prefill in Sarathi-Serve (arXiv 2403.02310), with a time in place of
 its fixed budget of tokens.
 """
@@ -41,14 +43,17 @@ class Pace:
         if alone is not None:
             self._row = _mean(self._row, max(seconds - alone, 0.0) / reading)
 
-    def reading_rows(self, writing: int, most: int) -> int:
-        """Rows of prompts that the next step may carry beside `writing` rows of writers."""
+    def reading_rows(self, writing: int, most: int, crowd: float = 1.0) -> int:
+        """Rows of prompts that the next step may carry beside `writing` rows of writers.
+
+        `crowd`: how many read for each that writes.
+        """
         if writing == 0:
             return most
         alone = self._alone(writing)
         if alone is None or not self._row:
             return min(FIRST_GUESS, most)
-        rows = int((self._stretch - 1.0) * alone / self._row)
+        rows = int((self._stretch * max(crowd, 1.0) - 1.0) * alone / self._row)
         return max(min(rows, most), min(LEAST_ROWS, most))
 
     def _alone(self, writing: int) -> float | None:

@@ -97,7 +97,8 @@ class Stepping:
             if span is not None:
                 proposed.append((task, span))
                 left -= len(span.tokens)
-        budget = min(left, self._pace.reading_rows(most - left, left))
+        crowd = len(readers) / max(len(writers), 1)
+        budget = min(left, self._pace.reading_rows(most - left, left, crowd))
         for index, rows in shares([task.backlog for task in readers], budget).items():
             span = readers[index].decoder.propose(rows)
             if span is not None:
