@@ -257,15 +257,22 @@ void plan_attention(State& state) {
     plan.units.clear();
     plan.families.clear();
     int blocks = 0, longest = 0;
+    int64_t largest = 0, total = 0;  // work of a unit and of all, in pages times rows
+    const int tables = state.groups[size_t(plan.group)].tables;
+    const int heads = state.groups[size_t(plan.group)].heads();
     each_block(state, plan, [&](int begin, int end) {
       ++blocks;
-      for (int table = 0; table < state.groups[size_t(plan.group)].tables; ++table) {
+      for (int table = 0; table < tables; ++table) {
         const auto [first, last] = page_range(state, plan, table, begin, end);
         longest = std::max(longest, segments(first, last));
+        const int64_t work = int64_t(last - first) * (end - begin);
+        largest = std::max(largest, work);
+        total += work * (heads / tables);
       }
     });
-    const int heads = state.groups[size_t(plan.group)].heads();
-    plan.split = threads > 1 && longest > 1 && blocks * heads < 4 * threads;
+    // Few units, or one that would keep a thread busy when the others are through.
+    const bool uneven = blocks * heads < 4 * threads || 4 * threads * largest > total;
+    plan.split = threads > 1 && longest > 1 && uneven;
     each_block(state, plan, [&](int begin, int end) { add_units(state, plan, begin, end, plan.split); });
   }
   size_t floats = 0;

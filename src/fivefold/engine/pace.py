@@ -19,7 +19,7 @@ STRETCH = 2.0
 FIRST_GUESS = 32
 """Rows before anything has been measured."""
 
-LEAST_ROWS = 4
+LEAST_ROWS = 2
 
 _WEIGHT = 0.25
 """Of the newest measurement in a moving mean."""
