@@ -204,7 +204,7 @@ def test_digits_are_cut_as_the_rule_says() -> None:
     assert pieces(gguf_vocabulary(made(pre="gpt-4o")), "123123") == [b"123", b"123"]
 
 
-@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+@pytest.mark.parametrize("name", [name for name, rule in PRE_TOKENIZERS.items() if rule.byte_level])
 def test_every_rule_keeps_every_byte(name: str) -> None:
     vocabulary = gguf_vocabulary(made(pre=name, bos_token_id=260))
     for text in TEXTS:
@@ -214,10 +214,17 @@ def test_every_rule_keeps_every_byte(name: str) -> None:
 
 def test_an_unnamed_rule_is_the_default_one() -> None:
     text = "12345 ab, 'abc'"
-    assert gguf_vocabulary(made(pre=None)).encode(text) == gguf_vocabulary(made(pre="default")).encode(text)
+    for absent in (None, ""):
+        assert gguf_vocabulary(made(pre=absent)).encode(text) == gguf_vocabulary(made(pre="default")).encode(
+            text
+        )
 
 
-@pytest.mark.parametrize(("key", "value"), [("model", "llama"), ("pre", "gemma4"), ("pre", "unheard-of")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model", name) for name in ("rwkv", "plamo2", "hybriddna", "none", "no_vocab", "sentencepiece")]
+    + [("pre", "unheard-of")],
+)
 def test_an_unknown_tokenizer_is_refused_by_name(key: str, value: str) -> None:
     with pytest.raises(UnsupportedError, match=value) as caught:
         gguf_vocabulary(made(**{key: value}))
@@ -248,6 +255,7 @@ def test_an_unknown_tokenizer_is_refused_by_name(key: str, value: str) -> None:
         ("eos_token_id", "2"),
         ("bos_token_id", 1.5),
         ("add_bos_token", 1),
+        ("tokens", [1]),
     ],
 )
 def test_a_bad_key_is_named(key: str, value: Any) -> None:
@@ -274,3 +282,60 @@ def test_end_tokens_stand_once_in_order() -> None:
 def test_the_byte_alphabet_is_a_bijection(data: bytes) -> None:
     assert bytes_of(characters_of(data)) == data
     assert len(set(BYTE_CHARACTERS)) == 256
+
+
+@pytest.mark.parametrize(
+    ("names", "ends"),
+    [
+        (["<|im_end|>", "<|eom_id|>"], ["<c>", "<|im_end|>", "<|eom_id|>"]),
+        (["<|end|>", "<|user|>"], ["<c>", "<|end|>"]),
+        # A harmony message ends with the first, the answer with the others.
+        (["<|end|>", "<|return|>", "<|call|>"], ["<c>", "<|return|>", "<|call|>"]),
+    ],
+)
+def test_ends_of_turns_are_known_by_their_text(names: list[str], ends: list[str]) -> None:
+    keys = made().metadata
+    tokens = [*keys[PREFIX + "tokens"], *names, "<EOT>"]
+    types = [*keys[PREFIX + "token_type"], *[3] * len(names), 1]
+    vocabulary = gguf_vocabulary(made(tokens=tokens, token_type=types))
+    assert [tokens[token] for token in vocabulary.end_tokens] == ends
+
+
+def test_merges_do_not_spell_special_tokens() -> None:
+    """llama.cpp would make the token of the text."""
+    keys = made().metadata
+    merges = [*keys[PREFIX + "merges"], "< c", "<c >", "<c> a"]
+    tokens = [*keys[PREFIX + "tokens"], "<c", "<c>a"]
+    types = [*keys[PREFIX + "token_type"], 1, 1]
+    vocabulary = gguf_vocabulary(made(pre="superbpe", tokens=tokens, token_type=types, merges=merges))
+    assert pieces(vocabulary, "<c>a") == [b"<c", b">", b"a"]
+    assert pieces(vocabulary, "<c>a", special=True) == [b"<c>", b"a"]
+
+
+def test_some_tokens_take_white_space_with_them() -> None:
+    """As their authors' tokenizers have it; the file does not say, so llama.cpp goes by names."""
+    phi = made(**{"eos_token_id": None})
+    metadata = {**phi.metadata, "general.name": "Phi 3 mini", PREFIX + "token_type": [1] * 260 + [3, 4, 5, 1]}
+    plain = gguf_vocabulary(dataclasses.replace(phi, metadata=metadata))
+    assert pieces(plain, "a <c>\n b", special=True) == [b"a", b" ", b"<c>", b"\n", b" ", b"b"]
+    metadata["general.name"] = "Phi-3-mini-4k"
+    after = gguf_vocabulary(dataclasses.replace(phi, metadata=metadata))
+    assert pieces(after, "a <c>\n b<user> \n", special=True) == [b"a", b" ", b"<c>", b"b", b"<user>"]
+    tokens = [*metadata[PREFIX + "tokens"][:260], "<mask>", "<user>", "<unused>", "Ġab"]
+    jina = gguf_vocabulary(made(pre="jina-v2-code", tokens=tokens))
+    assert pieces(jina, "a \n<mask> b", special=True) == [b"a", b"<mask>", b" ", b"b"]
+
+
+def test_thousands_of_special_tokens_do_not_slow_a_text_down() -> None:
+    keys = made().metadata
+    names = [f"<|reserved_{number}|>" for number in range(5000)]
+    vocabulary = gguf_vocabulary(
+        made(
+            tokens=[*keys[PREFIX + "tokens"], *names],
+            token_type=[*keys[PREFIX + "token_type"], *[3] * len(names)],
+        )
+    )
+    text = "ab<c>" * 20_000 + names[17] + names[1] + names[11]
+    ids = vocabulary.encode(text, special=True)
+    assert len(ids) == 40_003
+    assert vocabulary.decode(ids, skip_special=False) == text

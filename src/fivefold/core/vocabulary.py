@@ -42,7 +42,11 @@ class Vocabulary(Protocol):
         """
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of tokens; what is not UTF-8 reads as U+FFFD. InputError for an unknown id."""
+        """The text of tokens: their bytes joined; what is not UTF-8 reads as U+FFFD.
+
+        It is what they add to the text before them. So a vocabulary that writes a space before every
+        word has one before the first as well. InputError for an unknown id.
+        """
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token, perhaps only a part of a character. InputError for an unknown id."""

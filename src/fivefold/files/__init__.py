@@ -16,6 +16,7 @@ from fivefold.files.running import Registration, RunningServer, list_running, re
 from fivefold.files.safetensors import open_safetensors, read_safetensors
 from fivefold.files.store import PulledModel, Record, default_store, list_models
 from fivefold.files.tokenizer import gguf_vocabulary
+from fivefold.files.tokenizer_json import huggingface_vocabulary
 
 __all__ = [
     "GGML_TYPES",
@@ -32,6 +33,7 @@ __all__ = [
     "catalogue",
     "default_store",
     "gguf_vocabulary",
+    "huggingface_vocabulary",
     "leftovers",
     "list_models",
     "list_running",

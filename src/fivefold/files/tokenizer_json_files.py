@@ -1,0 +1,226 @@
+"""The JSON files of a Hugging Face folder that tell of its tokenizer, checked as they are read.
+
+tokenizer.json holds the tokenizer; tokenizer_config.json and special_tokens_map.json say which tokens
+have a role and may add some; generation_config.json and config.json say which end an answer. Only the
+first must be there. What is malformed raises FileError with the file and the key. How the tokenizer
+works is the matter of the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
+
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.errors import FileError
+
+TOKENIZER, CONFIG, ROLES = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+GENERATION, MODEL = "generation_config.json", "config.json"
+_NAMED_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_LISTED_ROLES = ("additional_special_tokens", "extra_special_tokens")
+_HAS_PREFIX = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def malformed(folder: Path, name: str, what: str) -> FileError:
+    """The error for a file of a folder that cannot be used."""
+    return FileError(what, where=str(folder / name), remedy="fetch the folder again")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFolder:
+    """What the files of a folder hold.
+
+    `library` is tokenizer.json as the library has read it, `parts` its post-processor and decoder;
+    `model` is config.json, the others are named after their files.
+    """
+
+    path: Path
+    library: Tokenizer
+    parts: Mapping[str, Any]
+    config: Mapping[str, Any]
+    roles: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    model: Mapping[str, Any]
+
+    def speaks_of(self, name: str) -> bool:
+        """Whether a file says which token has a role, or that none has."""
+        return name in self.config or name in self.roles
+
+    def role(self, name: str) -> str | None:
+        """The token with a role, by the first file that speaks of it."""
+        for file, values in ((CONFIG, self.config), (ROLES, self.roles)):
+            if name in values:
+                value = values[name]
+                return None if value is None else self._content(file, name, value)
+        return None
+
+    def special_texts(self) -> Iterator[str]:
+        """All tokens that have a role."""
+        for name in _NAMED_ROLES:
+            text = self.role(name)
+            if text is not None:
+                yield text
+        for file, values in ((CONFIG, self.config), (ROLES, self.roles)):
+            for name in _LISTED_ROLES:
+                listed = values.get(name) or []
+                if not isinstance(listed, list | dict):
+                    raise malformed(self.path, file, f"key {name!r} is not a list of tokens")
+                for value in listed.values() if isinstance(listed, dict) else listed:
+                    yield self._content(file, name, value)
+
+    def flag(self, name: str) -> bool | None:
+        """A truth value of tokenizer_config.json; None if it is not there."""
+        value = self.config.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise malformed(self.path, CONFIG, f"key {name!r} is not true or false")
+        return value
+
+    def added_tokens(self) -> list[tuple[int, AddedToken]]:
+        """The tokens that tokenizer_config.json describes, by number."""
+        listed = self.config.get("added_tokens_decoder") or {}
+        if not isinstance(listed, dict):
+            raise malformed(self.path, CONFIG, "key 'added_tokens_decoder' is not an object")
+        found: list[tuple[int, AddedToken]] = []
+        for number, entry in listed.items():
+            key = f"added_tokens_decoder.{number}"
+            if not number.isdecimal() or not isinstance(entry, dict):
+                raise malformed(self.path, CONFIG, f"key {key!r} does not describe a token")
+            flags = {name: entry.get(name, False) for name in _FLAGS}
+            if not all(isinstance(value, bool) for value in flags.values()):
+                raise malformed(self.path, CONFIG, f"key {key!r} has a flag that is not true or false")
+            content = self._content(CONFIG, key, entry)
+            found.append((int(number), AddedToken(content, **flags)))
+        return sorted(found, key=lambda pair: pair[0])
+
+    def numbers(self, key: str, size: int) -> list[int]:
+        """The tokens under a key of the model, such as `eos_token_id`: the first file that has it counts."""
+        text_model = self.model.get("text_config")
+        nested = text_model if isinstance(text_model, Mapping) else {}
+        for file, values in ((GENERATION, self.generation), (MODEL, self.model), (MODEL, nested)):
+            value = values.get(key)
+            if value is not None:
+                return self._numbers(file, key, value, size)
+        return []
+
+    def template_start(self) -> str | None:
+        """The token that the template of tokenizer.json puts before a text."""
+        try:
+            for processor in _flat(self.parts["post_processor"]):
+                if processor["type"] in {"BertProcessing", "RobertaProcessing"}:
+                    return str(processor["cls"][0])
+                if processor["type"] == "TemplateProcessing" and "SpecialToken" in processor["single"][0]:
+                    name = processor["single"][0]["SpecialToken"]["id"]
+                    return str(processor["special_tokens"][name]["tokens"][0])
+        except (LookupError, TypeError):  # the library does not check that tokens are listed
+            raise malformed(self.path, TOKENIZER, "key 'post_processor' is not a whole template") from None
+        return None
+
+    def _numbers(self, file: str, key: str, value: Any, size: int) -> list[int]:
+        numbers = value if isinstance(value, list) else [value]
+        if not all(type(number) is int and 0 <= number < size for number in numbers):
+            raise malformed(self.path, file, f"key {key!r} is not the id of one of {size} tokens, or a list")
+        return list(numbers)
+
+    def _content(self, file: str, name: str, value: Any) -> str:
+        content = value.get("content") if isinstance(value, dict) else value
+        if not isinstance(content, str) or not content:
+            raise malformed(self.path, file, f"key {name!r} is not a token")
+        return content
+
+
+def _flat(processor: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """The steps of a post-processor, sequences in sequences undone."""
+    if processor is not None and processor["type"] == "Sequence":
+        for step in processor["processors"]:
+            yield from _flat(step)
+    elif processor is not None:
+        yield processor
+
+
+def read_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
+    """The files of a checkpoint's folder. FileError if tokenizer.json is missing, or a file is malformed."""
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    text = _text(folder, TOKENIZER)
+    if text is None:
+        raise FileError(
+            f"there is no {TOKENIZER}",
+            where=str(folder),
+            remedy="save the model's tokenizer in this form (`save_pretrained` of a fast tokenizer)",
+        )
+    if _HAS_PREFIX.search(text):
+        _check_merges(folder, _object(folder, TOKENIZER, text).get("model"))
+    library = _library(folder, text)
+    config, roles, generation = (
+        {} if (text_of := _text(folder, name)) is None else _object(folder, name, text_of)
+        for name in (CONFIG, ROLES, GENERATION)
+    )
+    return TokenizerFolder(folder, library, _parts(library), config, roles, generation, checkpoint.metadata)
+
+
+def _check_merges(folder: Path, model: Any) -> None:
+    """Merges must go on as their model says, or the library would end the process."""
+    if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
+        return
+    prefix = model.get("continuing_subword_prefix") or ""
+    for rank, merge in enumerate(model["merges"]):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        second = parts[-1] if isinstance(parts, list) and parts else None
+        if not isinstance(second, str) or not second.startswith(str(prefix)):
+            raise malformed(folder, TOKENIZER, f"key 'model.merges.{rank}' does not go on with {prefix!r}")
+
+
+def is_of_the_library(error: BaseException) -> bool:
+    """Whether the library raised it: nothing narrower than Exception, or a panic, which is not even that."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _library(folder: Path, text: str) -> Tokenizer:
+    try:
+        library = Tokenizer.from_str(text)
+    except BaseException as error:
+        if not is_of_the_library(error):
+            raise
+        raise malformed(folder, TOKENIZER, f"the tokenizers library does not take it ({error})") from None
+    library.no_padding()
+    library.no_truncation()
+    return library
+
+
+def _parts(library: Tokenizer) -> Mapping[str, Any]:
+    """Post-processor and decoder as data: of a tokenizer that has nothing else, as models can be large."""
+    bare = Tokenizer(BPE())
+    if library.post_processor is not None:
+        bare.post_processor = library.post_processor
+    if library.decoder is not None:
+        bare.decoder = library.decoder
+    parts: dict[str, Any] = json.loads(bare.to_str())
+    return parts
+
+
+def _text(folder: Path, name: str) -> str | None:
+    try:
+        return (folder / name).read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise malformed(folder, name, f"cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise malformed(folder, name, "is not UTF-8") from None
+
+
+def _object(folder: Path, name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise malformed(folder, name, f"is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise malformed(folder, name, "is not a JSON object")
+    return value
