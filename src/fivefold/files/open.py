@@ -6,16 +6,15 @@ nothing: names of models become paths in `pull.resolve`.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.core.errors import FileError
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.huggingface import INDEX, index_of, open_folder
 from fivefold.files.tokenizer import gguf_vocabulary
+from fivefold.files.tokenizer_json import huggingface_vocabulary
 
 PICKLED = {".bin", ".pt", ".pth", ".ckpt"}
 
@@ -39,14 +38,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     """The tokenizer of an opened model; UnsupportedError or FileError if it cannot be had."""
     if checkpoint.kind == "gguf":
         return gguf_vocabulary(checkpoint)
-    try:
-        reader: Any = importlib.import_module("fivefold.files.tokenizer_json")
-    except ModuleNotFoundError:
-        raise UnsupportedError(
-            "tokenizer.json cannot be read yet", where=str(checkpoint.path), remedy="use a GGUF file"
-        ) from None
-    vocabulary: Vocabulary = reader.huggingface_vocabulary(checkpoint)
-    return vocabulary
+    return huggingface_vocabulary(checkpoint)
 
 
 def _open_folder(folder: Path) -> Checkpoint:
