@@ -19,10 +19,16 @@ constexpr int kQuantBlock = 32;
 // In an anonymous namespace: each translation unit has its own copy, see above.
 namespace {
 
-// Bytes of one row quantized to int8: the codes, then for all blocks the scale, the sum of codes, and scale *
-// sum.
+// 32 columns of a row quantized to int8: a number is scale * code.
+struct QuantizedBlock {
+  int8_t codes[kQuantBlock];
+  float scale;
+  int16_t half_sums[2];  // the codes of each half, added
+  float scaled_sum;      // scale * the sum of all codes
+};
+
 constexpr size_t quantized_stride(int columns) {
-  return (size_t(columns) + 12 * size_t(columns / kQuantBlock) + 63) / 64 * 64;
+  return (sizeof(QuantizedBlock) * size_t(columns / kQuantBlock) + 63) / 64 * 64;
 }
 
 // Floats of scratch memory that the attention kernel wants.

@@ -8,29 +8,83 @@
 namespace fivefold {
 namespace {
 
-// A tile is one stream: for each block the scales of all rows, then the codes in groups of a few bytes a row.
+template <class Format>
+constexpr bool kDense = Format::kBlock == 1;
+
+// A block as it was read: the f16 numbers, the parts' small integers, a code for each number.
+template <class Format>
+struct ReadBlock {
+  static constexpr int kParts = Format::kBlock / 32;
+  uint16_t scales[2] = {0, 0};
+  uint8_t small[Format::Parts::kRead + 1];
+  uint8_t codes[Format::kBlock];
+  explicit ReadBlock(const uint8_t* block) { Format::read(block, scales, small, codes); }
+};
+
+template <class Format>
+void pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
+  if constexpr (kDense<Format>) {
+    std::memcpy(out + Format::kStoredBytes * row, stored, Format::kStoredBytes);
+  } else {
+    const ReadBlock<Format> block(stored);
+    for (int s = 0; s < Format::kScales; ++s, out += 2 * width)
+      std::memcpy(out + 2 * row, &block.scales[s], 2);
+    uint8_t small[Format::Parts::kBytes + 1];
+    Format::Parts::put(block.small, small);
+    const uint8_t* from = small;
+    for (int g = 0; Format::Parts::group(g) != 0; ++g) {
+      const int size = Format::Parts::group(g);
+      std::memcpy(out + size * row, from, size_t(size));
+      out += size * width;
+      from += size;
+    }
+    for (int p = 0; p < block.kParts; ++p) {
+      uint8_t bytes[Format::Codes::kBytes];
+      Format::Codes::put(block.codes + 32 * p, bytes);
+      for (int g = 0; g < Format::Codes::kBytes; g += 4, out += 4 * width)
+        std::memcpy(out + 4 * row, bytes + g, 4);
+    }
+  }
+}
+
 template <class Format>
 void pack_tile(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile) {
-  constexpr int kPackedBytes = 2 * Format::kScales + Format::kCodeBytes;
-  std::memset(tile, 0, size_t(kPackedBytes) * width * blocks);
-  for (int row = 0; row < rows; ++row) {
-    const uint8_t* block = stored + row * row_bytes;
-    uint8_t* out = tile;
-    for (int b = 0; b < blocks; ++b, block += Format::kStoredBytes) {
-      uint16_t scales[2] = {0, 0};
-      uint8_t codes[Format::kCodeBytes];
-      Format::split(block, scales, codes);
-      for (int s = 0; s < Format::kScales; ++s, out += 2 * width) std::memcpy(out + 2 * row, &scales[s], 2);
-      for (int g = 0; g < Format::kCodeBytes; g += Format::kGroup, out += Format::kGroup * width)
-        std::memcpy(out + Format::kGroup * row, codes + g, Format::kGroup);
+  constexpr size_t kBytes = PackedBlock<Format>::kBytes;
+  std::memset(tile, 0, kBytes * width * blocks);
+  for (int row = 0; row < rows; ++row)
+    for (int b = 0; b < blocks; ++b)
+      pack_block<Format>(stored + row * row_bytes + size_t(b) * Format::kStoredBytes, row, width,
+                         tile + kBytes * width * b);
+}
+
+// The numbers of a block. Products with d are exact, so a sum is rounded once, as in the definition.
+template <class Format>
+void decode_block(const uint8_t* stored, float* out) {
+  using Parts = typename Format::Parts;
+  const ReadBlock<Format> block(stored);
+  const float d = half_to_float(block.scales[0]), second = half_to_float(block.scales[1]);
+  for (int k = 0; k < Format::kBlock; ++k) {
+    const float code = float(Format::Codes::value(block.codes[k]) - Format::kOffset);
+    if constexpr (Parts::kBytes == 0) {
+      out[k] = Format::kScales == 2 ? __builtin_fmaf(d, code, second) : d * code;
+    } else {
+      const uint8_t* small = block.small + k / 32 * (Parts::kRead / block.kParts);
+      const int half = Parts::kScales == 2 ? k / 16 % 2 : 0;
+      const float step = d * float(Parts::scale(small, half));
+      out[k] = Parts::kMinima ? __builtin_fmaf(step, code, -(second * float(Parts::minimum(small, half))))
+                              : step * code;
     }
   }
 }
 
 template <class Format>
 void decode_row(const uint8_t* stored, int blocks, float* out) {
-  for (int b = 0; b < blocks; ++b)
-    Format::decode(stored + size_t(b) * Format::kStoredBytes, out + b * Format::kBlock);
+  for (int b = 0; b < blocks; ++b, stored += Format::kStoredBytes, out += Format::kBlock) {
+    if constexpr (kDense<Format>)
+      *out = Format::value(stored);
+    else
+      decode_block<Format>(stored, out);
+  }
 }
 
 template <class Format>
@@ -39,8 +93,8 @@ constexpr FormatInfo row(FormatId id) {
           id,
           Format::kBlock,
           Format::kStoredBytes,
-          2 * Format::kScales + Format::kCodeBytes,
-          Format::kScales > 0,
+          PackedBlock<Format>::kBytes,
+          !kDense<Format>,
           pack_tile<Format>,
           decode_row<Format>};
 }

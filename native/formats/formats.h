@@ -1,5 +1,19 @@
 // The number formats weights may be stored in, as a table: what packing and the embedding need to know of
 // each.
+//
+// A row is made from the format's own struct, which each header beside this one has:
+//   kName, kBlock, kStoredBytes   name; numbers of a stored block (1, 32 or 256), along the columns; its
+//   bytes
+// and if a block is one number
+//   value(stored)                 the number
+//   weights(packed)               for kernels, W of them
+// or if it is more
+//   kScales                       f16 numbers: 1 (d), or 2 (d, and a minimum or the scale of minima)
+//   kOffset                       what is taken off a code, or off what the code stands for
+//   Codes                         how codes lie in packed tiles, and what they stand for: codes.h
+//   Parts                         how the small integers of a block of 256 do: parts.h
+//   read(block, scales, small, codes)   takes a stored block apart: f16 numbers, Parts::kRead bytes, a code
+//   each
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// y = x W^T + bias over packed tiles. Every output is one chain of sums along the columns, whatever the rows.
+// y = x W^T + bias over packed tiles, int8 activations. Every output is summed along the columns in the order
+// that docs/numeric-contract.md gives, whatever the rows.
 
 // Adds the bias and writes the outputs of one tile for one row.
 inline void finish_tile(const LinearTask& task, int row, int tile, F sum) {
@@ -14,36 +15,122 @@ inline void finish_tile(const LinearTask& task, int row, int tile, F sum) {
   for (int i = 0; i < count; ++i) y[i] = task.bias ? lanes_of_sum[i] + task.bias[first + i] : lanes_of_sum[i];
 }
 
-// T rows against one tile, int8 activations: for each block an exact integer sum, then one or two fused adds.
-template <class Format, int T>
-inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
-  constexpr size_t kBlockBytes = size_t(2 * Format::kScales + Format::kCodeBytes) * kWidth;
-  const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
-  const int blocks = task.columns / kQuantBlock;
-  const int8_t* x[T];
-  const float* scales[T];
-  F sums[T];
-  for (int t = 0; t < T; ++t) {
-    const uint8_t* start = task.x + size_t(row + t) * task.x_stride;
-    x[t] = reinterpret_cast<const int8_t*>(start);
-    scales[t] = reinterpret_cast<const float*>(start + task.columns);
-    sums[t] = set1(0.0f);
+// Calls use(j, vector j of codes) for the eight vectors of a part, in order.
+template <class Codes, int J = 0, class Use>
+FIVEFOLD_INLINE void each_vector(const uint8_t* codes, const Use& use) {
+  if constexpr (J < 8) {
+    use(J, Codes::template get<J>(codes));
+    each_vector<Codes, J + 1>(codes, use);
   }
-  for (int b = 0; b < blocks; ++b, weights += kBlockBytes) {
-    if (T == 1)
-      for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
-    typename Format::Dot dot[T];
-    Format::template accumulate<T>(weights + 2 * Format::kScales * kWidth, x, dot);
-    const F d = load_half(reinterpret_cast<const uint16_t*>(weights));
-    F m = d;
-    if (Format::kScales == 2) m = load_half(reinterpret_cast<const uint16_t*>(weights) + kWidth);
+}
+
+// The products of T rows with one part of a tile: take(t, dot, half) whenever a dot holds all that it may.
+template <class Format, int T, class Take>
+FIVEFOLD_INLINE void multiply_part(const uint8_t* codes, const QuantizedBlock* const (&x)[T],
+                                   const Take& take) {
+  using Dot = typename Format::Codes::Dot;
+  constexpr int kTaken = Format::Parts::kScales == 2 && Dot::kAdds > 4 ? 4 : Dot::kAdds;
+  Dot dot[T];
+  each_vector<typename Format::Codes>(codes, [&](int j, Bytes code) FIVEFOLD_INLINED {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) dot[t].add(code, repeat4(x[t]->codes + 4 * j));
+    if ((j + 1) % kTaken != 0) return;
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      int32_t code_sum;
-      __builtin_memcpy(&code_sum, scales[t] + blocks + b, 4);
-      sums[t] = fma(to_float(Format::total(dot[t], code_sum)), d * set1(scales[t][b]), sums[t]);
-      if (Format::kScales == 2) sums[t] = fma(m, set1(scales[t][2 * blocks + b]), sums[t]);
-      x[t] += kQuantBlock;
+      take(t, dot[t], j / 4);
+      dot[t] = Dot();
+    }
+  });
+}
+
+// A block that is one part: an exact integer sum, then one or two fused adds.
+template <class Format, int T>
+FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+  constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
+  constexpr int32_t kOffsetPair = int32_t((0x10000u - unsigned(kOffset)) % 0x10000u * 0x10001u);
+  WholeSum products[T];
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t)
+    if (kOffset) products[t].start(pair_dot(set1_int(kOffsetPair), set1_pair(x[t]->half_sums)));
+  multiply_part<Format, T>(weights + 2 * Format::kScales * kWidth, x,
+                           [&](int t, auto dot, int) FIVEFOLD_INLINED { products[t].take(dot); });
+  const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);
+  const F d = load_half(halves);
+  F m = d;
+  if (Format::kScales == 2) m = load_half(halves + kWidth);
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    sums[t] = fma(products[t].value(), d * set1(x[t]->scale), sums[t]);
+    if (Format::kScales == 2) sums[t] = fma(m, set1(x[t]->scaled_sum), sums[t]);
+    ++x[t];
+  }
+}
+
+// A block of eight parts: their exact integer sums, each times the scale of x, are added in order, and so are
+// the minima; then one or two fused adds.
+template <class Format, int T>
+FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+  using Parts = typename Format::Parts;
+  constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
+  constexpr int kLines = (PackedBlock<Format>::kBytes * kWidth / 8 + 63) / 64;
+  constexpr bool kTogether = T <= kWidth / 4;  // codes and minima in one pass: enough registers for both
+  const uint8_t* small = weights + 2 * Format::kScales * kWidth;
+  const uint8_t* codes = small + Parts::kBytes * kWidth;
+  F products[T], minima[T];
+  for (int t = 0; t < T; ++t) products[t] = minima[t] = set1(0.0f);
+  for (int p = 0; p < 8; ++p, codes += Format::Codes::kBytes * kWidth) {
+    if (T == 1)
+      for (int line = 0; line < kLines; ++line) __builtin_prefetch(codes + 3072 + 64 * line);
+    const Parts parts(small, p);
+    const Scale scales[2] = {parts.scale(0), parts.scale(Parts::kScales - 1)};
+    ScaledSum part[T];
+    if constexpr (kOffset != 0) {
+      const I offset = pairs_times(parts.pairs(), -kOffset);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) part[t].start(pair_dot(offset, set1_pair(x[t]->half_sums)));
+    }
+    multiply_part<Format, T>(
+        codes, x, [&](int t, auto dot, int half) FIVEFOLD_INLINED { part[t].take(dot, scales[half]); });
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      products[t] = fma(part[t].value(), set1(x[t]->scale), products[t]);
+      if constexpr (Parts::kMinima && kTogether) minima[t] = parts.add_minima(minima[t], *x[t]);
+      ++x[t];
+    }
+  }
+  if constexpr (Parts::kMinima && !kTogether)
+    for (int p = 0; p < 8; ++p) {
+      const Parts parts(small, p);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) minima[t] = parts.add_minima(minima[t], x[t][p - 8]);
+    }
+  const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);
+  const F d = load_half(halves);
+  for (int t = 0; t < T; ++t) sums[t] = fma(d, products[t], sums[t]);
+  if constexpr (Parts::kMinima) {
+    const F least = set1(-0.0f) - load_half(halves + kWidth);
+    for (int t = 0; t < T; ++t) sums[t] = fma(least, minima[t], sums[t]);
+  }
+}
+
+// T rows against one tile, int8 activations.
+template <class Format, int T>
+inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
+  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
+  const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
+  const QuantizedBlock* x[T];
+  F sums[T];
+  for (int t = 0; t < T; ++t) {
+    x[t] = reinterpret_cast<const QuantizedBlock*>(task.x + size_t(row + t) * task.x_stride);
+    sums[t] = set1(0.0f);
+  }
+  for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes) {
+    if constexpr (Format::Parts::kBytes == 0) {
+      if (T == 1)
+        for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
+      add_block<Format, T>(weights, x, sums);
+    } else {
+      add_parts<Format, T>(weights, x, sums);
     }
   }
   for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
@@ -51,79 +138,14 @@ inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
 
 template <class Format>
 void linear_int8(const LinearTask& task) {
-  constexpr int kRows = kWidth == 16 ? 8 : 6;
+  constexpr int kRows = kLinearRows;
   for (int tile = task.tile_begin; tile < task.tile_end; ++tile) {
     int row = task.row_begin;
     for (; row + kRows <= task.row_end; row += kRows) linear_int8_rows<Format, kRows>(task, tile, row);
-    if (kRows > 4 && row + 4 <= task.row_end) {
-      linear_int8_rows<Format, 4>(task, tile, row);
-      row += 4;
-    }
-    if (row + 2 <= task.row_end) {
-      linear_int8_rows<Format, 2>(task, tile, row);
-      row += 2;
-    }
-    if (row < task.row_end) linear_int8_rows<Format, 1>(task, tile, row);
-  }
-}
-
-// The float weights of `block` for a tile: straight from a dense format, through an unpacked block otherwise.
-template <class Format, bool kDense = Format::kBlock == 1>
-struct FloatBlock {
-  float values[32 * kWidth];
-  void open(const uint8_t* packed) { Format::unpack(packed, values); }
-  F column(int k) const { return load(values + k * kWidth); }
-};
-template <class Format>
-struct FloatBlock<Format, true> {
-  const uint8_t* packed;
-  void open(const uint8_t* start) { packed = start; }
-  F column(int) const { return Format::weights(packed); }
-};
-
-// T rows against S tiles, float activations: one fused add for each column, in order.
-template <class Format, int S, int T>
-inline void linear_float_rows(const LinearTask& task, int tile, int row) {
-  constexpr size_t kBlockBytes = size_t(2 * Format::kScales + Format::kCodeBytes) * kWidth;
-  const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
-  const float* x[T];
-  F sums[S][T];
-  for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(task.x + size_t(row + t) * task.x_stride);
-  for (int s = 0; s < S; ++s)
-    for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
-  for (int k0 = 0; k0 < task.columns; k0 += Format::kBlock, weights += kBlockBytes) {
-    FloatBlock<Format> block[S];
-    for (int s = 0; s < S; ++s) block[s].open(weights + s * task.tile_bytes);
-    for (int k = 0; k < Format::kBlock; ++k) {
-      F w[S];
-#pragma GCC unroll 8
-      for (int s = 0; s < S; ++s) w[s] = block[s].column(k);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        const F v = set1(x[t][k0 + k]);
-#pragma GCC unroll 8
-        for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
-      }
-    }
-  }
-  for (int s = 0; s < S; ++s)
-    for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile + s, sums[s][t]);
-}
-
-template <class Format>
-void linear_float(const LinearTask& task) {
-  int tile = task.tile_begin;
-  for (; tile + 4 <= task.tile_end; tile += 4) {
-    int row = task.row_begin;
-    for (; row + 4 <= task.row_end; row += 4) {
-      linear_float_rows<Format, 2, 4>(task, tile, row);
-      linear_float_rows<Format, 2, 4>(task, tile + 2, row);
-    }
-    for (; row < task.row_end; ++row) linear_float_rows<Format, 4, 1>(task, tile, row);
-  }
-  for (; tile < task.tile_end; ++tile) {
-    int row = task.row_begin;
-    for (; row + 4 <= task.row_end; row += 4) linear_float_rows<Format, 1, 4>(task, tile, row);
-    for (; row < task.row_end; ++row) linear_float_rows<Format, 1, 1>(task, tile, row);
+    if constexpr (kRows > 4)
+      for (; row + 4 <= task.row_end; row += 4) linear_int8_rows<Format, 4>(task, tile, row);
+    if constexpr (kRows > 2)
+      for (; row + 2 <= task.row_end; row += 2) linear_int8_rows<Format, 2>(task, tile, row);
+    for (; row < task.row_end; ++row) linear_int8_rows<Format, 1>(task, tile, row);
   }
 }

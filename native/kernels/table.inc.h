@@ -7,6 +7,10 @@
 #include "kernels.h"
 #include "simd.h"
 
+// Functions and lambdas whose arrays live in registers only if they are a part of their caller.
+#define FIVEFOLD_INLINED __attribute__((always_inline))
+#define FIVEFOLD_INLINE FIVEFOLD_INLINED inline
+
 #define FIVEFOLD_FORMAT_BODIES 1
 #include "formats/list.h"
 
@@ -18,6 +22,7 @@ namespace {
 #include "kernels/attention.inc.h"
 #include "kernels/elementwise.inc.h"
 #include "kernels/linear.inc.h"
+#include "kernels/linear_float.inc.h"
 #include "kernels/norm.inc.h"
 #include "kernels/quantize.inc.h"
 #include "kernels/sampling.inc.h"
@@ -25,7 +30,7 @@ namespace {
 // Only formats with scales meet int8 activations.
 template <class Format>
 constexpr auto int8_kernel() -> void (*)(const LinearTask&) {
-  if constexpr (Format::kScales > 0)
+  if constexpr (Format::kBlock > 1)
     return linear_int8<Format>;
   else
     return nullptr;

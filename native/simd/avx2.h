@@ -9,6 +9,8 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 8;
+constexpr int kLinearRows = 6;  // rows that linear takes at a time, of int8 activations
+constexpr int kFloatRows = 6;   // and of float ones
 
 struct F {
   __m256 v;
@@ -56,6 +58,9 @@ template <int N>
 inline I shift_right(I a) {  // arithmetic
   return {_mm256_srai_epi32(a.v, N)};
 }
+inline I shift_right_by(I a, int n) {  // logical
+  return {_mm256_srl_epi32(a.v, _mm_cvtsi32_si128(n))};
+}
 inline F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
 
 inline F load_half(const uint16_t* p) {
@@ -97,34 +102,105 @@ inline void store_int8(int8_t* p, I a) {
 inline Bytes load_bytes(const uint8_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
 }
-inline Bytes low_nibbles(Bytes a) { return {_mm256_and_si256(a.v, _mm256_set1_epi8(15))}; }
-inline Bytes high_nibbles(Bytes a) {
-  return {_mm256_and_si256(_mm256_srli_epi16(a.v, 4), _mm256_set1_epi8(15))};
-}
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   std::memcpy(&four, p, 4);
   return {_mm256_set1_epi32(four)};
 }
 inline I lanes(Bytes a) { return {a.v}; }
+inline Bytes bytes(I a) { return {a.v}; }
 inline I low_bits(I a, int32_t mask) { return {_mm256_and_si256(a.v, _mm256_set1_epi32(mask))}; }
+inline I operator|(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
+// Each byte (0 to 15) becomes the table's entry of that number.
+inline Bytes lookup(Bytes codes, const int8_t* table) {
+  const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(all), codes.v)};
+}
 
-// Sums codes (0 to 15) times int8 over at most 32 products a lane: 16 pairs of at most 2 * 15 * 127 stay in
-// int16.
-struct NibbleDot {
-  __m256i sum = _mm256_setzero_si256();
-  void add(Bytes codes, Bytes x) { sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.v, x.v)); }
-  I total() const { return {_mm256_madd_epi16(sum, _mm256_set1_epi16(1))}; }
-};
+// Pairs of int16, one pair a lane: from signed bytes; from memory to all lanes; times a number.
+inline I load_pairs(const uint8_t* p) {
+  return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline I set1_pair(const int16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, 4);
+  return {_mm256_set1_epi32(pair)};
+}
+inline I pairs_times(I pairs, int factor) {
+  return {_mm256_mullo_epi16(pairs.v, _mm256_set1_epi16(int16_t(factor)))};
+}
+inline I pair_dot(I a, I b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+inline I pairs_plus(I pairs, int number) {
+  return {_mm256_add_epi16(pairs.v, _mm256_set1_epi16(int16_t(number)))};
+}
+// One byte, or one 16-bit number, a lane.
+inline I load_unsigned(const uint8_t* p) {
+  return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))};
+}
+inline I load_unsigned16(const uint8_t* p) {
+  return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 
-// Sums int8 times int8: the sign of the code moves to the other side, 2 * 128 * 127 stays in int16.
-struct ByteDot {
+// Makes the compiler finish a sum here. GCC would rather keep all products and add them up at the end, which
+// takes more registers than there are.
+inline void settle(__m256i& sum) { __asm__("" : "+x"(sum)); }
+
+// Sums codes below 2^Bits times int8 as pairs in int16, which has room for kAdds vectors of them.
+template <int Bits>
+struct CodeDot {
+  static constexpr int kAdds = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
+  static constexpr int kOffset = 0;
   __m256i sum = _mm256_setzero_si256();
   void add(Bytes codes, Bytes x) {
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.v), _mm256_sign_epi8(x.v, codes.v));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.v, x.v));
+    settle(sum);
   }
-  I total(int32_t) const { return {sum}; }
+};
+// The same for int8 codes: their sign moves to the other side, 2 * 128 * 127 stays in int16.
+struct SignedDot {
+  static constexpr int kAdds = 1;
+  static constexpr int kOffset = 0;  // what `add` adds to the codes
+  __m256i sum = _mm256_setzero_si256();
+  void add(Bytes codes, Bytes x) {
+    sum = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.v), _mm256_sign_epi8(x.v, codes.v));
+  }
+};
+
+// A sum of dots, in int32.
+struct WholeSum {
+  __m256i sum = _mm256_setzero_si256();
+  void start(I at) { sum = at.v; }
+  template <class Dot>
+  void take(const Dot& dot) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(dot.sum, _mm256_set1_epi16(1)));
+    settle(sum);
+  }
+  F value() const { return {_mm256_cvtepi32_ps(sum)}; }
+};
+
+// A sum of dots times small integers, exact as long as it stays below 2^24.
+struct Scale {
+  __m256i v;  // twice in each lane, as int16
+};
+inline Scale scale_low(I pairs) {
+  const __m256i both =
+      _mm256_setr_epi64x(0x0504050401000100, 0x0d0c0d0c09080908, 0x0504050401000100, 0x0d0c0d0c09080908);
+  return {_mm256_shuffle_epi8(pairs.v, both)};
+}
+inline Scale scale_high(I pairs) {
+  const __m256i both =
+      _mm256_setr_epi64x(0x0706070603020302, 0x0f0e0f0e0b0a0b0a, 0x0706070603020302, 0x0f0e0f0e0b0a0b0a);
+  return {_mm256_shuffle_epi8(pairs.v, both)};
+}
+struct ScaledSum {
+  __m256i sum = _mm256_setzero_si256();
+  void start(I at) { sum = at.v; }
+  template <class Dot>
+  void take(const Dot& dot, Scale scale) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(dot.sum, scale.v));
+    settle(sum);
+  }
+  F value() const { return {_mm256_cvtepi32_ps(sum)}; }
 };
 
 }  // namespace

@@ -9,6 +9,8 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 16;
+constexpr int kLinearRows = 8;  // rows that linear takes at a time, of int8 activations
+constexpr int kFloatRows = 8;   // and of float ones
 
 struct F {
   __m512 v;
@@ -53,6 +55,9 @@ inline I shift_left(I a) {
 template <int N>
 inline I shift_right(I a) {  // arithmetic
   return {_mm512_srai_epi32(a.v, N)};
+}
+inline I shift_right_by(I a, int n) {  // logical
+  return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))};
 }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
@@ -99,32 +104,88 @@ inline void store_int8(int8_t* p, I a) {
 }
 
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
-inline Bytes low_nibbles(Bytes a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
-inline Bytes high_nibbles(Bytes a) {
-  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
-}
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
   std::memcpy(&four, p, 4);
   return {_mm512_set1_epi32(four)};
 }
 inline I lanes(Bytes a) { return {a.v}; }
+inline Bytes bytes(I a) { return {a.v}; }
 inline I low_bits(I a, int32_t mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))}; }
+inline I operator|(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
+// Each byte (0 to 15) becomes the table's entry of that number.
+inline Bytes lookup(Bytes codes, const int8_t* table) {
+  const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(all), codes.v)};
+}
 
-// Sums codes (0 to 15) times int8.
-struct NibbleDot {
+// Pairs of int16, one pair a lane: from signed bytes; from memory to all lanes; times a number.
+inline I load_pairs(const uint8_t* p) {
+  return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline I set1_pair(const int16_t* p) {
+  int32_t pair;
+  std::memcpy(&pair, p, 4);
+  return {_mm512_set1_epi32(pair)};
+}
+inline I pairs_times(I pairs, int factor) {
+  return {_mm512_mullo_epi16(pairs.v, _mm512_set1_epi16(int16_t(factor)))};
+}
+inline I pair_dot(I a, I b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+inline I pairs_plus(I pairs, int number) {
+  return {_mm512_add_epi16(pairs.v, _mm512_set1_epi16(int16_t(number)))};
+}
+// One byte, or one 16-bit number, a lane.
+inline I load_unsigned(const uint8_t* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline I load_unsigned16(const uint8_t* p) {
+  return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+
+// Sums codes times int8, in int32.
+template <int Bits>
+struct CodeDot {
+  static constexpr int kAdds = 8;  // vectors that there is room for
+  static constexpr int kOffset = 0;
   __m512i sum = _mm512_setzero_si512();
   void add(Bytes codes, Bytes x) { sum = _mm512_dpbusd_epi32(sum, codes.v, x.v); }
-  I total() const { return {sum}; }
 };
-
-// Sums int8 times int8: codes are read as code + 128, and 128 times the sum of the other side is taken off.
-struct ByteDot {
+// The same for int8 codes, which are read as code + kOffset.
+struct SignedDot {
+  static constexpr int kAdds = 8;
+  static constexpr int kOffset = 128;
   __m512i sum = _mm512_setzero_si512();
   void add(Bytes codes, Bytes x) {
     sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(codes.v, _mm512_set1_epi8(-128)), x.v);
   }
-  I total(int32_t x_sum) const { return {_mm512_sub_epi32(sum, _mm512_set1_epi32(128 * x_sum))}; }
+};
+
+// A sum of dots, in int32.
+struct WholeSum {
+  __m512i sum = _mm512_setzero_si512();
+  void start(I at) { sum = at.v; }
+  template <class Dot>
+  void take(const Dot& dot) {
+    sum = _mm512_add_epi32(sum, dot.sum);
+  }
+  F value() const { return {_mm512_cvtepi32_ps(sum)}; }
+};
+
+// A sum of dots times small integers, exact as long as it stays below 2^24: so it may be a sum of floats.
+struct Scale {
+  __m512 v;
+};
+inline Scale scale_low(I pairs) { return {to_float(shift_right<16>(shift_left<16>(pairs))).v}; }
+inline Scale scale_high(I pairs) { return {to_float(shift_right<16>(pairs)).v}; }
+struct ScaledSum {
+  __m512 sum = _mm512_setzero_ps();
+  void start(I at) { sum = _mm512_cvtepi32_ps(at.v); }
+  template <class Dot>
+  void take(const Dot& dot, Scale scale) {
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot.sum), scale.v, sum);
+  }
+  F value() const { return {sum}; }
 };
 
 }  // namespace

@@ -8,6 +8,8 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 8;
+constexpr int kLinearRows = 1;  // rows that linear takes at a time, of int8 activations
+constexpr int kFloatRows = 4;   // and of float ones
 
 struct F {
   float v[kWidth];
@@ -107,6 +109,10 @@ inline I shift_right(I a) {  // arithmetic
   FIVEFOLD_LANES a.v[i] >>= N;
   return a;
 }
+inline I shift_right_by(I a, int n) {  // logical
+  FIVEFOLD_LANES a.v[i] = int32_t(uint32_t(a.v[i]) >> n);
+  return a;
+}
 inline F to_float(I a) {
   F r;
   FIVEFOLD_LANES r.v[i] = float(a.v[i]);
@@ -155,14 +161,6 @@ inline Bytes load_bytes(const uint8_t* p) {
   std::memcpy(r.v, p, sizeof r.v);
   return r;
 }
-inline Bytes low_nibbles(Bytes a) {
-  for (uint8_t& byte : a.v) byte &= 15;
-  return a;
-}
-inline Bytes high_nibbles(Bytes a) {
-  for (uint8_t& byte : a.v) byte = uint8_t(byte >> 4);
-  return a;
-}
 inline Bytes repeat4(const int8_t* p) {
   Bytes r;
   for (int i = 0; i < kWidth * 4; ++i) r.v[i] = uint8_t(p[i % 4]);
@@ -178,24 +176,105 @@ inline I low_bits(I a, int32_t mask) {
   return a;
 }
 
-// Sums codes (0 to 15) times int8 over at most 32 products a lane.
-struct NibbleDot {
+inline Bytes bytes(I a) {
+  Bytes r;
+  std::memcpy(r.v, a.v, sizeof r.v);
+  return r;
+}
+inline I operator|(I a, I b) {
+  FIVEFOLD_LANES a.v[i] |= b.v[i];
+  return a;
+}
+// Each byte (0 to 15) becomes the table's entry of that number.
+inline Bytes lookup(Bytes codes, const int8_t* table) {
+  for (uint8_t& code : codes.v) code = uint8_t(table[code]);
+  return codes;
+}
+
+// Pairs of int16, one pair a lane: from signed bytes; from memory to all lanes; times a number.
+inline int low_of(int32_t pair) { return int16_t(uint32_t(pair) & 0xffffu); }
+inline int high_of(int32_t pair) { return int16_t(uint32_t(pair) >> 16); }
+inline int32_t pair_of(int low, int high) {
+  return int32_t((uint32_t(low) & 0xffffu) | uint32_t(high) << 16);
+}
+inline I load_pairs(const uint8_t* p) {
+  I r;
+  FIVEFOLD_LANES r.v[i] = pair_of(int8_t(p[2 * i]), int8_t(p[2 * i + 1]));
+  return r;
+}
+inline I set1_pair(const int16_t* p) { return set1_int(pair_of(p[0], p[1])); }
+inline I pairs_times(I pairs, int factor) {
+  FIVEFOLD_LANES pairs.v[i] = pair_of(low_of(pairs.v[i]) * factor, high_of(pairs.v[i]) * factor);
+  return pairs;
+}
+inline I pair_dot(I a, I b) {
+  FIVEFOLD_LANES a.v[i] = low_of(a.v[i]) * low_of(b.v[i]) + high_of(a.v[i]) * high_of(b.v[i]);
+  return a;
+}
+inline I pairs_plus(I pairs, int number) {
+  FIVEFOLD_LANES pairs.v[i] = pair_of(low_of(pairs.v[i]) + number, high_of(pairs.v[i]) + number);
+  return pairs;
+}
+// One byte, or one 16-bit number, a lane.
+inline I load_unsigned(const uint8_t* p) {
+  I r;
+  FIVEFOLD_LANES r.v[i] = p[i];
+  return r;
+}
+inline I load_unsigned16(const uint8_t* p) {
+  I r;
+  FIVEFOLD_LANES r.v[i] = read_u16(p + 2 * i);
+  return r;
+}
+
+// Sums codes below 2^Bits times int8. There may be room for kAdds vectors only, before the sum must be taken;
+// `add` may add kOffset to the codes.
+template <int Bits>
+struct CodeDot {
+  static constexpr int kAdds = 8;
+  static constexpr int kOffset = 0;
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
     FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
         int(codes.v[4 * i + t]) * int(int8_t(x.v[4 * i + t]));
   }
-  I total() const { return sum; }
 };
-
-// Sums int8 times int8. `sum` of the int8 on the x side is there for instruction sets that need it.
-struct ByteDot {
+// The same for int8 codes.
+struct SignedDot {
+  static constexpr int kAdds = 8;
+  static constexpr int kOffset = 0;
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
     FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
         int(int8_t(codes.v[4 * i + t])) * int(int8_t(x.v[4 * i + t]));
   }
-  I total(int32_t) const { return sum; }
+};
+
+// A sum of dots, in int32.
+struct WholeSum {
+  I sum = set1_int(0);
+  void start(I at) { sum = at; }
+  template <class Dot>
+  void take(const Dot& dot) {
+    sum = sum + dot.sum;
+  }
+  F value() const { return to_float(sum); }
+};
+
+// A sum of dots times small integers, exact as long as it stays below 2^24.
+struct Scale {
+  I v;
+};
+inline Scale scale_low(I pairs) { return {shift_right<16>(shift_left<16>(pairs))}; }
+inline Scale scale_high(I pairs) { return {shift_right<16>(pairs)}; }
+struct ScaledSum {
+  I sum = set1_int(0);
+  void start(I at) { sum = at; }
+  template <class Dot>
+  void take(const Dot& dot, Scale scale) {
+    FIVEFOLD_LANES sum.v[i] += dot.sum.v[i] * scale.v.v[i];
+  }
+  F value() const { return to_float(sum); }
 };
 
 #undef FIVEFOLD_LANES

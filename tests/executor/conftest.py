@@ -11,6 +11,7 @@ import pytest
 
 from fivefold import _native
 from fivefold.formats import FORMATS
+from fivefold.formats.superblock import read_bits, read_pairs
 
 Array = npt.NDArray[Any]
 
@@ -26,6 +27,99 @@ def fused(a: Array, b: Array, c: Array) -> Array:
     toward = np.where(error > 0, np.inf, -np.inf)
     odd = np.where((error != 0) & even, np.nextafter(total, toward), total)
     return odd.astype(np.float32)
+
+
+def rounded_rows(x: Array) -> tuple[Array, Array]:
+    """Rows as int8 codes (N, K / 32, 32) and scales (N, K / 32), as the contract says, in float32."""
+    blocks = x.reshape(len(x), -1, 32)
+    scale = np.abs(blocks).max(axis=2) / np.float32(127)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / scale
+    usable = np.isfinite(inverse)
+    scale, inverse = np.where(usable, scale, 0), np.where(usable, inverse, 0)
+    codes = np.rint(blocks * inverse[..., None].astype(np.float32))
+    return codes.astype(np.int64), scale.astype(np.float32)
+
+
+def half(blocks: Array, at: int) -> Array:
+    """The f16 number at a byte of each block."""
+    return blocks[..., at : at + 2].copy().view(np.float16)[..., 0].astype(np.float32)
+
+
+def whole_numbers(name: str, blocks: Array) -> tuple[Array, Array, Array]:
+    """What blocks (..., bytes) hold beside their f16 numbers: codes less their offset (..., parts, 16 or 32),
+    scales and minima (..., parts)."""
+    flat = blocks.reshape(-1, blocks.shape[-1])
+    values = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
+    if FORMATS[name].block == 32:
+        codes = np.concatenate([flat[:, -16:] & 15, flat[:, -16:] >> 4], axis=1).astype(np.int64)
+        if name == "q8_0":
+            codes = flat[:, -32:].view(np.int8).astype(np.int64)
+        elif name == "iq4_nl":
+            codes = values[codes]
+        elif name.startswith("q5"):
+            codes += 16 * np.unpackbits(flat[:, -20:-16], axis=1, bitorder="little")
+        codes -= {"q4_0": 8, "q5_0": 16}.get(name, 0)
+        return codes[:, None], np.ones((len(flat), 1), np.int64), np.zeros((len(flat), 1), np.int64)
+    minima = np.zeros((len(flat), 1), np.uint8)
+    if name in {"q4_k", "q5_k"}:
+        scales, minima = read_pairs(flat[:, 4:16])
+        codes = read_bits(flat[:, -128:], 4, 32).astype(np.int64)
+        codes += 16 * read_bits(flat[:, 16:48], 1, 32) if name == "q5_k" else 0
+    elif name == "q2_k":
+        scales, minima = flat[:, :16] & 15, flat[:, :16] >> 4
+        codes = read_bits(flat[:, 16:80], 2, 32).astype(np.int64)
+    elif name == "q3_k":
+        scales = read_bits(flat[:, 96:104], 4, 8) + 16 * read_bits(flat[:, 104:108], 2, 4) - 32
+        codes = read_bits(flat[:, 32:96], 2, 32).astype(np.int64) + 4 * read_bits(flat[:, :32], 1, 32) - 4
+    elif name == "q6_k":
+        scales = flat[:, 192:208].copy()
+        codes = read_bits(flat[:, :128], 4, 64).astype(np.int64) - 32
+        codes += 16 * read_bits(flat[:, 128:192], 2, 32)
+    else:
+        scales = read_bits(flat[:, 4:8], 4, 1) + 16 * read_bits(flat[:, 2:4], 2, 1) - 32
+        codes = values[read_bits(flat[:, 8:], 4, 16)]
+    whole = scales.view(np.int8).astype(np.int64)
+    return codes.reshape(*whole.shape, -1), whole, np.broadcast_to(minima, whole.shape).astype(np.int64)
+
+
+def int8_linear(name: str, data: Array, outputs: int, x: Array) -> Array:
+    """The int8 linear as the numeric contract defines it, one rounding at a time."""
+    row = FORMATS[name]
+    blocks = data.reshape(outputs, -1, row.block_bytes)
+    first = {"q2_k": 80, "q3_k": 108, "q6_k": 208}.get(name, 0)
+    d, minima_there = half(blocks, first), name in {"q4_1", "q5_1", "q2_k", "q4_k", "q5_k"}
+    second = half(blocks, first + 2) if minima_there else np.zeros_like(d)
+    codes, scales, minima = (part.reshape(*d.shape, *part.shape[1:]) for part in whole_numbers(name, blocks))
+    rows, scale = rounded_rows(x)
+    sums = scale * rows.sum(axis=2).astype(np.float32)
+    y = np.zeros((len(x), outputs), np.float32)
+    for b in range(d.shape[1]):
+        if row.block == 32:
+            dots = (rows[:, b] @ codes[:, b, 0].T).astype(np.float32)
+            y = fused(dots, d[None, :, b] * scale[:, b, None], y)
+            if minima_there:
+                y = fused(np.broadcast_to(second[None, :, b], y.shape), sums[:, b, None], y)
+            continue
+        product, least = np.zeros_like(y), np.zeros_like(y)
+        size = codes.shape[3]
+        for p in range(8):
+            at = 8 * b + p
+            cut = rows[:, at].reshape(len(x), -1, size)
+            part = slice(p * 32 // size, (p + 1) * 32 // size)
+            dots = np.einsum("nhk,mhk,mh->nm", cut, codes[:, b, part], scales[:, b, part])
+            assert np.abs(dots).max() < 2**24
+            product = fused(dots.astype(np.float32), scale[:, at, None], product)
+            if size == 16:
+                shift = np.einsum("nhk,mh->nm", cut, minima[:, b, part]).astype(np.float32)
+                least = fused(shift, scale[:, at, None], least)
+            else:
+                low = minima[None, :, b, p].astype(np.float32)
+                least = fused(np.broadcast_to(low, y.shape), sums[:, at, None], least)
+        y = fused(np.broadcast_to(d[None, :, b], y.shape), product, y)
+        if minima_there:
+            y = fused(np.broadcast_to(-second[None, :, b], y.shape), least, y)
+    return y
 
 
 class Lab:
@@ -90,6 +184,11 @@ def one_node(lab: Lab, kernel: str, inputs: list[Array], width: int, **rest: Any
 @pytest.fixture
 def lab() -> type[Lab]:
     return Lab
+
+
+@pytest.fixture
+def int8_model() -> Callable[[str, Array, int, Array], Array]:
+    return int8_linear
 
 
 @pytest.fixture

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from fivefold import _native
+from fivefold.formats import FORMATS
 
-QUANTIZED = ["q4_0", "q4_1", "q8_0"]
+QUANTIZED = sorted(name for name in FORMATS if FORMATS[name].quantized)
 ALL = ["f32", "f16", "bf16", *QUANTIZED]
+
+
+def whole(name: str, columns: int) -> int:
+    """At least so many columns that are whole blocks of the format."""
+    block = FORMATS[name].block
+    return -(-columns // block) * block
 
 
 def activations(rows: int, columns: int, seed: int = 5) -> np.ndarray:
@@ -21,44 +28,19 @@ def activations(rows: int, columns: int, seed: int = 5) -> np.ndarray:
     return x
 
 
-def quantized(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, blocks, 32) and scales (N, blocks), as the contract says, in float32."""
-    blocks = x.reshape(len(x), -1, 32)
-    scale = np.abs(blocks).max(axis=2) / np.float32(127)
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = np.float32(1) / scale
-    usable = np.isfinite(inverse)
-    scale, inverse = np.where(usable, scale, 0), np.where(usable, inverse, 0)
-    codes = np.rint(blocks * inverse[..., None].astype(np.float32))
-    return codes.astype(np.int64), scale.astype(np.float32)
-
-
-def stored_parts(name: str, data: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integer codes (M, blocks, 32), scales and minima (M, blocks) of stored blocks."""
-    size = {"q4_0": 18, "q4_1": 20, "q8_0": 34}[name]
-    blocks = data.reshape(rows, -1, size)
-    d = blocks[..., :2].copy().view(np.float16)[..., 0].astype(np.float32)
-    if name == "q8_0":
-        return blocks[..., 2:].view(np.int8).astype(np.int64), d, np.zeros_like(d)
-    packed = blocks[..., size - 16 :]
-    codes = np.concatenate([packed & 15, packed >> 4], axis=2).astype(np.int64)
-    if name == "q4_0":
-        return codes - 8, d, np.zeros_like(d)
-    return codes, d, blocks[..., 2:4].copy().view(np.float16)[..., 0].astype(np.float32)
-
-
-def int8_model(lab, name: str, data: np.ndarray, outputs: int, x: np.ndarray) -> np.ndarray:
-    """The int8 linear, one rounding at a time."""
-    codes, d, m = stored_parts(name, data, outputs)
-    rows, scale = quantized(x)
-    y = np.zeros((len(x), outputs), np.float32)
-    for b in range(codes.shape[1]):
-        dots = (rows[:, b] @ codes[:, b].T).astype(np.float32)
-        y = lab.fused(dots, d[None, :, b] * scale[:, b, None], y)
-        if name == "q4_1":
-            sums = scale[:, b] * rows[:, b].sum(axis=1).astype(np.float32)
-            y = lab.fused(np.broadcast_to(m[None, :, b], y.shape), sums[:, None], y)
-    return y
+def any_blocks(name: str, count: int, fill: int | None = None) -> np.ndarray:
+    """Stored blocks of any bytes, or all of one, but for the f16 numbers, which are small ones."""
+    row = FORMATS[name]
+    random = np.random.default_rng(8)
+    shape = (count // row.block, row.block_bytes)
+    blocks = random.integers(0, 256, shape, np.uint8) if fill is None else np.full(shape, fill, np.uint8)
+    halves = {"q2_k": [80, 82], "q3_k": [108], "q6_k": [208]}.get(name, [0])
+    if name in {"q4_1", "q5_1", "q4_k", "q5_k"}:
+        halves = [0, 2]
+    for at in halves:
+        numbers = random.normal(0, 0.1, (len(blocks), 1)).astype(np.float16)
+        blocks[:, at : at + 2] = numbers.view(np.uint8)
+    return blocks.reshape(-1)
 
 
 def linear(lab, name, data, shape, x, bias=None) -> np.ndarray:
@@ -74,12 +56,24 @@ def linear(lab, name, data, shape, x, bias=None) -> np.ndarray:
 
 @pytest.mark.parametrize("name", QUANTIZED)
 @pytest.mark.parametrize(("outputs", "columns"), [(40, 96), (5, 32), (130, 256)])
-def test_int8_bits_are_those_of_the_definition(lab, isa, stored, name, outputs, columns) -> None:
+def test_int8_bits_are_those_of_the_definition(lab, isa, stored, int8_model, name, outputs, columns) -> None:
+    columns = whole(name, columns)
     data, _ = stored(name, outputs, columns)
-    x = activations(7, columns)
+    x = activations(13, columns)
     got = linear(lab(isa), name, data, (outputs, columns), x)
-    want = int8_model(lab, name, data, outputs, x)
+    want = int8_model(name, data, outputs, x)
     np.testing.assert_array_equal(got.view(np.int32), want.view(np.int32))
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_any_bytes_have_the_bits_of_the_definition(lab, isa, int8_model, name, rows) -> None:
+    """Every code, scale and minimum there may be, beside finite f16 numbers."""
+    outputs, columns = 37, 512
+    data = any_blocks(name, outputs * columns)
+    x = activations(rows, columns)
+    got = linear(lab(isa), name, data, (outputs, columns), x)
+    np.testing.assert_array_equal(got.view(np.int32), int8_model(name, data, outputs, x).view(np.int32))
 
 
 @pytest.mark.parametrize("name", QUANTIZED)
@@ -94,7 +88,7 @@ def test_int8_is_near_the_real_product(lab, isa, stored, name) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_float_bits_are_those_of_the_definition(lab, isa, stored, name) -> None:
-    columns = 96 if name in QUANTIZED else 50
+    columns = whole(name, 96) if name in QUANTIZED else 50
     data, values = stored(name, 37, columns)
     x, bias = activations(6, columns), np.linspace(-1, 1, 37).astype(np.float32)
     got = linear(lab(isa, activations="float"), name, data, (37, columns), x, bias)
@@ -104,32 +98,36 @@ def test_float_bits_are_those_of_the_definition(lab, isa, stored, name) -> None:
     np.testing.assert_array_equal(got.view(np.int32), (want + bias).view(np.int32))
 
 
-def test_extreme_codes_do_not_overflow(lab, isa) -> None:
-    """All codes and activations at their limits, both signs, also the int8 code -128."""
-    x = np.ones((4, 64), np.float32) * np.array([[1], [-1], [1], [-1]], np.float32)
+@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize("fill", [0x00, 0xFF, 0x7F, 0x80])
+def test_extreme_codes_do_not_overflow(lab, isa, int8_model, name, fill) -> None:
+    """All codes and scales at a limit, activations at theirs with both signs, also the int8 code -128."""
+    data = any_blocks(name, 2 * 256, fill)
+    x = np.ones((4, 256), np.float32) * np.array([[1], [-1], [1], [-1]], np.float32)
     x[2:, ::2] *= -1
-    for name, size, low, high in [
-        ("q4_0", 18, 0x00, 0xFF),
-        ("q4_1", 20, 0x00, 0xFF),
-        ("q8_0", 34, 0x80, 0x7F),
-    ]:
-        data = np.zeros((2, 2, size), np.uint8)
-        data[..., :2] = np.float16(1.0).reshape(1).view(np.uint8)
-        data[0, :, size - (32 if name == "q8_0" else 16) :] = low
-        data[1, :, size - (32 if name == "q8_0" else 16) :] = high
-        flat = data.reshape(-1)
-        got = linear(lab(isa), name, flat, (2, 64), x)
-        np.testing.assert_array_equal(got, int8_model(lab, name, flat, 2, x))
+    got = linear(lab(isa), name, data, (2, 256), x)
+    np.testing.assert_array_equal(got.view(np.int32), int8_model(name, data, 2, x).view(np.int32))
+
+
+@pytest.mark.parametrize("fill", range(0, 256, 17))
+def test_the_widest_sums_stay_exact(lab, isa, int8_model, fill) -> None:
+    """q6_k with scales of -128, whose sums come nearest to 2^24; codes of every pair of nibbles."""
+    blocks = any_blocks("q6_k", 16 * 256, fill).reshape(16, -1)
+    blocks[:, 192:208] = 0x80
+    x = np.where(np.random.default_rng(fill).random((5, 256)) < 0.5, -1, 1).astype(np.float32)
+    data = blocks.reshape(-1)
+    got = linear(lab(isa), "q6_k", data, (16, 256), x)
+    np.testing.assert_array_equal(got.view(np.int32), int8_model("q6_k", data, 16, x).view(np.int32))
 
 
 @pytest.mark.parametrize("kind", ["int8", "float"])
 @pytest.mark.parametrize("name", ALL)
 def test_a_row_does_not_depend_on_the_others(lab, isa, stored, name, kind) -> None:
     """Bitwise the same for 1 to 64 rows, one or two threads, and wherever the row stands."""
-    outputs, columns = 150, 128
+    outputs, columns = 150, whole(name, 128)
     data, _ = stored(name, outputs, columns)
     x = activations(64, columns)
-    whole = linear(lab(isa, activations=kind), name, data, (outputs, columns), x)
+    together = linear(lab(isa, activations=kind), name, data, (outputs, columns), x)
     for threads in (1, 2):
         engine = lab(isa, threads, kind)
         inside, out = engine.input(columns), engine.buffer(outputs)
@@ -137,7 +135,7 @@ def test_a_row_does_not_depend_on_the_others(lab, isa, stored, name, kind) -> No
         for rows in (*range(1, 20), 31, 33, 63, 64):
             first = 64 - rows
             engine.run(x[first:])
-            np.testing.assert_array_equal(engine.result(out), whole[first:])
+            np.testing.assert_array_equal(engine.result(out), together[first:])
 
 
 def test_few_tiles_are_shared_out_by_rows(lab, isa, stored) -> None:
@@ -151,19 +149,34 @@ def test_more_rows_than_a_block(lab, stored) -> None:
     data, _ = stored("q4_1", 48, 64)
     x = activations(600, 64)
     isa = _native.isas()[-1]
-    whole = linear(lab(isa, 2, max_rows=600), "q4_1", data, (48, 64), x)
+    together = linear(lab(isa, 2, max_rows=600), "q4_1", data, (48, 64), x)
     parts = [linear(lab(isa), "q4_1", data, (48, 64), x[i : i + 50]) for i in range(0, 600, 50)]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    np.testing.assert_array_equal(together, np.concatenate(parts))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_embedding_decodes_rows(lab, isa, stored, name) -> None:
-    data, values = stored(name, 20, 64)
+    columns = whole(name, 64)
+    data, values = stored(name, 20, columns)
     engine = lab(isa, 2)
-    out = engine.buffer(64)
-    table = engine.executor.add_table(name, data, 20, 64)
+    out = engine.buffer(columns)
+    table = engine.executor.add_table(name, data, 20, columns)
     engine.node("embed", [], [out], weights=[table])
     tokens = np.array([19, 0, 3, 3, 1], np.int32)
     del data
     engine.run(rows=5, tokens=tokens)
     np.testing.assert_array_equal(engine.result(out), values[tokens])
+
+
+@pytest.mark.parametrize("name", ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"])
+def test_columns_that_are_no_whole_blocks_are_refused(lab, isa, name) -> None:
+    with pytest.raises(ValueError, match=f"{name} matrix of 4 x 288: columns must be a multiple of 256"):
+        lab(isa).matrix(name, np.zeros(4 * 288, np.uint8), 4, 288)
+    with pytest.raises(ValueError, match="columns must be a multiple of 256"):
+        lab(isa).executor.add_table(name, np.zeros(4 * 288, np.uint8), 4, 288)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_packed_matrix_takes_the_bytes_of_the_stored_one(isa, stored, name) -> None:
+    data, _ = stored(name, 32, 256)
+    assert _native.Matrix(_native.ThreadPool(1), isa, name, data, 32, 256).bytes == data.size

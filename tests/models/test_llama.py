@@ -14,7 +14,8 @@ from fivefold.executor import processor
 from fivefold.models import load_model
 
 TOKENS = [int(token) for token in np.random.default_rng(5).integers(0, 80, 70)]
-FORMATS = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+FORMATS = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"]
+SUPER_FORMATS = ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 ROPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "linear": {"rope__scaling__type": "linear", "rope__scaling__factor": 4.0},
@@ -48,8 +49,22 @@ def test_each_format_agrees_with_the_reference(
     checkpoint = save(shape.metadata(), shape.arrays(), form)
     expected = logits(checkpoint, TOKENS, "reference")
     assert divergence(expected, logits(checkpoint, TOKENS)) < 1e-5
-    if form.startswith("q"):
+    if form.startswith(("q", "iq")):
         assert divergence(expected, logits(checkpoint, TOKENS, "int8")) < 0.02
+
+
+@pytest.mark.parametrize("form", SUPER_FORMATS)
+def test_each_format_with_blocks_of_256_agrees_with_the_reference(
+    form: str, tiny: Any, save: Any, logits: Callable[..., Float32]
+) -> None:
+    shape = tiny(hidden=256, head_size=64, ffn=512)
+    checkpoint = save(shape.metadata(), shape.arrays(), form)
+    expected = logits(checkpoint, TOKENS, "reference")
+    assert divergence(expected, logits(checkpoint, TOKENS)) < 1e-5
+    found = [logits(checkpoint, TOKENS, "int8", isa) for isa in processor().instruction_sets]
+    assert divergence(expected, found[0]) < 0.02
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].view(np.int32), other.view(np.int32))
 
 
 @pytest.mark.parametrize(

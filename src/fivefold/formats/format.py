@@ -131,3 +131,15 @@ def nibbles(data: Bytes) -> Bytes:
 def pack_nibbles(codes: Bytes) -> Bytes:
     """4-bit codes (blocks, 32) as (blocks, 16): code j in the low, code j + 16 in the high nibble."""
     return codes[:, :16] | (codes[:, 16:] << np.uint8(4))
+
+
+def five_bits(data: Bytes) -> Bytes:
+    """Packed 5-bit codes (blocks, 20) as (blocks, 32): 4 bytes of high bits in order, then nibbles."""
+    high = np.unpackbits(data[:, :4], axis=1, bitorder="little")
+    return nibbles(data[:, 4:]) | (high << np.uint8(4))
+
+
+def pack_five_bits(codes: Bytes) -> Bytes:
+    """The inverse of `five_bits`."""
+    high = np.packbits(codes >> np.uint8(4), axis=1, bitorder="little")
+    return np.concatenate([high, pack_nibbles(codes & np.uint8(15))], axis=1)

@@ -1,0 +1,108 @@
+// y = x W^T + bias over packed tiles, float activations: every output is one chain of fused adds, column by
+// column, in order.
+
+// The float weights of a dense format, as they lie.
+template <class Format, bool kDense = Format::kBlock == 1>
+struct FloatPart {
+  static constexpr int kColumns = 1;
+  const uint8_t* packed;
+  void open(const uint8_t* block, int) { packed = block; }
+  F column(int) const { return Format::weights(packed); }
+};
+
+// The float weights of one part of a block, unpacked. Products with d are exact.
+template <class Format>
+struct FloatPart<Format, false> {
+  using Parts = typename Format::Parts;
+  using Codes = typename Format::Codes;
+  static constexpr int kColumns = 32;
+  F step[2], least[2];
+  float values[32 * kWidth];
+
+  void open(const uint8_t* block, int part) {
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(block);
+    const F d = load_half(halves);
+    F second = d;
+    if (Format::kScales == 2) second = load_half(halves + kWidth);
+    const uint8_t* small = block + 2 * Format::kScales * kWidth;
+    if constexpr (Parts::kBytes == 0) {
+      step[0] = step[1] = d;
+      least[0] = least[1] = second;
+    } else {
+      const Parts parts(small, part);
+      for (int half = 0; half < 2; ++half) {
+        step[half] = d * parts.float_scale(half);
+        if constexpr (Parts::kMinima) least[half] = set1(-0.0f) - second * parts.float_minimum(half);
+      }
+    }
+    const uint8_t* codes = small + (Parts::kBytes + part * Codes::kBytes) * kWidth;
+    each_vector<Codes>(codes, [&](int j, Bytes code) FIVEFOLD_INLINED {
+      put<0>(4 * j, lanes(code));
+      put<1>(4 * j + 1, lanes(code));
+      put<2>(4 * j + 2, lanes(code));
+      put<3>(4 * j + 3, lanes(code));
+    });
+  }
+  template <int Byte>
+  FIVEFOLD_INLINE void put(int k, I four) {
+    const I code = Codes::kSigned ? shift_right<24>(shift_left<24 - 8 * Byte>(four))
+                                  : low_bits(shift_right<8 * Byte>(four), 255);
+    const F number = to_float(code - set1_int(Format::kOffset));
+    store(values + k * kWidth,
+          Format::kScales == 2 ? fma(step[k / 16], number, least[k / 16]) : step[k / 16] * number);
+  }
+  F column(int k) const { return load(values + k * kWidth); }
+};
+
+// T rows against S tiles, float activations: one fused add for each column, in order.
+template <class Format, int S, int T>
+inline void linear_float_rows(const LinearTask& task, int tile, int row) {
+  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
+  constexpr int kColumns = FloatPart<Format>::kColumns;
+  const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
+  const float* x[T];
+  F sums[S][T];
+  for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(task.x + size_t(row + t) * task.x_stride);
+  for (int s = 0; s < S; ++s)
+    for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
+  for (int k0 = 0; k0 < task.columns; k0 += kColumns) {
+    const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
+    FloatPart<Format> part[S];
+    for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
+    for (int k = 0; k < kColumns; ++k) {
+      F w[S];
+#pragma GCC unroll 16
+      for (int s = 0; s < S; ++s) w[s] = part[s].column(k);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        const F v = set1(x[t][k0 + k]);
+#pragma GCC unroll 16
+        for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
+      }
+    }
+  }
+  for (int s = 0; s < S; ++s)
+    for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile + s, sums[s][t]);
+}
+
+// Rows as many at a time as there are registers for, then four, then one, against two tiles (four for one
+// row).
+template <class Format, int S>
+inline void linear_float_tiles(const LinearTask& task, int tile) {
+  constexpr int kRows = kFloatRows;
+  constexpr int kTiles = S < 2 ? S : 2;
+  int row = task.row_begin;
+  if constexpr (kRows > 4)
+    for (; row + kRows <= task.row_end; row += kRows)
+      for (int s = 0; s < S; s += kTiles) linear_float_rows<Format, kTiles, kRows>(task, tile + s, row);
+  for (; row + 4 <= task.row_end; row += 4)
+    for (int s = 0; s < S; s += kTiles) linear_float_rows<Format, kTiles, 4>(task, tile + s, row);
+  for (; row < task.row_end; ++row) linear_float_rows<Format, S, 1>(task, tile, row);
+}
+
+template <class Format>
+void linear_float(const LinearTask& task) {
+  int tile = task.tile_begin;
+  for (; tile + 4 <= task.tile_end; tile += 4) linear_float_tiles<Format, 4>(task, tile);
+  for (; tile < task.tile_end; ++tile) linear_float_tiles<Format, 1>(task, tile);
+}
