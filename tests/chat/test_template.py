@@ -19,7 +19,8 @@ from fivefold.files.tokenizer import gguf_vocabulary
 
 HI = [{"role": "user", "content": "Hi"}]
 CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>"]
-ORDINARY = st.text(st.characters(exclude_categories=()), max_size=20)
+ORDINARY = st.text(st.characters(exclude_categories=()), max_size=20).filter(lambda text: "<|" not in text)
+"""Without the begin of a mark: Hypothesis also tries texts that stand in the sources, marks among them."""
 HOSTILE = st.lists(st.one_of(st.sampled_from([*CONTROL, "<|im_", "end|>", "<", " "]), ORDINARY), max_size=5)
 
 

@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "wrong key": ({"llama.block_count": "two"}, {}, "llama.block_count"),
     "layers": ({"llama.block_count": 3}, {}, "blk.2.attn_norm.weight"),
     "rope": ({"llama.rope.scaling.type": "su"}, {}, "llama.rope.scaling.type"),
-    "tokenizer": ({"tokenizer.ggml.model": "llama"}, {}, "tokenizer.ggml.model"),
+    "tokenizer": ({"tokenizer.ggml.model": "rwkv"}, {}, "tokenizer.ggml.model"),
     "no tokens": ({"tokenizer.ggml.tokens": None}, {}, "tokenizer.ggml.tokens"),
     "more tokens": (
         {"tokenizer.ggml.tokens": [f"t{i}" for i in range(300)], "tokenizer.ggml.merges": None,
