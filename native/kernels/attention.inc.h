@@ -8,6 +8,9 @@ inline F load_entry(const uint16_t* p) { return load_half(p); }
 inline float entry(const float* p) { return *p; }
 inline float entry(const uint16_t* p) { return half_scalar(*p); }
 
+// Up to so many queries read the halves of a page; for more it is turned to floats first.
+constexpr int kDirectQueries = 12;
+
 inline float exp_scalar(float x) {
   float out[kWidth];
   store(out, exp(set1(x)));
@@ -202,7 +205,7 @@ void attention(const AttentionSegment& s) {
     const uint16_t* stored = s.entries + size_t(s.pages[p]) * s.page_stride;
     const int32_t following = p + 1 < s.page_count ? s.pages[p + 1] : -1;
     const uint16_t* next = following < 0 ? stored : s.entries + size_t(following) * s.page_stride;
-    if (!s.value_in_key && seeing * s.group <= 4) {
+    if (!s.value_in_key && seeing * s.group <= kDirectQueries) {
       attend_all(s, visible, stored, stored + size_t(s.key_width) * kPageSize, scores, next);
       continue;
     }
