@@ -180,6 +180,8 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "missing key": ({"llama.embedding_length": None}, {}, "llama.embedding_length"),
     "wrong key": ({"llama.block_count": "two"}, {}, "llama.block_count"),
     "layers": ({"llama.block_count": 3}, {}, "blk.2.attn_norm.weight"),
+    "value length": ({"llama.attention.value_length": 16}, {}, "llama.attention.value_length"),
+    "vocabulary size": ({"llama.vocab_size": 7}, {}, "llama.vocab_size"),
     "rope": ({"llama.rope.scaling.type": "su"}, {}, "llama.rope.scaling.type"),
     "tokenizer": ({"tokenizer.ggml.model": "rwkv"}, {}, "tokenizer.ggml.model"),
     "no tokens": ({"tokenizer.ggml.tokens": None}, {}, "tokenizer.ggml.tokens"),

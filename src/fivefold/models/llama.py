@@ -127,6 +127,8 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> LlamaConfig:
     if table is None or len(table.shape) != len(("rows", "columns")):
         raise FileError(f"tensor {GGUF_NAMES.embedding} is missing or not a matrix", where=keys.where,
                         remedy="fetch the file again or convert the model again")  # fmt: skip
+    keys.only("attention.value_length", head_size, head_size)
+    keys.only("vocab_size", table.shape[0], table.shape[0])
     context = keys.size("context_length")
     shape = ModelShape(
         architecture, keys.size("block_count"), hidden, heads, keys.size("attention.head_count_kv", heads),
