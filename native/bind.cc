@@ -8,11 +8,11 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <chrono>
 #include <stdexcept>
 
 #include "cpu.h"
 #include "executor.h"
+#include "measure.h"
 #include "sampling.h"
 
 namespace nb = nanobind;
@@ -180,35 +180,22 @@ nb::dict report() {
   return result;
 }
 
-// Bytes a second of reading `bytes` of memory again and again with all threads, for about `seconds`.
-double read_bandwidth(ThreadPool& pool, size_t bytes, double seconds) {
-  if (bytes < 4096 || !(seconds > 0))
-    throw std::invalid_argument("at least 4096 bytes and some time are needed");
-  const Kernels& kernels = *usable_kernels().back();
+double bandwidth(ThreadPool& pool, size_t bytes, double seconds) {
   nb::gil_scoped_release release;
-  Memory memory(bytes);
-  std::atomic<uint64_t> sum{0};
-  const auto pass = [&](bool write) {
-    pool.run([&](int thread) {
-      const size_t words = bytes / 8 / size_t(pool.threads());
-      uint64_t* data = reinterpret_cast<uint64_t*>(memory.data()) + words * size_t(thread);
-      if (write)
-        std::fill_n(data, words, uint64_t(thread) + 1);
-      else
-        sum.fetch_add(kernels.read_sum(data, words), std::memory_order_relaxed);
-    });
-  };
-  pass(true);
-  pass(false);
-  const auto start = std::chrono::steady_clock::now();
-  double elapsed = 0;
-  size_t passes = 0;
-  do {
-    pass(false);
-    ++passes;
-    elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  } while (elapsed < seconds);
-  return double(bytes / 8 / size_t(pool.threads()) * 8 * size_t(pool.threads())) * double(passes) / elapsed;
+  return read_bandwidth(pool, bytes, seconds);
+}
+
+double peak(ThreadPool& pool, const std::string& isa, const std::string& numbers, double seconds) {
+  if (numbers != "int8" && numbers != "float")
+    throw std::invalid_argument("numbers must be \"int8\" or \"float\"");
+  const Kernels& kernels = require_kernels(isa);
+  nb::gil_scoped_release release;
+  return peak_rate(pool, kernels, numbers == "int8", seconds);
+}
+
+double clock_of_thread(double seconds) {
+  nb::gil_scoped_release release;
+  return clock_rate(seconds);
 }
 
 void bind_cache(nb::module_& m) {
@@ -286,7 +273,9 @@ NB_MODULE(_native, m) {
   m.def("largest_logit", largest_logit, nb::arg("logits"));
   m.def("draw", draw, nb::arg("logits"), nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"),
         nb::arg("min_p"), nb::arg("uniform"));
-  m.def("read_bandwidth", read_bandwidth, nb::arg("pool"), nb::arg("bytes"), nb::arg("seconds"));
+  m.def("read_bandwidth", bandwidth, nb::arg("pool"), nb::arg("bytes"), nb::arg("seconds"));
+  m.def("peak_rate", peak, nb::arg("pool"), nb::arg("isa"), nb::arg("numbers"), nb::arg("seconds"));
+  m.def("clock_rate", clock_of_thread, nb::arg("seconds"));
   nb::class_<ThreadPool>(m, "ThreadPool", "Threads that replay steps together; the caller is one of them.")
       .def(nb::init<int>(), nb::arg("threads"))
       .def_prop_ro("threads", &ThreadPool::threads);

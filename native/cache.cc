@@ -24,12 +24,12 @@ CacheStorage::CacheStorage(int layers, int pages, int heads_per_page, int page_s
   if (value_in_key && value_width > key_width)
     throw std::invalid_argument("values that lie in the key cannot be wider than it");
   head_stride_ = size_t(kPageSize) * size_t(key_width + (value_in_key ? 0 : value_width));
-  memory_ = Memory(size_t(layers) * size_t(pages) * page_stride() * sizeof(uint16_t));
+  memory_ = Memory(size_t(pages) * page_stride() * sizeof(uint16_t));
 }
 
 uint16_t* CacheStorage::entries(int layer, int page, int head) const {
-  return reinterpret_cast<uint16_t*>(memory_.data()) +
-         (size_t(layer) * size_t(pages_) + size_t(page)) * page_stride() + size_t(head) * head_stride_;
+  return reinterpret_cast<uint16_t*>(memory_.data()) + size_t(page) * page_stride() +
+         (size_t(layer) * size_t(heads_) + size_t(head)) * head_stride_;
 }
 
 void CacheStorage::check(int layer, int page, int head, int slot) const {

@@ -1,7 +1,8 @@
 // Memory for the keys and values of one cache group: pages of 32 entries, in float16.
 //
-// [layer][page][head of the page]: K^T (key_width x 32 slots), then V (32 slots x value_width). Which page
-// belongs to whom is not known here.
+// [page][layer][head of the page]: K^T (key_width x 32 slots), then V (32 slots x value_width). All layers of
+// a page lie together, so that its first use touches new memory in one place and not in one for each layer.
+// Which page belongs to whom is not known here.
 #pragma once
 
 #include "kernels.h"
@@ -23,8 +24,8 @@ class CacheStorage {
   bool value_in_key() const { return value_in_key_; }
   size_t bytes() const { return memory_.size(); }
 
-  size_t head_stride() const { return head_stride_; }                   // numbers
-  size_t page_stride() const { return head_stride_ * size_t(heads_); }  // numbers
+  size_t head_stride() const { return head_stride_; }                                     // numbers
+  size_t page_stride() const { return head_stride_ * size_t(heads_) * size_t(layers_); }  // numbers
   uint16_t* entries(int layer, int page, int head) const;
 
   // Copies one entry in all layers and heads of the page, in the order given. Throws std::invalid_argument

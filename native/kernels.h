@@ -114,6 +114,9 @@ struct Kernels {
 
   // A sum over memory that reads every byte once, for measuring bandwidth.
   uint64_t (*read_sum)(const uint64_t* data, size_t count);
+  // The most products that the instruction set makes, for measuring; return how many were made.
+  uint64_t (*peak_float)(size_t count, float seed, float* sink);
+  uint64_t (*peak_int8)(size_t count, int32_t seed, float* sink);
 };
 
 constexpr int kSegmentPages = 16;

@@ -24,6 +24,7 @@ namespace {
 #include "kernels/linear.inc.h"
 #include "kernels/linear_float.inc.h"
 #include "kernels/norm.inc.h"
+#include "kernels/peak.inc.h"
 #include "kernels/quantize.inc.h"
 #include "kernels/sampling.inc.h"
 
@@ -60,6 +61,8 @@ const Kernels FIVEFOLD_TABLE = {
     largest_logit,
     softmax_weights,
     read_sum,
+    peak_float,
+    peak_int8,
 };
 
 }  // namespace fivefold

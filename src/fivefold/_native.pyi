@@ -21,6 +21,12 @@ def cpu_report() -> dict[str, bool | str]:
 def read_bandwidth(pool: ThreadPool, bytes: int, seconds: float) -> float:
     """Bytes a second of a read-only sum over a buffer of that size, by all threads."""
 
+def peak_rate(pool: ThreadPool, isa: str, numbers: str, seconds: float) -> float:
+    """Products a second of all threads in registers; `numbers` is "int8" or "float"."""
+
+def clock_rate(seconds: float) -> float:
+    """Cycles a second of the calling thread."""
+
 def largest_logit(logits: _Float32) -> int:
     """The first index of the largest of (V,) logits; -1 if any is NaN or inf, -2 if all are -inf."""
 

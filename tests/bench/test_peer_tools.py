@@ -126,6 +126,16 @@ def test_tools_are_found_in_a_folder_and_beside_each_other(program: Make) -> Non
         find_tool(bench.parent, "llama-batched-bench")
 
 
+def test_a_tool_here_is_not_taken_from_the_search_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`.` and a bare name mean what lies here: a name without a folder would be looked up in PATH."""
+    (tmp_path / "llama-bench").touch()
+    monkeypatch.chdir(tmp_path)
+    for tool in (Path(), Path("llama-bench")):
+        assert find_tool(tool, "llama-bench") == tmp_path / "llama-bench"
+
+
 def test_names_and_paths_are_parsed() -> None:
     given = ["a=1,b=/x/y", " c=z "]
     assert parse_pairs(given, "--peers") == {"a": "1", "b": "/x/y", "c": "z"}

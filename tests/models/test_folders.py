@@ -117,7 +117,7 @@ def test_tensors_need_no_alignment(tmp_path: Path, logits: Logits) -> None:
     for name, entry in header.items():
         if name != "__metadata__":
             entry["data_offsets"] = [place + 1 for place in entry["data_offsets"]]
-    header["odd"] = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
+    header["model.rotary_emb.inv_freq"] = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     file.write_bytes(len(head).to_bytes(8, "little") + head + b"\0" + stored[end:])

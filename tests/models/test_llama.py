@@ -164,3 +164,49 @@ def test_an_unknown_architecture_is_refused(tiny: Any, save: Any) -> None:
     shape = tiny(architecture="mamba")
     with pytest.raises(InputError, match="architecture 'mamba' is not known; known are llama, qwen2"):
         load_model(save(shape.metadata(), shape.arrays()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blk.1.attn_q.bias", "blk.0.attn_q_norm.weight", "rope_factors_long.weight", "blk.2.attn_norm.weight",
+     "output.bias", "blk.0.ffn_gate_inp.weight"],
+)  # fmt: skip
+def test_a_tensor_without_a_place_is_refused_by_name(name: str, tiny: Any, save: Any) -> None:
+    """It may have changed the result: biases of some layers only, norms of heads, experts."""
+    shape = tiny()
+    checkpoint = save(shape.metadata(), shape.arrays() | {name: np.ones(64, np.float32)})
+    with pytest.raises(InputError, match=f"tensor {name} has no place") as caught:
+        load_model(checkpoint)
+    assert str(checkpoint.path) in caught.value.line()
+
+
+@pytest.mark.parametrize(
+    "name", ["blk.0.attn_rot_embd.weight", "model.layers.1.self_attn.rotary_emb.inv_freq"]
+)
+def test_frequencies_that_old_converters_wrote_are_let_be(name: str, tiny: Any, save: Any) -> None:
+    shape = tiny()
+    load_model(save(shape.metadata(), shape.arrays() | {name: np.ones(8, np.float32)}))
+
+
+@pytest.mark.parametrize("part", ["attn_output", "ffn_gate", "ffn_down"])
+def test_a_bias_anywhere_is_read_and_matters(
+    part: str, tiny: Any, save: Any, logits: Callable[..., Float32]
+) -> None:
+    shape = tiny()
+    arrays = shape.arrays()
+    plain = logits(save(shape.metadata(), arrays), TOKENS, "reference")
+    for layer in range(shape.layers):
+        width = len(arrays[f"blk.{layer}.{part}.weight"])
+        arrays[f"blk.{layer}.{part}.bias"] = np.linspace(-1, 1, width, dtype=np.float32)
+    checkpoint = save(shape.metadata(), arrays)
+    expected = logits(checkpoint, TOKENS, "reference")
+    assert divergence(plain, expected) > 1e-4
+    assert divergence(expected, logits(checkpoint, TOKENS)) < 1e-5
+
+
+def test_a_bias_in_some_layers_only_is_refused(tiny: Any, save: Any) -> None:
+    shape = tiny(architecture="qwen2")
+    for layer, said in ((0, "blk.1.attn_k.bias has no place"), (1, "blk.1.attn_k.bias is missing")):
+        arrays = {name: v for name, v in shape.arrays().items() if name != f"blk.{layer}.attn_k.bias"}
+        with pytest.raises(InputError, match=said):
+            load_model(save(shape.metadata(), arrays))

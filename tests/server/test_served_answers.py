@@ -127,7 +127,7 @@ def test_tokens_are_the_engines_to_the_bit(
     body = {"prompt": PROMPT, "max_tokens": 25, "logprobs": 2, **fields, "return_token_ids": True}
     told = tiny_app.ask(TEXT, body).json
     prompt = tiny_loaded.vocabulary.encode(PROMPT)
-    assert told["prompt_token_ids"] == prompt
+    assert [choice["prompt_token_ids"] for choice in told["choices"]] == [prompt] * len(told["choices"])
     count = fields.get("n", 1)
     each = [{**fields, "seed": fields["seed"] + place} for place in range(count)] if count > 1 else [fields]
     wanted = [sampling(one, 25, logprobs=2) for one in each]
@@ -243,9 +243,21 @@ def test_token_ids_stand_in_the_first_chunk_and_in_each(tiny_app: Any) -> None:
     body = {"messages": MESSAGES, "seed": 1, "max_tokens": 8, "return_token_ids": True}
     whole = tiny_app.ask(CHAT, body).json
     chunks = tiny_app.ask(CHAT, {**body, "stream": True}).chunks
-    prompts = [choice.get("prompt_token_ids") for chunk in chunks for choice in chunk["choices"]]
+    prompts = [chunk.get("prompt_token_ids") for chunk in chunks]
     assert prompts[0] == whole["prompt_token_ids"]
     assert set(map(str, prompts[1:])) <= {"None"}
+
+
+def test_a_completions_choices_have_their_own_prompts_once(tiny_app: Any) -> None:
+    body = {"prompt": [[100, 101], [102, 103, 104]], "n": 2, "max_tokens": 6, "return_token_ids": True}
+    chunks = tiny_app.ask(TEXT, {**body, "stream": True}).chunks
+    told: dict[int, list[Any]] = {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        told.setdefault(choice["index"], []).append(choice.get("prompt_token_ids"))
+    for index, prompts in told.items():
+        assert prompts[0] == body["prompt"][index // 2]
+        assert not any(prompts[1:])
+    assert sorted(told) == [0, 1, 2, 3]
 
 
 def test_a_request_can_be_named(tiny_app: Any) -> None:

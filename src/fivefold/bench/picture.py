@@ -57,11 +57,14 @@ def draw(answer: Mapping[str, Any], path: Path) -> None:
 
 
 def _heading(answer: Mapping[str, Any]) -> str:
-    return f"{answer['model']}, {answer['processor']}, {answer['threads']} threads"
+    subject = answer.get("model") or f"matrix kernels ({answer['instruction_set']})"
+    return f"{subject}, {answer['processor']}, {answer['threads']} threads"
 
 
 def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Titles and contents of the pictures beside each other."""
+    if answer["work"] == "kernels":
+        return _kernel_panels(answer)
     sides = answer["sides"]
     if answer["work"] == "depth":
         curves = {
@@ -76,6 +79,21 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         title = f"{answer['requests']} requests, all writing, tokens/s"
         return [(title, {"bars": sides}), ("with the reading of the prompts, tokens/s", {"bars": whole})]
     return [(f"{answer['work']}, {answer['tokens']} tokens, tokens/s", {"bars": sides})]
+
+
+def _kernel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Over the rows: the time against that of one row, and the products of a cycle."""
+    panels = []
+    for title, key in (
+        ("time over that of one row", "over_one_row"),
+        ("products a cycle", "products_per_cycle"),
+    ):
+        curves = {
+            form: [(line["rows"], line[key], [line[key]]) for line in found["rows"]]
+            for form, found in answer["formats"].items()
+        }
+        panels.append((title, {"curves": curves, "x": "rows", "y": title}))
+    return panels
 
 
 def _serve_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

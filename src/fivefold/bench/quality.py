@@ -1,6 +1,7 @@
 """Quality of a model on a text: perplexity, and the distance of its distributions to a reference's.
 
-Windows of a fixed size, each scored alone. KL is from the reference to the model, in nats a position;
+Windows of a fixed size, each scored alone; the first positions of each may be left out of the figures,
+as llama-perplexity leaves out the first half. KL is from the reference to the model, in nats a position;
 standard errors are over positions.
 """
 
@@ -34,22 +35,28 @@ class Quality:
 
 
 def measure_quality(
-    runner: Runner, tokens: Sequence[int], size: int, reference: Runner | None = None, most: int = 0
+    runner: Runner,
+    tokens: Sequence[int],
+    size: int,
+    reference: Runner | None = None,
+    most: int = 0,
+    skip: int = 0,
 ) -> Quality:
-    """Score `tokens` in windows of `size`; at most `most` positions (0: all)."""
+    """Score `tokens` in windows of `size` but for their first `skip` positions; at most `most` (0: all)."""
     losses: list[Float64] = []
     distances: list[Float64] = []
     agreements: list[Float64] = []
-    for window in _bounded(windows(tokens, size), most):
-        logits = log_softmax(score(runner, window))
-        targets = np.array(window[1:])
+    for window in _bounded(windows(tokens, size), most, skip):
+        logits = log_softmax(score(runner, window)[skip:])
+        targets = np.array(window[1 + skip :])
         losses.append(-logits[np.arange(len(targets)), targets])
         if reference is not None:
-            against = log_softmax(score(reference, window))
+            against = log_softmax(score(reference, window)[skip:])
             distances.append(np.sum(np.exp(against) * (against - logits), axis=1))
             agreements.append((logits.argmax(axis=1) == against.argmax(axis=1)).astype(np.float64))
     if not losses:
-        raise InputError("the text has fewer than two tokens", where="--text", remedy="give a longer text")
+        raise InputError(f"the text has {len(tokens)} tokens, so no position to score", where="--text",
+                         remedy="give a longer text")  # fmt: skip
     loss = np.concatenate(losses)
     mean, error = _mean(loss)
     figures = (len(loss), float(np.exp(mean)), float(np.exp(mean)) * error)
@@ -58,14 +65,16 @@ def measure_quality(
     return Quality(*figures, *_mean(np.concatenate(distances)), *_mean(np.concatenate(agreements)))
 
 
-def _bounded(parts: Iterator[tuple[int, ...]], most: int) -> Iterator[tuple[int, ...]]:
-    """The windows, the last one cut so that no more than `most` positions are scored."""
+def _bounded(parts: Iterator[tuple[int, ...]], most: int, skip: int) -> Iterator[tuple[int, ...]]:
+    """Windows with more than `skip` positions, the last one cut so that at most `most` are scored."""
     left = most or 1 << 62
     for part in parts:
         if left < 1:
             return
-        yield part[: left + 1]
-        left -= len(part) - 1
+        window = part[: left + skip + 1]
+        if len(window) > skip + 1:
+            yield window
+            left -= len(window) - skip - 1
 
 
 def log_softmax(logits: Float32) -> Float64:

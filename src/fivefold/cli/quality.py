@@ -34,6 +34,9 @@ def perplexity(
         str, typer.Option(help="A model to compare with; `self` is this one in float32.")
     ] = "",
     window: Annotated[int, typer.Option(min=2, help="Tokens a window.")] = 512,
+    skip: Annotated[
+        int, typer.Option(min=0, help="First positions of each window to leave out of the figures.")
+    ] = 0,
     positions: Annotated[int, typer.Option(min=0, help="Most positions to score; 0 is all.")] = 0,
     isa: Isa = "auto",
     threads: Threads = 0,
@@ -57,10 +60,13 @@ def perplexity(
                              remedy="compare models of one tokenizer")  # fmt: skip
     tokens = loaded.vocabulary.encode(content)
     size = min(window, loaded.context)
-    figures = measure_quality(loaded.runner, tokens, size, other.runner if other else None, positions)
+    if skip >= size - 1:
+        raise InputError(f"{skip} positions of windows of {size} tokens leave none", where="--skip",
+                         remedy=f"give less than {size - 1}")  # fmt: skip
+    figures = measure_quality(loaded.runner, tokens, size, other.runner if other else None, positions, skip)
     answer = {
-        "model": loaded.checkpoint.path.name, "text": text.name, "window": size, "activations": activations,
-        "instruction_set": loaded.settings.isa, **asdict(figures),
+        "model": loaded.checkpoint.path.name, "text": text.name, "window": size, "skip": skip,
+        "activations": activations, "instruction_set": loaded.settings.isa, **asdict(figures),
     }  # fmt: skip
     if as_json:
         print_json(answer)

@@ -9,7 +9,7 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
-from .config import require_tensor
+from .config import refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {"llama": "llama", "qwen2": "llama"}
 """GGUF `general.architecture` to the module of its family."""
@@ -31,7 +31,7 @@ def load_model(checkpoint: Checkpoint) -> Model:
         )  # fmt: skip
     family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
-    _check_weights(model, checkpoint)
+    _check_weights(model, checkpoint, architecture)
     return model
 
 
@@ -50,9 +50,12 @@ def _architecture(checkpoint: Checkpoint) -> str:
     return value[:200]
 
 
-def _check_weights(model: Model, checkpoint: Checkpoint) -> None:
-    """Each weight of each Program is in the file, with its shape; nothing is read for that."""
+def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> None:
+    """Each weight of each Program is in the file, with its shape, and no other; nothing is read for that."""
+    used = set()
     for program in model.programs.values():
         for weight in program.weights.values():
             if weight.name not in program.constants:
                 require_tensor(checkpoint, weight.name, weight.shape)
+                used.add(weight.name)
+    refuse_unused(checkpoint, used, architecture)

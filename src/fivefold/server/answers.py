@@ -126,13 +126,16 @@ class ChatChoice:
 
 
 class CompletionChoice:
-    """One completion: text as it comes."""
+    """One completion: text as it comes. Where token ids are asked for, `prompt` stands in its first chunk."""
 
-    def __init__(self, index: int, vocabulary: Vocabulary, logprobs: bool, token_ids: bool) -> None:
+    def __init__(
+        self, index: int, vocabulary: Vocabulary, logprobs: bool, prompt: Sequence[int] | None
+    ) -> None:
         self._index = index
         self._vocabulary = vocabulary
         self._with_logprobs = logprobs
-        self._token_ids: list[int] | None = [] if token_ids else None
+        self._prompt = prompt
+        self._token_ids: list[int] | None = None if prompt is None else []
         self._text: list[str] = []
         self._entries: list[TokenLogprob] = []
         self._offset = 0
@@ -148,18 +151,21 @@ class CompletionChoice:
         self._reason, self._stop = event.finish_reason, event.stop_reason
         self._text.append(event.text)
         self._entries += event.logprobs
+        first = not self._token_ids
         if self._token_ids is not None:
             self._token_ids += event.tokens
         if not (event.text or event.finish_reason or event.logprobs or self._token_ids is not None):
             return []
-        return [self._told(event.text, event.logprobs, event.tokens)]
+        return [self._told(event.text, event.logprobs, event.tokens, first)]
 
     def whole(self) -> Object:
         """The whole text."""
         self._offset = 0
-        return self._told("".join(self._text), self._entries, self._token_ids or ())
+        return self._told("".join(self._text), self._entries, self._token_ids or (), True)
 
-    def _told(self, text: str, entries: Sequence[TokenLogprob], tokens: Sequence[int]) -> Object:
+    def _told(
+        self, text: str, entries: Sequence[TokenLogprob], tokens: Sequence[int], with_prompt: bool
+    ) -> Object:
         told: Object = {
             "index": self._index,
             "text": text,
@@ -169,6 +175,8 @@ class CompletionChoice:
         }
         if self._token_ids is not None:
             told["token_ids"] = list(tokens)
+            if with_prompt:
+                told["prompt_token_ids"] = self._prompt
         return told
 
     def _logprobs(self, entries: Sequence[TokenLogprob]) -> Object:

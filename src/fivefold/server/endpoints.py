@@ -85,8 +85,8 @@ async def completion_job(request: HttpRequest, models: Models, name: str) -> Job
     prompts = [await _prompt_tokens(model, prompt) for prompt in _prompts(fields)]
 
     def choice(index: int) -> Choice:
-        with_logprobs = sampling.logprobs is not None
-        return CompletionChoice(index, model.vocabulary, with_logprobs, bool(fields.return_token_ids))
+        prompt = prompts[index // count] if fields.return_token_ids else None
+        return CompletionChoice(index, model.vocabulary, sampling.logprobs is not None, prompt)
 
     return _job(f"cmpl-{name}", "text_completion", model, fields, prompts, sampling, count, choice)
 

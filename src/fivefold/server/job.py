@@ -52,6 +52,14 @@ class Job:
         options = self.fields.stream_options
         return options is not None and options.include_usage is not False
 
+    @property
+    def prompt_is_told(self) -> bool:
+        """Whether a chat's first chunk, or its whole answer, has the prompt's token ids.
+
+        Completions have them in each choice. So does vLLM place them.
+        """
+        return bool(self.fields.return_token_ids) and self.kind == "chat.completion"
+
     def head(self, chunk: bool) -> Object:
         """The fields that every answer and every chunk begin with."""
         return {
@@ -148,7 +156,7 @@ async def _whole(
         "choices": [choice.whole() for choice in job.choices],
         "usage": job.usage(),
     }
-    if job.fields.return_token_ids:
+    if job.prompt_is_told:
         body["prompt_token_ids"] = job.prompt_token_ids[0]
     if not gone.done():
         await _send_whole(send, None, msgspec.json.encode(body))
@@ -171,8 +179,10 @@ async def _stream(job: Job, streams: list[EventStream], metrics: Metrics, send: 
         {"type": "http.response.start", "status": 200, "headers": _headers("text/event-stream", extra)}
     )
     begin = [chunk for choice in job.choices for chunk in choice.first()]
-    if begin and job.fields.return_token_ids:
-        begin[0]["prompt_token_ids"] = job.prompt_token_ids[0]
+    if begin and job.prompt_is_told:
+        told = {**job.head(chunk=True), "choices": begin[:1], "prompt_token_ids": job.prompt_token_ids[0]}
+        await _send_part(send, b"data: " + msgspec.json.encode(told) + b"\n\n")
+        begin = begin[1:]
     await _send_chunks(send, head, begin)
     try:
         async for index, event in _events(streams):

@@ -70,13 +70,13 @@ class LlamaCpp:
 
 
 def find_tool(tool: Path, name: str) -> Path:
-    """The program `name`: in the folder `tool`, or beside or at the file `tool`."""
+    """The absolute path of the program `name`: in the folder `tool`, or beside or at the file `tool`."""
     program = tool / name if tool.is_dir() else tool if tool.name == name else tool.with_name(name)
     if not program.is_file():
         raise InputError(
             f"there is no {name}", where=str(tool), remedy="name the folder that llama.cpp's tools lie in"
         )
-    return program
+    return program.absolute()
 
 
 def bench_arguments(work: Work, flash: str) -> list[str]:

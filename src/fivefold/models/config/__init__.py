@@ -3,6 +3,6 @@
 from .harmless import HARMLESS_KEYS
 from .keys import Keys
 from .rope_parameters import ROPE_KEYS, read_rope
-from .tensors import require_tensor
+from .tensors import refuse_unused, require_tensor
 
-__all__ = ["HARMLESS_KEYS", "ROPE_KEYS", "Keys", "read_rope", "require_tensor"]
+__all__ = ["HARMLESS_KEYS", "ROPE_KEYS", "Keys", "read_rope", "refuse_unused", "require_tensor"]

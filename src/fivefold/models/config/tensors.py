@@ -1,9 +1,15 @@
-"""What a config says of a tensor is held against the tensor itself."""
+"""What a config says of tensors is held against the tensors themselves."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import FileError
+from fivefold.core.errors import FileError, UnsupportedError
+
+_HARMLESS = re.compile(r".*\.rotary_emb\.inv_freq|blk\.\d+\.attn_rot_embd(\.weight)?")
+"""Tensors that old converters wrote and that hold what the config says: rotary frequencies."""
 
 
 def require_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> None:
@@ -15,3 +21,17 @@ def require_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) ->
             f"tensor {name} is {found}", where=str(checkpoint.path),
             remedy="fetch the file again or convert the model again",
         )  # fmt: skip
+
+
+def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:
+    """UnsupportedError for the first tensor that no Program reads: it would have changed the result.
+
+    So a bias or a norm that a family does not know is not left out in silence.
+    """
+    for name in checkpoint.tensors:
+        if name not in used and not _HARMLESS.fullmatch(name):
+            raise UnsupportedError(
+                f"tensor {name[:200]} has no place in what the config describes of a {family} model",
+                where=str(checkpoint.path),
+                remedy="convert the model again, or use one of plain form",
+            )
