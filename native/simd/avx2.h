@@ -9,7 +9,7 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 8;
-constexpr int kLinearRows = 6;  // rows that linear takes at a time, of int8 activations
+constexpr int kLinearRows = 8;  // rows that linear takes at a time, of int8 activations
 constexpr int kFloatRows = 6;   // and of float ones
 
 struct F {
