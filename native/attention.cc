@@ -225,7 +225,7 @@ class Work {
     segment.total = scratch_.total[which];
     segment.output = scratch_.output[which];
     segment.scratch = scratch_.kernel;
-    state_.kernels->attention(segment);
+    state_.kernels->attention[int(storage_.format())](segment);
   }
 
   State& state_;
@@ -354,6 +354,7 @@ void attention_store_run(State& state, const Node& node, int begin, int end) {
   const Group& group = state.groups[size_t(node.group)];
   const GroupArguments& view = state.run.groups[size_t(node.group)];
   const CacheStorage& storage = *group.storage;
+  const auto store_entry = state.kernels->store_entry[int(storage.format())];
   for (int i = begin; i < end; ++i) {
     const int row = state.row(node.row_set, i);
     const float* key = state.buffer_row(node.inputs[0], i);
@@ -364,10 +365,10 @@ void attention_store_run(State& state, const Node& node, int begin, int end) {
       if (slot < 0) continue;
       const size_t sequence = size_t(state.run.sequence[row]);
       const int page = view.tables[(sequence * group.tables + table) * view.pages + slot / kPageSize];
-      state.kernels->store_entry(key + size_t(head) * storage.key_width(),
-                                 value == nullptr ? nullptr : value + size_t(head) * storage.value_width(),
-                                 storage.key_width(), storage.value_width(), slot % kPageSize,
-                                 storage.entries(node.integers[0], page, head % storage.heads_per_page()));
+      store_entry(key + size_t(head) * storage.key_width(),
+                  value == nullptr ? nullptr : value + size_t(head) * storage.value_width(),
+                  storage.key_width(), storage.value_width(), slot % kPageSize,
+                  storage.entries(node.integers[0], page, head % storage.heads_per_page()));
     }
   }
 }

@@ -199,10 +199,17 @@ double clock_of_thread(double seconds) {
 }
 
 void bind_cache(nb::module_& m) {
-  nb::class_<CacheStorage>(m, "CacheStorage", "Keys and values of one cache group, in pages, as float16.")
-      .def(nb::init<int, int, int, int, int, int, bool>(), nb::arg("layers"), nb::arg("pages"),
-           nb::arg("heads_per_page"), nb::arg("page_size") = kPageSize, nb::arg("key_width"),
-           nb::arg("value_width"), nb::arg("value_in_key") = false)
+  nb::class_<CacheStorage>(m, "CacheStorage", "Keys and values of one cache group, in pages.")
+      .def(
+          "__init__",
+          [](CacheStorage* self, int layers, int pages, int heads_per_page, int page_size, int key_width,
+             int value_width, bool value_in_key, const std::string& format) {
+            new (self) CacheStorage(layers, pages, heads_per_page, page_size, key_width, value_width,
+                                    value_in_key, entry_format(format));
+          },
+          nb::arg("layers"), nb::arg("pages"), nb::arg("heads_per_page"), nb::arg("page_size") = kPageSize,
+          nb::arg("key_width"), nb::arg("value_width"), nb::arg("value_in_key") = false,
+          nb::arg("format") = "f16")
       .def_prop_ro("bytes", &CacheStorage::bytes)
       .def(
           "copy_entries",

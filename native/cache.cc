@@ -1,20 +1,29 @@
 #include "cache.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
-#include "half.h"
-
 namespace fivefold {
 
+EntryId entry_format(const std::string& name) {
+  std::string known;
+  for (int id = 0; id < kEntryFormats; ++id) {
+    if (name == kEntryInfos[id].name) return EntryId(id);
+    known += (id == 0 ? "" : ", ") + std::string(kEntryInfos[id].name);
+  }
+  throw std::invalid_argument("there is no cache format named '" + name + "'; there are " + known);
+}
+
 CacheStorage::CacheStorage(int layers, int pages, int heads_per_page, int page_size, int key_width,
-                           int value_width, bool value_in_key)
+                           int value_width, bool value_in_key, EntryId format)
     : layers_(layers),
       pages_(pages),
       heads_(heads_per_page),
       key_width_(key_width),
       value_width_(value_width),
-      value_in_key_(value_in_key) {
+      value_in_key_(value_in_key),
+      format_(format) {
   if (page_size != kPageSize)
     throw std::invalid_argument("cache pages have " + std::to_string(kPageSize) + " entries, not " +
                                 std::to_string(page_size));
@@ -23,12 +32,12 @@ CacheStorage::CacheStorage(int layers, int pages, int heads_per_page, int page_s
     throw std::invalid_argument("a cache needs at least one layer, page, head and column");
   if (value_in_key && value_width > key_width)
     throw std::invalid_argument("values that lie in the key cannot be wider than it");
-  head_stride_ = size_t(kPageSize) * size_t(key_width + (value_in_key ? 0 : value_width));
-  memory_ = Memory(size_t(pages) * page_stride() * sizeof(uint16_t));
+  head_stride_ = part_bytes(format, key_width) + (value_in_key ? 0 : part_bytes(format, value_width));
+  memory_ = Memory(size_t(pages) * page_stride());
 }
 
-uint16_t* CacheStorage::entries(int layer, int page, int head) const {
-  return reinterpret_cast<uint16_t*>(memory_.data()) + size_t(page) * page_stride() +
+uint8_t* CacheStorage::entries(int layer, int page, int head) const {
+  return memory_.data() + size_t(page) * page_stride() +
          (size_t(layer) * size_t(heads_) + size_t(head)) * head_stride_;
 }
 
@@ -40,39 +49,53 @@ void CacheStorage::check(int layer, int page, int head, int slot) const {
                                 std::to_string(slot));
 }
 
+template <class Number>
+void CacheStorage::copy_entry(const uint8_t* from, int slot_from, uint8_t* to, int slot_to) const {
+  const auto copy_scale = [&](size_t at) {
+    const size_t bytes = entry_info(format_).scale_bytes;
+    std::copy_n(from + at + size_t(slot_from) * bytes, bytes, to + at + size_t(slot_to) * bytes);
+  };
+  const Number* keys = reinterpret_cast<const Number*>(from) + slot_from;
+  Number* target = reinterpret_cast<Number*>(to) + slot_to;
+  for (size_t d = 0; d < size_t(key_width_); ++d) target[d * kPageSize] = keys[d * kPageSize];
+  copy_scale(numbers_bytes(format_, key_width_));
+  if (value_in_key_) return;
+  const size_t values = part_bytes(format_, key_width_), width = size_t(value_width_) * sizeof(Number);
+  std::copy_n(from + values + size_t(slot_from) * width, width, to + values + size_t(slot_to) * width);
+  copy_scale(values + numbers_bytes(format_, value_width_));
+}
+
 void CacheStorage::copy_entries(const int32_t* page_from, const int32_t* slot_from, const int32_t* page_to,
                                 const int32_t* slot_to, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     check(0, page_from[i], 0, slot_from[i]);
     check(0, page_to[i], 0, slot_to[i]);
   }
-  const int values = value_in_key_ ? 0 : value_width_;
-  for (int layer = 0; layer < layers_; ++layer)
-    for (size_t i = 0; i < count; ++i)
+  const bool wide = entry_info(format_).number_bytes == 2;
+  for (size_t i = 0; i < count; ++i)
+    for (int layer = 0; layer < layers_; ++layer)
       for (int head = 0; head < heads_; ++head) {
-        const uint16_t* from = entries(layer, page_from[i], head);
-        uint16_t* to = entries(layer, page_to[i], head);
-        for (int d = 0; d < key_width_; ++d)
-          to[d * kPageSize + slot_to[i]] = from[d * kPageSize + slot_from[i]];
-        const size_t after = size_t(key_width_) * kPageSize;
-        for (int d = 0; d < values; ++d)
-          to[after + size_t(slot_to[i]) * values + d] = from[after + size_t(slot_from[i]) * values + d];
+        const uint8_t* from = entries(layer, page_from[i], head);
+        uint8_t* to = entries(layer, page_to[i], head);
+        if (wide)
+          copy_entry<uint16_t>(from, slot_from[i], to, slot_to[i]);
+        else
+          copy_entry<uint8_t>(from, slot_from[i], to, slot_to[i]);
       }
 }
 
 void CacheStorage::read_entry(int layer, int page, int head, int slot, float* key, float* value) const {
   check(layer, page, head, slot);
-  const uint16_t* from = entries(layer, page, head);
-  for (int d = 0; d < key_width_; ++d) key[d] = half_to_float(from[d * kPageSize + slot]);
-  const uint16_t* values = from + size_t(key_width_) * kPageSize + size_t(slot) * value_width_;
-  for (int d = 0; d < value_width_; ++d) value[d] = value_in_key_ ? key[d] : half_to_float(values[d]);
+  kPortableKernels.read_entry[int(format_)](entries(layer, page, head), key_width_, value_width_, slot, key,
+                                            value_in_key_ ? nullptr : value);
+  if (value_in_key_) std::copy_n(key, value_width_, value);
 }
 
 void CacheStorage::write_entry(int layer, int page, int head, int slot, const float* key,
                                const float* value) {
   check(layer, page, head, slot);
-  kPortableKernels.store_entry(key, value_in_key_ ? nullptr : value, key_width_, value_width_, slot,
-                               entries(layer, page, head));
+  kPortableKernels.store_entry[int(format_)](key, value_in_key_ ? nullptr : value, key_width_, value_width_,
+                                             slot, entries(layer, page, head));
 }
 
 }  // namespace fivefold

@@ -1,5 +1,5 @@
-// Conversions between float and the 16-bit floats, one number at a time, with the same bits as the hardware
-// gives.
+// Conversions between float and the 16-bit floats, and from 8-bit ones, one number at a time, with the same
+// bits as the hardware gives.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +55,16 @@ inline uint16_t float_to_half(float value) {
 }
 
 inline float bfloat_to_float(uint16_t bits) { return bits_float(uint32_t(bits) << 16); }
+
+// Round to nearest even, NaN kept quiet.
+inline uint16_t float_to_bfloat(float value) {
+  const uint32_t bits = float_bits(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return uint16_t((bits | 0x400000u) >> 16);
+  return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// The half that is a finite E4M3 number over 256.
+inline uint16_t e4m3_half(uint8_t code) { return uint16_t((code & 0x80u) << 8 | (code & 0x7fu) << 7); }
 
 }  // namespace
 }  // namespace fivefold

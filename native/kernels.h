@@ -9,11 +9,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "entries.h"
 #include "formats/formats.h"
 
 namespace fivefold {
 
-constexpr int kPageSize = 32;
 constexpr int kQuantBlock = 32;
 
 // In an anonymous namespace: each translation unit has its own copy, see above.
@@ -66,8 +66,8 @@ struct RopeTask {
 
 // Up to kSegmentPages pages of one KV head against a block of queries.
 struct AttentionSegment {
-  const uint16_t* entries;  // the head's part of page 0
-  size_t page_stride;       // numbers
+  const uint8_t* entries;  // the head's part of page 0
+  size_t page_stride;      // bytes
   const int32_t* pages;
   int page_count;
   int key_width, value_width;
@@ -96,10 +96,13 @@ struct Kernels {
   void (*scale)(const float* x, float factor, size_t count, float* y);
   void (*soft_cap)(const float* x, float cap, size_t count, float* y);
 
+  // Of these one for each format of entries.
   // Stores one entry: key to column `slot` of a page's K^T, value to row `slot` (value may be null).
-  void (*store_entry)(const float* key, const float* value, int key_width, int value_width, int slot,
-                      uint16_t* page);
-  void (*attention)(const AttentionSegment& segment);
+  void (*store_entry[kEntryFormats])(const float* key, const float* value, int key_width, int value_width,
+                                     int slot, uint8_t* page);
+  void (*read_entry[kEntryFormats])(const uint8_t* page, int key_width, int value_width, int slot, float* key,
+                                    float* value);
+  void (*attention[kEntryFormats])(const AttentionSegment& segment);
   // (maximum, total, output) of a query becomes that of both parts, the given part being the later one.
   void (*attention_merge)(float* maximum, float* total, float* output, float part_maximum, float part_total,
                           const float* part_output, int width);

@@ -1,14 +1,33 @@
-// Attention over one segment of pages: an online softmax, page by page, in float32 over float16 entries.
+// Attention over one segment of pages: an online softmax, page by page, in float32 over entries as stored.
 //
-// A page holds K^T (key_width x 32 slots), then V (32 slots x value_width). With several queries the page is
-// turned to float once, in scratch; with few the kernel reads the halves. The numbers are the same.
+// A page holds K^T (key_width x 32 slots), then V (32 slots x value_width), each with the scales of its slots
+// if the format has any. Sums are over codes: the scale of a key is applied to its score once, that of a
+// value to its softmax weight. With several queries the codes of a page are turned to float once, in scratch;
+// with few the kernel reads them as they lie. The numbers are the same.
 
-inline F load_entry(const float* p) { return load(p); }
-inline F load_entry(const uint16_t* p) { return load_half(p); }
-inline float entry(const float* p) { return *p; }
-inline float entry(const uint16_t* p) { return half_scalar(*p); }
+// The keys or the values of a page, and where those of the page after it lie, which are fetched meanwhile.
+template <class Entry>
+struct Part {
+  const typename Entry::Number* numbers;
+  const float* scales;  // of the slots
+  const uint8_t* next;
+};
 
-// Up to so many queries read the halves of a page; for more it is turned to floats first.
+// Codes that were turned to floats.
+template <bool Scaled>
+struct Turned {
+  using Number = float;
+  static F floats(const Number* p) { return load(p); }
+  static float value(Number x) { return x; }
+};
+template <bool Scaled>
+constexpr bool kScaled<Turned<Scaled>> = Scaled;
+template <class Entry>
+constexpr bool kTurned = sizeof(typename Entry::Number) == sizeof(float);
+
+constexpr size_t kLine = 64;  // bytes that are fetched at once
+
+// Up to so many queries read a page's codes as they lie; for more they are turned to floats first.
 constexpr int kDirectQueries = 12;
 
 inline float exp_scalar(float x) {
@@ -27,26 +46,25 @@ struct QueryGroup {
   uint32_t visible;
   int key_width, value_width;
   float soft_cap;
-  float* scores;         // Q x 32
-  const uint16_t* next;  // the page that will be read after this one: fetched meanwhile
+  float* scores;  // Q x 32
 };
 
 // scores[q][slot] = q . K[slot], one chain along the key for each slot.
 template <int Q, class Entry>
-inline void page_scores(const QueryGroup<Q>& group, const Entry* keys) {
-  constexpr bool kHalves =
-      sizeof(Entry) == 2;  // each page is then read once, so the next is fetched meanwhile
+inline void page_scores(const QueryGroup<Q>& group, const Part<Entry>& keys) {
   constexpr int kVectors = 2;
+  constexpr size_t kStep = kPageSize * sizeof(typename Entry::Number);  // bytes of a column of all slots
   for (int first = 0; first < kPageSize; first += kVectors * kWidth) {
     F sums[Q][kVectors];
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) sums[q][v] = set1(0.0f);
-    const Entry* key = keys + first;
+    const auto* key = keys.numbers + first;
     for (int d = 0; d < group.key_width; ++d, key += kPageSize) {
-      if (kHalves && first == 0) __builtin_prefetch(group.next + size_t(d) * kPageSize);
+      if (!kTurned<Entry> && first == 0 && d * kStep % kLine == 0)
+        __builtin_prefetch(keys.next + size_t(d) * kStep);
       F k[kVectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) k[v] = load_entry(key + v * kWidth);
+      for (int v = 0; v < kVectors; ++v) k[v] = Entry::floats(key + v * kWidth);
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) {
         const F x = set1(group.queries[q][d]);
@@ -55,12 +73,18 @@ inline void page_scores(const QueryGroup<Q>& group, const Entry* keys) {
       }
     }
     for (int q = 0; q < Q; ++q)
-      for (int v = 0; v < kVectors; ++v) store(group.scores + q * kPageSize + first + v * kWidth, sums[q][v]);
+      for (int v = 0; v < kVectors; ++v) {
+        if constexpr (kScaled<Entry>) sums[q][v] = sums[q][v] * load(keys.scales + first + v * kWidth);
+        store(group.scores + q * kPageSize + first + v * kWidth, sums[q][v]);
+      }
   }
 }
 
-// Scores to weights; the running maximum and total move on. Returns the factor for what was summed before.
-inline float page_softmax(float* scores, uint32_t visible, float cap, float* maximum, float* total) {
+// Scores to weights, times the scales of the values if there are any; the running maximum and total move on.
+// Returns the factor for what was summed before.
+template <bool Scaled>
+inline float page_softmax(float* scores, uint32_t visible, float cap, const float* scales, float* maximum,
+                          float* total) {
   constexpr int kVectors = kPageSize / kWidth;
   F s[kVectors];
   F largest = set1(kMinusInfinity);
@@ -79,7 +103,10 @@ inline float page_softmax(float* scores, uint32_t visible, float cap, float* max
   const float alpha = next == *maximum ? 1.0f : exp_scalar(*maximum - next);  // exp(0) is 1 exactly
   for (int v = 0; v < kVectors; ++v) {
     s[v] = exp(s[v] - set1(next));
-    store(scores + v * kWidth, s[v]);
+    F weight = s[v];
+    if constexpr (Scaled)  // a slot that is not seen may have any scale
+      weight = select_bits(visible >> (v * kWidth), weight * load(scales + v * kWidth), set1(0.0f));
+    store(scores + v * kWidth, weight);
   }
   for (int n = kVectors / 2; n > 0; n /= 2)
     for (int v = 0; v < n; ++v) s[v] = s[v] + s[v + n];
@@ -90,21 +117,19 @@ inline float page_softmax(float* scores, uint32_t visible, float cap, float* max
 
 // outputs[q][at ...] = outputs * alpha + sum over slots of weight * V, slots in order; V vectors of columns.
 template <int Q, int V, class Entry>
-inline void page_values(const QueryGroup<Q>& group, const Entry* values, const float* alpha, int at) {
-  constexpr bool kHalves = sizeof(Entry) == 2;
+inline void page_values(const QueryGroup<Q>& group, const Part<Entry>& values, const float* alpha, int at) {
   const int first = __builtin_ctz(group.visible), last = 31 - __builtin_clz(group.visible);
   F sums[Q][V];
   for (int q = 0; q < Q; ++q)
     for (int v = 0; v < V; ++v) sums[q][v] = load(group.outputs[q] + at + v * kWidth) * set1(alpha[q]);
-  const Entry* value = values + size_t(first) * group.value_width + at;
-  const uint16_t* next = group.next + size_t(group.key_width) * kPageSize + at;
+  const auto* value = values.numbers + size_t(first) * group.value_width + at;
   for (int slot = first; slot <= last; ++slot, value += group.value_width) {
-    if (kHalves)
-      for (int v = 0; v < V * kWidth; v += 32)
-        __builtin_prefetch(next + size_t(slot) * group.value_width + v);
+    if (!kTurned<Entry>)
+      for (size_t byte = 0; byte < V * kWidth * sizeof(*value); byte += kLine)
+        __builtin_prefetch(values.next + (size_t(slot) * group.value_width + at) * sizeof(*value) + byte);
     F x[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) x[v] = load_entry(value + v * kWidth);
+    for (int v = 0; v < V; ++v) x[v] = Entry::floats(value + v * kWidth);
 #pragma GCC unroll 4
     for (int q = 0; q < Q; ++q) {
       const F p = set1(group.scores[q * kPageSize + slot]);
@@ -117,13 +142,13 @@ inline void page_values(const QueryGroup<Q>& group, const Entry* values, const f
 }
 
 template <int Q, class Entry>
-inline void attend_page(const QueryGroup<Q>& group, const Entry* keys, const Entry* values) {
+inline void attend_page(const QueryGroup<Q>& group, const Part<Entry>& keys, const Part<Entry>& values) {
   constexpr int kVectors = kWidth == 16 ? 4 : (Q == 1 ? 8 : Q == 2 ? 4 : 2);
   page_scores<Q>(group, keys);
   float alpha[Q];
   for (int q = 0; q < Q; ++q)
-    alpha[q] = page_softmax(group.scores + q * kPageSize, group.visible, group.soft_cap, group.maximum + q,
-                            group.total + q);
+    alpha[q] = page_softmax<kScaled<Entry>>(group.scores + q * kPageSize, group.visible, group.soft_cap,
+                                            values.scales, group.maximum + q, group.total + q);
   int at = 0;
   for (; at + kVectors * kWidth <= group.value_width; at += kVectors * kWidth)
     page_values<Q, kVectors>(group, values, alpha, at);
@@ -134,16 +159,15 @@ inline void attend_page(const QueryGroup<Q>& group, const Entry* keys, const Ent
       float sum = group.outputs[q][at] * alpha[q];
       for (int slot = first; slot <= last; ++slot)
         sum = __builtin_fmaf(group.scores[q * kPageSize + slot],
-                             entry(values + size_t(slot) * group.value_width + at), sum);
+                             Entry::value(values.numbers[size_t(slot) * group.value_width + at]), sum);
       group.outputs[q][at] = sum;
     }
 }
 
 template <int Q, class Entry>
-inline void attend_queries(const AttentionSegment& s, int first, uint32_t visible, const Entry* keys,
-                           const Entry* values, float* scores, const uint16_t* next) {
+inline void attend_queries(const AttentionSegment& s, int first, uint32_t visible, const Part<Entry>& keys,
+                           const Part<Entry>& values, float* scores) {
   QueryGroup<Q> group;
-  group.next = next;
   for (int q = 0; q < Q; ++q) {
     group.queries[q] = s.queries + size_t(first + q) * s.key_width;
     group.outputs[q] = s.output + size_t(first + q) * s.value_width;
@@ -160,33 +184,44 @@ inline void attend_queries(const AttentionSegment& s, int first, uint32_t visibl
 
 // All queries against one page, up to four at a time where they see the same slots.
 template <class Entry>
-inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Entry* keys,
-                       const Entry* values, float* scores, const uint16_t* next) {
+inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Part<Entry>& keys,
+                       const Part<Entry>& values, float* scores) {
   const int queries = s.rows * s.group;
   for (int first = 0; first < queries;) {
     const uint32_t seen = visible[first / s.group];
     int count = 1;
     while (count < 4 && first + count < queries && visible[(first + count) / s.group] == seen) ++count;
     if (seen != 0) {
-      if (count == 4) attend_queries<4>(s, first, seen, keys, values, scores, next);
-      if (count == 3) attend_queries<3>(s, first, seen, keys, values, scores, next);
-      if (count == 2) attend_queries<2>(s, first, seen, keys, values, scores, next);
-      if (count == 1) attend_queries<1>(s, first, seen, keys, values, scores, next);
+      if (count == 4) attend_queries<4>(s, first, seen, keys, values, scores);
+      if (count == 3) attend_queries<3>(s, first, seen, keys, values, scores);
+      if (count == 2) attend_queries<2>(s, first, seen, keys, values, scores);
+      if (count == 1) attend_queries<1>(s, first, seen, keys, values, scores);
     }
     first += count;
   }
 }
 
-// Also fetches `count` numbers from `next`.
-inline void halves_to_floats(const uint16_t* x, size_t count, float* y, const uint16_t* next) {
-  size_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    if (i % 32 == 0) __builtin_prefetch(next + i);
-    store(y + i, load_half(x + i));
+// A part of a page as floats at `y`; the next page's is fetched meanwhile.
+template <class Entry>
+inline Part<Turned<kScaled<Entry>>> turn(const Part<Entry>& part, int width, float* y) {
+  const size_t count = size_t(width) * kPageSize;
+  constexpr size_t kNumber = sizeof(typename Entry::Number);
+  for (size_t i = 0; i < count; i += kWidth) {  // 32 slots are whole vectors
+    if (i * kNumber % kLine == 0) __builtin_prefetch(part.next + i * kNumber);
+    store(y + i, Entry::floats(part.numbers + i));
   }
-  for (; i < count; ++i) y[i] = half_scalar(x[i]);
+  return {y, part.scales, nullptr};
 }
 
+// The keys (`at` 0) or values of a page.
+template <class Entry>
+inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, int width) {
+  const uint8_t* part = page + at;
+  return {reinterpret_cast<const typename Entry::Number*>(part),
+          reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width)), next + at};
+}
+
+template <class Entry>
 void attention(const AttentionSegment& s) {
   const int queries = s.rows * s.group;
   for (int q = 0; q < queries; ++q) {
@@ -195,82 +230,30 @@ void attention(const AttentionSegment& s) {
   }
   for (size_t i = 0; i < size_t(queries) * s.value_width; ++i) s.output[i] = 0.0f;
   float* scores = s.scratch;
-  float* keys = scores + 4 * kPageSize;
-  float* values = keys + size_t(s.key_width) * kPageSize;
+  float* key_floats = scores + 4 * kPageSize;
+  float* value_floats = key_floats + size_t(s.key_width) * kPageSize;
   for (int p = 0; p < s.page_count; ++p) {
     const uint32_t* visible = s.visible + size_t(p) * s.rows;
     int seeing = 0;
     for (int row = 0; row < s.rows; ++row) seeing += visible[row] != 0;
     if (seeing == 0) continue;
-    const uint16_t* stored = s.entries + size_t(s.pages[p]) * s.page_stride;
+    const uint8_t* page = s.entries + size_t(s.pages[p]) * s.page_stride;
     const int32_t following = p + 1 < s.page_count ? s.pages[p + 1] : -1;
-    const uint16_t* next = following < 0 ? stored : s.entries + size_t(following) * s.page_stride;
-    if (!s.value_in_key && seeing * s.group <= kDirectQueries) {
-      attend_all(s, visible, stored, stored + size_t(s.key_width) * kPageSize, scores, next);
-      continue;
-    }
-    halves_to_floats(stored, size_t(s.key_width) * kPageSize, keys, next);
+    const uint8_t* next = following < 0 ? page : s.entries + size_t(following) * s.page_stride;
+    const Part<Entry> keys = part_at<Entry>(page, next, 0, s.key_width);
     if (s.value_in_key) {
+      const Part<Turned<kScaled<Entry>>> turned = turn(keys, s.key_width, key_floats);
       for (int slot = 0; slot < kPageSize; ++slot)
         for (int d = 0; d < s.value_width; ++d)
-          values[size_t(slot) * s.value_width + d] = keys[size_t(d) * kPageSize + slot];
-    } else {
-      const size_t after = size_t(s.key_width) * kPageSize;
-      halves_to_floats(stored + after, size_t(s.value_width) * kPageSize, values, next + after);
+          value_floats[size_t(slot) * s.value_width + d] = key_floats[size_t(d) * kPageSize + slot];
+      attend_all(s, visible, turned, {value_floats, keys.scales, nullptr}, scores);
+      continue;
     }
-    attend_all<float>(s, visible, keys, values, scores, next);
-  }
-}
-
-void attention_merge(float* maximum, float* total, float* output, float part_maximum, float part_total,
-                     const float* part_output, int width) {
-  if (part_maximum == kMinusInfinity) return;
-  if (*maximum == kMinusInfinity) {
-    *maximum = part_maximum;
-    *total = part_total;
-    __builtin_memcpy(output, part_output, size_t(width) * sizeof(float));
-    return;
-  }
-  const float next = *maximum > part_maximum ? *maximum : part_maximum;
-  const float before = exp_scalar(*maximum - next), part = exp_scalar(part_maximum - next);
-  map_vectors(output, part_output, size_t(width), output,
-              [=](F a, F b) { return fma(a, set1(before), b * set1(part)); });
-  *total = __builtin_fmaf(*total, before, part_total * part);
-  *maximum = next;
-}
-
-void attention_finish(float maximum, float total, const float* output, const float* sink, int width,
-                      float* y) {
-  float factor = 1.0f;
-  if (sink != nullptr && maximum != kMinusInfinity) {
-    const float next = maximum > *sink ? maximum : *sink;
-    factor = exp_scalar(maximum - next);
-    total = __builtin_fmaf(total, factor, exp_scalar(*sink - next));
-  }
-  if (maximum == kMinusInfinity) {
-    for (int i = 0; i < width; ++i) y[i] = 0.0f;
-    return;
-  }
-  map_vector(output, size_t(width), y, [=](F o) { return (o * set1(factor)) / set1(total); });
-}
-
-void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
-                 uint16_t* page) {
-  uint16_t* keys = page + slot;
-  uint16_t half[kWidth];
-  float tail[kWidth] = {};
-  for (int d = 0; d < key_width; d += kWidth) {
-    const int count = key_width - d < kWidth ? key_width - d : kWidth;
-    for (int i = 0; i < count; ++i) tail[i] = key[d + i];
-    store_half(half, load(tail));
-    for (int i = 0; i < count; ++i) keys[size_t(d + i) * kPageSize] = half[i];
-  }
-  if (value == nullptr) return;
-  uint16_t* values = page + size_t(key_width) * kPageSize + size_t(slot) * value_width;
-  for (int d = 0; d < value_width; d += kWidth) {
-    const int count = value_width - d < kWidth ? value_width - d : kWidth;
-    for (int i = 0; i < count; ++i) tail[i] = value[d + i];
-    store_half(half, load(tail));
-    for (int i = 0; i < count; ++i) values[d + i] = half[i];
+    const Part<Entry> values = part_at<Entry>(page, next, part_bytes(Entry::kId, s.key_width), s.value_width);
+    if (seeing * s.group <= kDirectQueries)
+      attend_all(s, visible, keys, values, scores);
+    else
+      attend_all(s, visible, turn(keys, s.key_width, key_floats), turn(values, s.value_width, value_floats),
+                 scores);
   }
 }

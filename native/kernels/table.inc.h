@@ -19,7 +19,10 @@ namespace {
 
 #include "kernels/math.inc.h"
 
+#include "kernels/entries.inc.h"
+
 #include "kernels/attention.inc.h"
+#include "kernels/attention_merge.inc.h"
 #include "kernels/elementwise.inc.h"
 #include "kernels/linear.inc.h"
 #include "kernels/linear_float.inc.h"
@@ -42,6 +45,10 @@ constexpr auto int8_kernel() -> void (*)(const LinearTask&) {
 // Of the linear kernels one for each format, in the order of FormatId.
 #define FIVEFOLD_INT8(Format) int8_kernel<Format>(),
 #define FIVEFOLD_FLOAT(Format) linear_float<Format>,
+// Of those of the cache one for each format of entries, in the order of EntryId.
+#define FIVEFOLD_STORE(Name) store_entry<Name##Entry>,
+#define FIVEFOLD_READ(Name) read_entry<Name##Entry>,
+#define FIVEFOLD_ATTENTION(Name) attention<Name##Entry>,
 const Kernels FIVEFOLD_TABLE = {
     FIVEFOLD_ISA,
     kWidth,
@@ -54,8 +61,9 @@ const Kernels FIVEFOLD_TABLE = {
     add,
     scale,
     soft_cap,
-    store_entry,
-    attention,
+    {FIVEFOLD_ENTRIES(FIVEFOLD_STORE)},
+    {FIVEFOLD_ENTRIES(FIVEFOLD_READ)},
+    {FIVEFOLD_ENTRIES(FIVEFOLD_ATTENTION)},
     attention_merge,
     attention_finish,
     largest_logit,

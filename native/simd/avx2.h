@@ -73,6 +73,15 @@ inline F load_bfloat(const uint16_t* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16))};
 }
+inline F load_int8(const int8_t* p) {
+  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes))};
+}
+// E4M3 numbers over 256, see e4m3_half.
+inline F load_e4m3(const uint8_t* p) {
+  const __m128i codes = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return {_mm256_cvtph_ps(_mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(short(0xbfff))))};
+}
 inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
 
 // Halves the vector until one number is left: lane i + lane i + n/2.

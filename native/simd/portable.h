@@ -130,6 +130,17 @@ inline F load_bfloat(const uint16_t* p) {
   FIVEFOLD_LANES r.v[i] = bfloat_to_float(p[i]);
   return r;
 }
+inline F load_int8(const int8_t* p) {
+  F r;
+  FIVEFOLD_LANES r.v[i] = float(p[i]);
+  return r;
+}
+// E4M3 numbers over 256.
+inline F load_e4m3(const uint8_t* p) {
+  F r;
+  FIVEFOLD_LANES r.v[i] = half_to_float(e4m3_half(p[i]));
+  return r;
+}
 inline float half_scalar(uint16_t half) { return half_to_float(half); }
 
 // Halves the vector until one number is left: lane i + lane i + n/2.

@@ -54,7 +54,7 @@ class Matrix:
     def columns(self) -> int: ...
 
 class CacheStorage:
-    """Keys and values of one cache group, in pages, as f16."""
+    """Keys and values of one cache group, in pages."""
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class CacheStorage:
         key_width: int = ...,
         value_width: int = ...,
         value_in_key: bool = False,
+        format: str = "f16",
     ) -> None: ...
     @property
     def bytes(self) -> int: ...

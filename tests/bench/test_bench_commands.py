@@ -23,8 +23,8 @@ FAKE = Path(__file__).parent / "fake_server.py"
 Make = Callable[[str, str], Path]
 
 SUBJECT = {
-    "work", "model", "sha256", "processor", "machine", "instruction_set", "threads", "read_bandwidth",
-    "read_bandwidth_rounds", "tokens", "sides", "ratios",
+    "work", "model", "sha256", "processor", "machine", "instruction_set", "threads", "cache_format",
+    "read_bandwidth", "read_bandwidth_rounds", "tokens", "sides", "ratios",
 }  # fmt: skip
 SPEED = SUBJECT | {"activations", "versions", "idle_processor_shares"}
 STEP = SPEED | {"step_bytes", "step_flops"}

@@ -15,9 +15,9 @@ PREFIX = 70
 """Two pages of 32 and a part of the third."""
 
 
-@pytest.fixture(scope="module")
-def runner(default_model: Path) -> NativeRunner:
-    found = load(default_model, LoadOptions(entries=1024)).runner
+@pytest.fixture(scope="module", params=["f16", "int8", "fp8"])
+def runner(default_model: Path, request: pytest.FixtureRequest) -> NativeRunner:
+    found = load(default_model, LoadOptions(entries=1024, cache_format=request.param)).runner
     assert isinstance(found, NativeRunner)
     return found
 

@@ -144,6 +144,8 @@ def test_bench_writes_figures_without_paths(
         (["run", TINY, "-p", "hi", "--context", "97"], "--context"),
         (["run", TINY, "-p", "hi " * 99], "the context 96"),
         (["run", TINY, "-p", "hi", "--activations", "none"], "--activations"),
+        (["run", TINY, "-p", "hi", "--kv", "f32"], "--kv"),
+        (["bench", "serve", TINY, "--kv", "q8"], "--kv"),
         (["run", TINY, "-p", "hi", "--top-p", "2"], "top_p"),
         (["run", TINY, "-p", "hi", "--temperature", "nan"], "temperature"),
         (["run", TINY, "-p", "hi", "--logit-bias", "5"], "--logit-bias"),

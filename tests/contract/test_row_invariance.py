@@ -87,6 +87,18 @@ def test_sequences_side_by_side_give_the_same_bits(
         assert np.array_equal(found, expected["int8"][: len(some)])
 
 
+@pytest.mark.parametrize("form", ["bf16", "int8", "fp8"])
+def test_every_format_of_entries_gives_the_same_bits(default_model: Path, tokens: Int32, form: str) -> None:
+    """Cut up on two threads against all rows in one step; the portable kernels with fewer rows."""
+    whole = load(default_model, LoadOptions(threads=1, max_rows=600, context=2048, cache_format=form))
+    expected = logits_in_chunks(whole.runner, tokens, [len(tokens)])[0]
+    for isa in ISAS:
+        runner = load(default_model, LoadOptions(isa, 2, context=2048, cache_format=form)).runner
+        assert np.array_equal(logits_in_chunks(runner, tokens, cut(len(tokens), seed=4))[0], expected)
+    runner = load(default_model, LoadOptions("portable", 2, context=2048, cache_format=form)).runner
+    assert np.array_equal(logits_in_chunks(runner, tokens[:12], [5, 7])[0], expected[:12])
+
+
 def test_portable_kernels_give_the_same_bits(
     default_model: Path, tokens: Int32, expected: dict[str, Float32]
 ) -> None:

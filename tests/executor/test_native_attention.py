@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from fivefold import _native
+from fivefold.formats import ENTRY_FORMATS
 
 ISAS = _native.isas()
+FORMS = list(ENTRY_FORMATS)
 
 
 @dataclass
@@ -43,12 +45,13 @@ class Setup:
     value_in_key: bool = False
     sinks: bool = False
     scale: float = 0.125
+    form: str = "f16"
 
     def build(self, lab, isa: str, threads: int, row_set: bool = False):
         engine = lab(isa, threads, max_rows=64)
         per_page = self.kv_heads // self.tables
         self.cache = _native.CacheStorage(
-            2, self.pages, per_page, 32, self.key, self.value, self.value_in_key
+            2, self.pages, per_page, 32, self.key, self.value, self.value_in_key, self.form
         )
         group = engine.executor.add_group(self.cache, self.tables)
         some = engine.executor.add_row_set() if row_set else 0
@@ -94,9 +97,15 @@ class Setup:
 
 
 def model(setup: Setup, inputs: list[np.ndarray], view: View, sequence: np.ndarray) -> np.ndarray:
-    """float64 attention over float16 entries; entries of a sequence are found by the slots they wrote."""
-    q, k = inputs[0].astype(np.float64), inputs[1].astype(np.float16).astype(np.float64)
-    v = k if setup.value_in_key else inputs[2].astype(np.float16).astype(np.float64)
+    """float64 attention over entries as stored; those of a sequence are found by the slots they wrote."""
+    form = ENTRY_FORMATS[setup.form]
+
+    def stored(x: np.ndarray) -> np.ndarray:
+        heads = x.reshape(len(x), setup.kv_heads, -1)
+        return form.read_back(heads).reshape(x.shape).astype(np.float64)
+
+    q, k = inputs[0].astype(np.float64), stored(inputs[1])
+    v = k if setup.value_in_key else stored(inputs[2])
     rows, share = len(q), setup.heads // setup.kv_heads
     out = np.zeros((rows, setup.heads, setup.value))
     for row in range(rows):
@@ -143,6 +152,15 @@ CASES = {
     "tables": Setup(tables=3, pages=60),
     "cap and sinks": Setup(soft_cap=5.0, sinks=True),
     "latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True),
+    "bf16": Setup(form="bf16"),
+    "int8": Setup(form="int8"),
+    "int8 odd": Setup(heads=4, kv_heads=2, key=20, value=12, form="int8"),
+    "int8 cap and sinks": Setup(soft_cap=5.0, sinks=True, form="int8"),
+    "int8 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="int8"),
+    "int8 tables": Setup(tables=3, pages=60, form="int8"),
+    "fp8": Setup(form="fp8"),
+    "fp8 odd": Setup(heads=3, kv_heads=3, key=16, value=44, form="fp8"),
+    "fp8 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="fp8"),
 }
 
 
@@ -181,9 +199,10 @@ def test_the_same_bits_however_it_is_cut_up(lab, name) -> None:
             np.testing.assert_array_equal(got.view(np.int32), want.view(np.int32))
 
 
-def test_many_segments(lab) -> None:
+@pytest.mark.parametrize("form", ["f16", "int8"])
+def test_many_segments(lab, form) -> None:
     """1,300 slots lie in three segments: merged the same whether threads share them or not."""
-    setup = Setup(heads=4, kv_heads=2, key=16, value=16, pages=48)
+    setup = Setup(heads=4, kv_heads=2, key=16, value=16, pages=48, form=form)
     inputs = setup.inputs(1300)
     view, sequence = setup.causal(1300)
     chunks = [64] * 20 + [20]
@@ -205,9 +224,10 @@ def test_sequences_do_not_see_each_other(lab, isa) -> None:
     np.testing.assert_array_equal(together, one_by_one)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tables", [1, 3])
-def test_windows_masks_and_blind_rows(lab, isa, tables) -> None:
-    setup = Setup(tables=tables, pages=30)
+def test_windows_masks_and_blind_rows(lab, isa, tables, form) -> None:
+    setup = Setup(tables=tables, pages=30, form=form)
     inputs = setup.inputs(64)
     view, sequence = setup.causal(64)
     rng = np.random.default_rng(8)
@@ -225,9 +245,10 @@ def test_windows_masks_and_blind_rows(lab, isa, tables) -> None:
     np.testing.assert_array_equal(got, alone)
 
 
-def test_entries_that_are_not_seen_do_not_matter(lab, isa) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_entries_that_are_not_seen_do_not_matter(lab, isa, form) -> None:
     """Infinite and NaN numbers in unseen slots and unseen pages leave no trace."""
-    setup = Setup()
+    setup = Setup(form=form)
     inputs = setup.inputs(40)
     view, sequence = setup.causal(40)
     view.start[:] = 3

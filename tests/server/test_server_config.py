@@ -68,7 +68,7 @@ def refused(folder: Path, text: str) -> str:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
-                        decoding="autoregressive")  # fmt: skip
+                        cache_format="f16", decoding="autoregressive")  # fmt: skip
     models = (first, ModelConfig("other.gguf"))
     expected = ServerConfig(models, "0.0.0.0", 9000, ("one", "two"), 8 * 10**9)
     assert read_config(written(tmp_path, WHOLE)) == expected
@@ -134,7 +134,7 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", '"q4"'), ("cache_format", '"int4"'), ("eviction", '"learned"'), ("budget", "0.5"),
+        ("format", '"q4"'), ("eviction", '"learned"'), ("budget", "0.5"),
         ("decoding", '"speculative"'), ("upstream", '"http://a"'),
     ],
 )  # fmt: skip
@@ -142,6 +142,12 @@ def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = {value}\n')
     assert f"key {key} is {value.strip(chr(34))}".replace('"', "") in line.replace("'", "")
     assert "planned" in line
+
+
+def test_an_unknown_cache_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    line = refused(tmp_path, '[[model]]\nsource = "a"\ncache_format = "int4"\n')
+    assert "model 1: key cache_format" in line
+    assert "choose f16, bf16, int8, fp8" in line
 
 
 @pytest.mark.parametrize("text", ["[[model]\n", "a = ", "\x00", "[[model]]\nsource = 'a'\nx = " + "9" * 5000])
@@ -231,6 +237,13 @@ def test_models_share_the_memory_and_have_their_own_context() -> None:
     assert (first.context, second.context) == (32, 96)
     assert (first.created, second.created) == (77, 77)
     assert first.engine.figures().cache.capacity >= 32
+
+
+def test_a_models_own_cache_format_goes_before_that_of_the_command() -> None:
+    models = (ModelConfig(str(TINY), cache_format="int8"), ModelConfig(str(TINY), "second"))
+    config = ServerConfig(models, memory=1 << 24)
+    served = load_models(config, Path, LoadOptions(cache_format="bf16"), 0)
+    assert [one.engine.loaded.settings.cache_format for one in served] == ["int8", "bf16"]
 
 
 def test_the_memory_of_the_machine(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.layout import CacheLayout
 from fivefold.core.runner import CacheFigures
 from fivefold.executor import NativeCache, NativeExecutor, Settings, dequantize
+from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.program import Model, ReferenceCache, ReferenceExecutor
 
 
@@ -77,7 +78,7 @@ class NativeRunner(_CachedRunner):
 
     def __init__(self, model: Model, checkpoint: Checkpoint, settings: Settings, entries: int) -> None:
         pages = pages_for(model.layout, entries)
-        storage = NativeCache(model.layout, pages)
+        storage = NativeCache(model.layout, pages, settings.cache_format)
         super().__init__(model.layout, pages, storage)
         self.executor = NativeExecutor(model.main, checkpoint.tensors.__getitem__, storage, settings)
         self.cache_bytes = storage.bytes
@@ -93,13 +94,18 @@ class NativeRunner(_CachedRunner):
 
 
 class ReferenceRunner(_CachedRunner):
-    """The same model on the reference executor: float32, slow, the measure of the others."""
+    """The same model on the reference executor: float32, slow, the measure of the others.
+
+    Entries of the cache are float32 too, unless a format is given to round them by.
+    """
 
     max_rows = 512
 
-    def __init__(self, model: Model, checkpoint: Checkpoint, entries: int) -> None:
+    def __init__(
+        self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED
+    ) -> None:
         pages = pages_for(model.layout, entries)
-        storage = ReferenceCache(model.layout, max(pages.values()))
+        storage = ReferenceCache(model.layout, max(pages.values()), form)
         super().__init__(model.layout, pages, storage)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint

@@ -9,6 +9,7 @@ from functools import partial
 
 from fivefold.engine import LoadedModel
 from fivefold.executor import read_bandwidth
+from fivefold.formats import ENTRY_FORMATS
 from fivefold.ops import Cost
 from fivefold.plan import step_cost
 
@@ -90,10 +91,11 @@ def compare(loaded: LoadedModel, works: Sequence[Work], peers: Sequence[Peer], r
 def work_cost(loaded: LoadedModel, work: Work) -> Cost:
     """What a step takes: one token of each request at half the length it writes, or the whole prompt."""
     stored = {tensor.name: float(len(tensor.data)) for tensor in loaded.checkpoint.tensors.values()}
+    form = ENTRY_FORMATS[loaded.settings.cache_format]
     if work.kind == "prefill":
-        return step_cost(loaded.model.main, stored, work.prompt, 0)
+        return step_cost(loaded.model.main, stored, work.prompt, 0, entries=form)
     before = 0 if work.kind == "decode" else work.prompt
-    one = step_cost(loaded.model.main, stored, 1, before + work.tokens // 2)
+    one = step_cost(loaded.model.main, stored, 1, before + work.tokens // 2, entries=form)
     return replace(one, flops=one.flops * work.requests, cache_bytes=one.cache_bytes * work.requests)
 
 

@@ -164,6 +164,7 @@ def _subject(loaded: LoadedModel, comparison: Comparison) -> dict[str, Any]:
         "instruction_set": settings.isa,
         "threads": settings.threads,
         "activations": settings.activations,
+        "cache_format": settings.cache_format,
         "read_bandwidth": round(comparison.bandwidth),
         "read_bandwidth_rounds": [round(bandwidth) for bandwidth in comparison.bandwidths],
         "versions": dict(comparison.versions),

@@ -32,9 +32,10 @@ from fivefold.bench import (
 )
 from fivefold.core.errors import InputError
 from fivefold.executor import allowed_threads, choose_isa, read_bandwidth
+from fivefold.formats import entry_format
 
 from .bench_group import JsonFile, PeerModel, Picture, Rounds, bench, check_outputs, deliver
-from .options import DEFAULT_MODEL, Isa, Threads, find_model
+from .options import DEFAULT_MODEL, Isa, Kv, Threads, find_model
 
 CONTEXT_ROUNDING = 256
 ROOM_FOR_TEMPLATE = 128
@@ -65,6 +66,7 @@ class Setup:
     model: Path | None
     threads: int
     isa: str
+    kv: str
     slots: int
     context: int
 
@@ -97,6 +99,7 @@ def serve(
     rounds: Rounds = 3,
     isa: Isa = "auto",
     threads: Threads = 0,
+    kv: Kv = "f16",
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
@@ -110,7 +113,7 @@ def serve(
     )  # fmt: skip
     _check_plan(plan)
     path = find_model(model or DEFAULT_MODEL) if model or not url else None
-    setup = _setup(plan, path, threads or allowed_threads(), choose_isa(isa))
+    setup = _setup(plan, path, threads or allowed_threads(), (choose_isa(isa), entry_format(kv, "--kv").name))
     named = parse_pairs(peers or [], "--peers"), parse_pairs(peer_model or [], "--peer-model")
     with ended_with_us(), _servers(url, *named, setup) as servers:
         size = path.stat().st_size if path is not None else 1 << 27
@@ -134,19 +137,24 @@ def _check_plan(plan: Plan) -> None:
         )
 
 
-def _setup(plan: Plan, model: Path | None, threads: int, isa: str) -> Setup:
+def _setup(plan: Plan, model: Path | None, threads: int, kinds: tuple[str, str]) -> Setup:
     """Slots for all clients at once, each with room for the longest prompt and its answer."""
     words, long = plan.words * TOKENS_OF_A_WORD, plan.long.words * TOKENS_OF_A_WORD if plan.long else 0
     context = int(max(words + plan.tokens, long + LONG_ANSWER)) + ROOM_FOR_TEMPLATE
     context = -(-context // CONTEXT_ROUNDING) * CONTEXT_ROUNDING
-    return Setup(model, threads, isa, plan.clients + (plan.long is not None), context)
+    return Setup(model, threads, *kinds, plan.clients + (plan.long is not None), context)
 
 
 def _subject(setup: Setup, ours: Server, key: str) -> dict[str, Any]:
     """The model and how our side runs; of a server that ran already only the model's name is known."""
     figures = model_figures(setup.model) if setup.model else {"model": ours.model(key), "sha256": None}
     started = ours.process is not None
-    return {**figures, "instruction_set": setup.isa if started else None, "threads": setup.threads}
+    return {
+        **figures,
+        "instruction_set": setup.isa if started else None,
+        "cache_format": setup.kv if started else None,
+        "threads": setup.threads,
+    }
 
 
 @contextmanager
@@ -185,7 +193,8 @@ def _own_server(setup: Setup) -> list[str]:
     assert setup.model is not None
     return [
         sys.executable, "-m", "fivefold", "serve", str(setup.model), "--host", "127.0.0.1",
-        "--threads", str(setup.threads), "--isa", setup.isa, "--context", str(setup.context),
+        "--threads", str(setup.threads), "--isa", setup.isa, "--kv", setup.kv,
+        "--context", str(setup.context),
     ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from fivefold.core.layout import PAGE_SIZE
 from fivefold.engine import LoadedModel, LoadOptions, load
 
 from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, check_outputs, deliver
-from .options import DEFAULT_MODEL, Activations, Isa, Threads, find_model, load_options
+from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
 Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
 Named = tuple[list[str] | None, list[str] | None]
@@ -41,12 +41,13 @@ def decode(
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
     """Tokens a second of one sequence from its beginning."""
     work = Work("decode", 1, 1, tokens)
-    options = load_options(isa, threads, 0, activations)
+    options = load_options(isa, threads, 0, activations, kv)
     _one(model, work, options, (peers, peer_model), rounds, (as_json, picture))
 
 
@@ -60,12 +61,13 @@ def prefill(
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
     """Tokens a second of reading one prompt."""
     work = Work("prefill", 1, tokens, 1)
-    options = load_options(isa, threads, 0, activations)
+    options = load_options(isa, threads, 0, activations, kv)
     _one(model, work, options, (peers, peer_model), rounds, (as_json, picture))
 
 
@@ -81,12 +83,13 @@ def batch(
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
     """Tokens a second of many short requests at once, through the engine."""
     work = Work("batch", requests, prompt_tokens, tokens)
-    options = load_options(isa, threads, 0, activations)
+    options = load_options(isa, threads, 0, activations, kv)
     # Whole pages for each, and one more that an engine keeps free for each that runs.
     pages = -(-work.entries // PAGE_SIZE) + 1
     options = replace(options, entries=requests * pages * PAGE_SIZE, max_rows=max(512, requests))
@@ -104,12 +107,13 @@ def depth(
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
     """Tokens a second of one sequence far into a text, and the line of a step's time against depth."""
     works = [Work("depth", 1, each, tokens) for each in _depths(depths)]
-    options = load_options(isa, threads, 0, activations)
+    options = load_options(isa, threads, 0, activations, kv)
     outputs = (as_json, picture)
     check_outputs(*outputs)
     loaded, comparison = _compared(model, works, options, (peers, peer_model), rounds)

@@ -20,6 +20,7 @@ from .options import (
     AsJson,
     Context,
     Isa,
+    Kv,
     Threads,
     load_options,
     open_model,
@@ -55,6 +56,7 @@ def run(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -67,7 +69,7 @@ def run(
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
     with ended_by_interrupt():
-        loaded = open_model(model, load_options(isa, threads, context, activations))
+        loaded = open_model(model, load_options(isa, threads, context, activations, kv))
         messages = [{"role": "system", "content": system}] if system else []
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
         engine = Engine(loaded)
@@ -128,6 +130,7 @@ def _answer(loaded: LoadedModel, tokens: list[int], events: list[TokenEvent]) ->
         **figures,
         "instruction_set": loaded.settings.isa,
         "threads": loaded.settings.threads,
+        "cache_format": loaded.settings.cache_format,
     }
 
 
@@ -146,10 +149,11 @@ def chat(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    options = load_options(isa, threads, context, activations)
+    options = load_options(isa, threads, context, activations, kv)
     engine = Engine(open_model(model, options))
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from fivefold.executor import allowed_threads, choose_isa, processor
 from fivefold.files import default_store, open_checkpoint, pull
+from fivefold.formats import ENTRY_FORMATS
 from fivefold.models import load_model
 from fivefold.plan import step_cost
 
@@ -93,7 +94,10 @@ def _inspect_model(name: str) -> dict[str, Any]:
     for tensor in checkpoint.tensors.values():
         formats[tensor.format] += len(tensor.data)
     shape = model.shape
-    entry = sum(group.entry_bytes() for group in model.layout.groups)
+    entries = {
+        name: int(model.layout.entry_bytes(form.number_bytes, form.scale_bytes))
+        for name, form in ENTRY_FORMATS.items()
+    }
     stored = {tensor.name: float(len(tensor.data)) for tensor in checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     return {
@@ -108,7 +112,8 @@ def _inspect_model(name: str) -> dict[str, Any]:
         "vocabulary": shape.vocabulary,
         "context": shape.context,
         "bytes_by_format": dict(formats),
-        "cache_bytes_a_token": int(entry),
+        "cache_bytes_a_token": entries["f16"],
+        "cache_bytes_by_format": entries,
         "decode_weight_bytes": int(decode.weight_bytes),
         "decode_flops": int(decode.flops),
         "kernels": choose_isa(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.files import default_store, resolve
+from fivefold.formats import entry_format
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -19,18 +21,21 @@ Isa = Annotated[str, typer.Option(help="Instruction set of the kernels: auto, po
 Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 is what this machine allows.")]
 Context = Annotated[int, typer.Option(min=0, help="Tokens of context; 0 is the model's own, up to 8192.")]
 Activations = Annotated[str, typer.Option(help="Rows that meet quantized weights: int8 or float.")]
+Kv = Annotated[str, typer.Option("--kv", help="How cache entries are stored: f16, bf16, int8, fp8.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
 def load_options(
-    isa: str, threads: int, context: int, activations: str, reference: bool = False
+    isa: str, threads: int, context: int, activations: str, kv: str | None, reference: bool = False
 ) -> LoadOptions:
-    """Load options from the command's own; InputError for an unknown kind of activations."""
-    limit = context or None
+    """Load options from the command's own; InputError for an unknown kind of activations or entries."""
+    if kv is not None:
+        entry_format(kv, "--kv")
+    rest = LoadOptions(isa, threads, context=context or None, reference=reference, cache_format=kv)
     if activations == "int8":
-        return LoadOptions(isa, threads, "int8", limit, reference=reference)
+        return replace(rest, activations="int8")
     if activations == "float":
-        return LoadOptions(isa, threads, "float", limit, reference=reference)
+        return replace(rest, activations="float")
     raise InputError(f"{activations!r} is not known", where="--activations", remedy="choose int8 or float")
 
 

@@ -16,6 +16,7 @@ from .options import (
     Activations,
     AsJson,
     Isa,
+    Kv,
     ModelArgument,
     Threads,
     find_model,
@@ -41,6 +42,7 @@ def perplexity(
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
     as_json: AsJson = False,
 ) -> None:
     """Perplexity of a text; with a reference also KL and top-1 agreement, with standard errors."""
@@ -50,11 +52,11 @@ def perplexity(
         raise InputError(
             f"cannot be read: {error.strerror}", where=str(text), remedy="name a text file"
         ) from error
-    loaded = open_model(model, load_options(isa, threads, 0, activations))
+    loaded = open_model(model, load_options(isa, threads, 0, activations, kv))
     other = None
     if reference:
         path = loaded.path if reference == "self" else find_model(reference)
-        other = load(path, load_options(isa, threads, 0, "float", reference=True))
+        other = load(path, load_options(isa, threads, 0, "float", None, reference=True))
         if other.model.shape.vocabulary != loaded.model.shape.vocabulary:
             raise InputError("the two models have different vocabularies", where="--reference",
                              remedy="compare models of one tokenizer")  # fmt: skip
@@ -66,7 +68,8 @@ def perplexity(
     figures = measure_quality(loaded.runner, tokens, size, other.runner if other else None, positions, skip)
     answer = {
         "model": loaded.checkpoint.path.name, "text": text.name, "window": size, "skip": skip,
-        "activations": activations, "instruction_set": loaded.settings.isa, **asdict(figures),
+        "activations": activations, "cache_format": loaded.settings.cache_format,
+        "instruction_set": loaded.settings.isa, **asdict(figures),
     }  # fmt: skip
     if as_json:
         print_json(answer)

@@ -25,7 +25,7 @@ from fivefold.server import (
 )
 from fivefold.server import run as run_server
 
-from .options import DEFAULT_MODEL, Activations, Context, Isa, Threads, find_model, load_options
+from .options import DEFAULT_MODEL, Activations, Context, Isa, Kv, Threads, find_model, load_options
 from .terminal import app
 
 _LOOPBACK = ("localhost", "::1")
@@ -45,6 +45,7 @@ def serve(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
+    kv: Kv = "f16",
 ) -> None:
     """Serve models over HTTP with OpenAI's protocol."""
     chosen = _configuration(model, config, settings or [])
@@ -59,7 +60,7 @@ def serve(
         changes["memory"] = parse_size(memory, "--memory")
     chosen = dataclasses.replace(chosen, **changes)
     _check_exposure(chosen, no_auth)
-    options = load_options(isa, threads, context, activations)
+    options = load_options(isa, threads, context, activations, kv)
     with listen(chosen.host, chosen.port) as listener:
         served = load_models(chosen, find_model, options, int(time.time()))
         address = f"http://{_shown(chosen.host)}:{listener.getsockname()[1]}"

@@ -43,9 +43,11 @@ class CacheGroup:
         """Numbers stored for one entry of one KV head in one layer."""
         return self.key_width + (0 if self.value_in_key else self.value_width)
 
-    def entry_bytes(self, number_bytes: float = 2.0) -> float:
-        """Bytes one position takes in all layers and KV heads of the group."""
-        return len(self.layers) * self.kv_heads * self.stored_width * number_bytes
+    def entry_bytes(self, number_bytes: float, scale_bytes: float) -> float:
+        """Bytes one position takes in all layers and KV heads: of its numbers, and of a scale for each key
+        and value that is stored."""
+        scales = scale_bytes * (1 if self.value_in_key else 2)
+        return len(self.layers) * self.kv_heads * (self.stored_width * number_bytes + scales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class CacheLayout:
             if group.name == name:
                 return group
         raise KeyError(f"no cache group named {name!r}")
+
+    def entry_bytes(self, number_bytes: float, scale_bytes: float) -> float:
+        """Bytes one position takes in all groups."""
+        return sum(group.entry_bytes(number_bytes, scale_bytes) for group in self.groups)
 
     @property
     def names(self) -> tuple[str, ...]:

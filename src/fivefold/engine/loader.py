@@ -17,7 +17,7 @@ from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
-from fivefold.formats import format_of
+from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import load_model
 from fivefold.program import Model
 
@@ -33,6 +33,7 @@ class LoadOptions:
     `entries` is the number of positions that the cache holds, of all requests together; None is one
     context and one step, which is all that a single request can use. With `memory` (bytes, for weights
     and cache together) it is what is left after the weights, at least that much and at most 64 contexts.
+    `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
     """
 
     isa: str = "auto"
@@ -43,6 +44,7 @@ class LoadOptions:
     memory: int | None = None
     max_rows: int = 512
     reference: bool = False
+    cache_format: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,11 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         raise InputError(
             f"{chosen.threads} threads", where="--threads", remedy=f"give 1 to {MOST_THREADS}, or 0"
         )
+    form = _entry_format(chosen)
     settings = Settings(
-        choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows
-    )
+        choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows,
+        form.name,
+    )  # fmt: skip
     vocabulary = vocabulary_of(checkpoint)
     if vocabulary.size > model.shape.vocabulary:
         raise FileError(
@@ -91,25 +95,34 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         )  # fmt: skip
     entries = chosen.entries
     if entries is None:
-        entries = _entries(model, checkpoint, context, chosen)
+        size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
+        entries = _entries(model, checkpoint, (context, size), chosen)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
     runner: Runner = (
-        ReferenceRunner(model, checkpoint, entries)
+        ReferenceRunner(model, checkpoint, entries, form)
         if chosen.reference
         else NativeRunner(model, checkpoint, settings, entries)
     )
     return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
 
 
-def _entries(model: Model, checkpoint: Checkpoint, context: int, options: LoadOptions) -> int:
-    """Cache entries for a context, and for as many more as the memory allows."""
+def _entry_format(options: LoadOptions) -> EntryFormat:
+    """How entries are stored."""
+    if options.cache_format is None:
+        return UNROUNDED if options.reference else ENTRY_FORMATS["f16"]
+    return entry_format(options.cache_format, "--kv")
+
+
+def _entries(model: Model, checkpoint: Checkpoint, wanted: tuple[int, float], options: LoadOptions) -> int:
+    """Cache entries for a context, and for as many more as the memory allows; `wanted` is the context and
+    the bytes of an entry."""
+    context, size = wanted
     least = context + options.max_rows
     if options.memory is None:
         return least
     names = {weight.name for program in model.programs.values() for weight in program.weights.values()}
     stored = sum(len(checkpoint.tensors[name].data) for name in names if name in checkpoint.tensors)
-    size = sum(group.entry_bytes() for group in model.layout.groups)
     if size == 0:
         return least
     fitting = int((options.memory - stored) / size)

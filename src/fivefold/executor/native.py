@@ -28,23 +28,25 @@ class Settings:
     """How Programs run here.
 
     `activations` is "int8" (quantized weights meet int8 rows, one scale for 32 elements) or
-    "float". `max_rows` bounds the rows of a step and sizes the arena.
+    "float". `max_rows` bounds the rows of a step and sizes the arena. `cache_format` is how entries of the
+    cache are stored.
     """
 
     isa: str
     threads: int
     activations: str = "int8"
     max_rows: int = 512
+    cache_format: str = "f16"
 
 
 class NativeCache:
     """Native storage of all cache groups; moves entries for the `cache` room."""
 
-    def __init__(self, layout: CacheLayout, pages: Mapping[str, int]) -> None:
+    def __init__(self, layout: CacheLayout, pages: Mapping[str, int], form: str = "f16") -> None:
         self.storages = {
             group.name: CacheStorage(
                 len(group.layers), pages[group.name], group.heads_per_page, group.page_size,
-                group.key_width, group.value_width, group.value_in_key,
+                group.key_width, group.value_width, group.value_in_key, form,
             )
             for group in layout.groups
         }  # fmt: skip

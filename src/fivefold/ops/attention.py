@@ -85,17 +85,15 @@ def _attend(call: Call) -> tuple[Float32, ...]:
 
 
 def _store_cost(sizes: Sizes) -> Cost:
-    width = sum(sizes.widths)
-    return Cost(row_bytes=sizes.row_bytes(), cache_bytes=sizes.number_bytes * sizes.rows * width)
+    return Cost(row_bytes=sizes.row_bytes(), cache_bytes=sizes.rows * sizes.entry_bytes)
 
 
 def _attend_cost(sizes: Sizes) -> Cost:
     query, value = sizes.widths[0], sizes.output_width
-    stored = sizes.stored
     return Cost(
         flops=2.0 * sizes.pairs * (query + value),
         row_bytes=sizes.row_bytes(),
-        cache_bytes=sizes.number_bytes * sizes.entries * stored,
+        cache_bytes=sizes.entries * sizes.entry_bytes,
     )
 
 
@@ -118,7 +116,7 @@ DECLARED = (
         _attend,
         _attend_cost,
         weights=("sinks?",),
-        attributes=("group", "heads", "scale", "soft_cap", "importance", "stored"),
+        attributes=("group", "heads", "scale", "soft_cap", "importance"),
         kernel="attention",
         integers=("heads",),
         floats=("scale", "soft_cap"),

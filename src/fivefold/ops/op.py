@@ -55,19 +55,12 @@ class Sizes:
     attributes: Mapping[str, Attribute]
     pairs: float = 0.0
     entries: float = 0.0
-    number_bytes: float = 2.0  # of a cache number
+    entry_bytes: float = 0.0  # of one position in the cache, in one layer
 
     @property
     def output_width(self) -> int:
         """Width of the first output."""
         return self.widths[self.inputs]
-
-    @property
-    def stored(self) -> int:
-        """Numbers that one position takes in the cache in one layer."""
-        value = self.attributes["stored"]
-        assert isinstance(value, int), f"stored is {value!r}"
-        return value
 
     def row_bytes(self) -> float:
         """Bytes of the float32 rows that the node reads and writes."""

@@ -6,24 +6,45 @@ Takes a Program and the stored bytes of its weights; needs neither weights nor k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 from fivefold.core.batch import ALL
+from fivefold.formats import ENTRY_FORMATS, EntryFormat
 from fivefold.ops import Cost, Sizes
 from fivefold.program import Node, Program
 
 
-def step_cost(program: Program, stored: Mapping[str, float], rows: int, depth: int, logits: int = 1) -> Cost:
+def step_cost(
+    program: Program,
+    stored: Mapping[str, float],
+    rows: int,
+    depth: int,
+    logits: int = 1,
+    entries: EntryFormat = ENTRY_FORMATS["f16"],
+) -> Cost:
     """Cost of one step of `rows` causal rows of one sequence after `depth` positions.
 
     `stored` gives the bytes of each weight by name (four a number where it is not named); `logits` is
-    the number of rows that want logits. Other row sets count as empty. A weight that several nodes
-    read is counted each time, as it is read each time.
+    the number of rows that want logits, `entries` the format of the cache. Other row sets count as empty.
+    A weight that several nodes read is counted each time, as it is read each time.
     """
     total = Cost()
     for node in program.nodes:
-        total = total + node.declaration.cost(_sizes(program, node, stored, (rows, depth, logits)))
+        sizes = _sizes(program, node, stored, (rows, depth, logits))
+        total = total + node.declaration.cost(
+            replace(sizes, entry_bytes=_entry_bytes(program, node, entries))
+        )
     return total
+
+
+def _entry_bytes(program: Program, node: Node, form: EntryFormat) -> float:
+    """Bytes of one position in the cache of the node's layer; 0 for nodes that know no cache."""
+    name = node.attributes.get("group")
+    if not isinstance(name, str):
+        return 0.0
+    group = program.layout.group(name)
+    return group.entry_bytes(form.number_bytes, form.scale_bytes) / len(group.layers)
 
 
 def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tuple[int, int, int]) -> Sizes:

@@ -148,7 +148,6 @@ class Builder:
         if stores:
             op = "attention_store" if len(stores) == len(("k", "v")) else "latent_store"
             self.node(op, stores, None, group=group)
-        stored = kept.kv_heads * kept.stored_width
         return self.node(
             "attention",
             (q,),
@@ -159,7 +158,6 @@ class Builder:
             scale=scale,
             soft_cap=soft_cap,
             importance=importance,
-            stored=stored,
         )
 
     def gather_rows(self, x: str, row_set: str) -> str:

@@ -2,7 +2,8 @@
 
 Every native kernel is tested against it, and shapes that have no kernel yet are proved with it. It
 keeps its cache and recurrent states as plain float32 arrays with the same pages and slots as the
-native stores. It shares nothing between steps but these, and it plans nothing.
+native stores; given a format of entries, it rounds what it keeps as they do. It shares nothing between
+steps but these, and it plans nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from fivefold.core.batch import ALL, Batch, Float32, Int32
 from fivefold.core.layout import CacheLayout
+from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.ops import Call
 
 from .program import Node, Program
@@ -23,8 +25,9 @@ from .program import Node, Program
 class ReferenceCache:
     """Keys and values of all cache groups, (layers, pages, heads a page, slots, width) float32 each."""
 
-    def __init__(self, layout: CacheLayout, pages: int) -> None:
+    def __init__(self, layout: CacheLayout, pages: int, form: EntryFormat = UNROUNDED) -> None:
         self.layout = layout
+        self._read_back = form.read_back
         self._keys: dict[str, Float32] = {}
         self._values: dict[str, Float32] = {}
         for group in layout.groups:
@@ -39,7 +42,8 @@ class ReferenceCache:
         """Store one row's entry in the slot that the batch names for it; -1 stores nothing."""
         group, view = self.layout.group(name), batch.groups[name]
         at = group.layers.index(layer)
-        keys = key.reshape(group.kv_heads, -1)
+        keys = self._read_back(key.reshape(group.kv_heads, -1))
+        values = None if value is None else self._read_back(value.reshape(group.kv_heads, -1))
         for head in range(group.kv_heads):
             table, inner = divmod(head, group.heads_per_page)
             slot = int(view.write[row, table])
@@ -47,8 +51,7 @@ class ReferenceCache:
                 continue
             page = view.tables[batch.sequence[row], table, slot // group.page_size]
             self._keys[name][at, page, inner, slot % group.page_size] = keys[head]
-            if value is not None:
-                values = value.reshape(group.kv_heads, -1)
+            if values is not None:
                 self._values[name][at, page, inner, slot % group.page_size] = values[head]
 
     def read(

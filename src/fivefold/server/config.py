@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fivefold.core.errors import InputError
+from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _PLANNED: Mapping[str, tuple[Any, ...]] = {
     "format": ("auto",),
-    "cache_format": ("f16",),
     "eviction": ("none",),
     "budget": (0,),
     "decoding": ("auto", "autoregressive"),
@@ -33,7 +33,8 @@ _PLANNED: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One `[[model]]`: the name that clients ask for, where the model is, and how it runs."""
+    """One `[[model]]`: the name that clients ask for, where the model is, and how it runs. Without a context
+    or a cache_format it has those that the server was started with."""
 
     source: str
     name: str = "default"
@@ -43,7 +44,7 @@ class ModelConfig:
     max_queue: int = 256
     prefix_cache: bool = True
     format: str = "auto"
-    cache_format: str = "f16"
+    cache_format: str = ""
     eviction: str = "none"
     budget: float = 0
     decoding: str = "auto"
@@ -118,6 +119,8 @@ def model_config(values: Any, where: str) -> ModelConfig:
                 f"key {key} is {getattr(config, key)!r}, which is planned and not built", where=where,
                 remedy=f"leave it out or write {' or '.join(map(repr, allowed))}",
             )  # fmt: skip
+    if config.cache_format:
+        entry_format(config.cache_format, f"{where}: key cache_format")
     for key in ("max_sequences", "max_queue"):
         if getattr(config, key) < 1:
             raise InputError(f"key {key} is {getattr(config, key)}", where=where, remedy="give at least 1")

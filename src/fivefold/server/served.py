@@ -135,8 +135,9 @@ def load_models(
 
 def _load(config: ModelConfig, path: Path, options: LoadOptions, memory: int, now: int) -> ServedModel:
     chosen = LoadOptions(
-        options.isa, options.threads, options.activations, config.context or options.context, memory=memory
-    )
+        options.isa, options.threads, options.activations, config.context or options.context, memory=memory,
+        cache_format=config.cache_format or options.cache_format,
+    )  # fmt: skip
     loaded = load(path, chosen)
     engine = Engine(loaded, EngineOptions(config.max_sequences, config.max_queue, config.prefix_cache))
     return serve(config, loaded, AsyncEngine(engine), now)

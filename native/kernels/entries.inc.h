@@ -1,0 +1,136 @@
+// Entries of the cache: how each format turns floats to stored numbers and back, one of them at a time.
+//
+// A scaled format's number is scale * code, with the scale of its entry: the largest magnitude gets the
+// largest code. Codes are rounded to nearest even. An entry with a number that is not finite has the scale
+// NaN, so that it reads as NaN; one too small for its scale to have an inverse has the scale zero. Each has:
+//   Number, kId                   a stored number; its row in entries.h
+//   floats(p), value(x)           kWidth stored numbers as floats, or one; without their scale
+//   codes(x, out)                 kWidth floats, divided by their scale, as stored numbers
+//   kLargest                      the largest code, if there is a scale
+
+struct F16Entry {
+  using Number = uint16_t;
+  static constexpr EntryId kId = EntryId::kF16;
+  static F floats(const Number* p) { return load_half(p); }
+  static float value(Number x) { return half_scalar(x); }
+  static void codes(F x, Number* out) { store_half(out, x); }
+};
+
+struct Bf16Entry {
+  using Number = uint16_t;
+  static constexpr EntryId kId = EntryId::kBf16;
+  static F floats(const Number* p) { return load_bfloat(p); }
+  static float value(Number x) { return bfloat_to_float(x); }
+  static void codes(F x, Number* out) {
+    float all[kWidth];
+    store(all, x);
+    for (int i = 0; i < kWidth; ++i) out[i] = float_to_bfloat(all[i]);
+  }
+};
+
+struct Int8Entry {
+  using Number = int8_t;
+  static constexpr EntryId kId = EntryId::kInt8;
+  static constexpr float kLargest = 127.0f;
+  static F floats(const Number* p) { return load_int8(p); }
+  static float value(Number x) { return float(x); }
+  static void codes(F x, Number* out) { store_int8(out, round_int(x)); }
+};
+
+// The seven bits of a magnitude are those of a float16 from its fourth exponent bit down, which is the number
+// over 256: so the largest code, 448, is 1.75 here. Subnormal ones are exact.
+struct Fp8Entry {
+  using Number = uint8_t;
+  static constexpr EntryId kId = EntryId::kFp8;
+  static constexpr float kLargest = 1.75f;
+  static F floats(const Number* p) { return load_e4m3(p); }
+  static float value(Number x) { return half_scalar(e4m3_half(x)); }
+  static void codes(F x, Number* out) {
+    const F magnitude = abs(x);
+    const I bits = as_int(magnitude);
+    const I odd = low_bits(shift_right<20>(bits), 1);
+    const I normal = shift_right<20>(bits + set1_int(0x7ffff) + odd) - set1_int((127 - 15) << 3);
+    const F steps = magnitude + set1(64.0f);  // rounds to multiples of 2^-17, held in the low bits
+    const I small = as_int(steps) - as_int(set1(64.0f));
+    const I code = as_int(select_less(magnitude, set1(0x1p-14f), as_float(small), as_float(normal)));
+    const I negative = shift_right<31>(as_int(x));
+    store_int8(reinterpret_cast<int8_t*>(out), code + shift_left<7>(negative));
+  }
+};
+
+template <class Entry>
+constexpr bool kScaled = entry_info(Entry::kId).scale_bytes > 0;
+
+// The scale of an entry, and its inverse or zero.
+template <class Entry>
+inline float entry_scale(const float* x, int width, float* inverse) {
+  F largest = set1(0.0f), wrong = set1(0.0f);
+  const auto see = [&](F v) {
+    largest = max(abs(v), largest);
+    wrong = fma(v, set1(0.0f), wrong);  // NaN from the first number on that is not finite
+  };
+  int d = 0;
+  for (; d + kWidth <= width; d += kWidth) see(load(x + d));
+  if (d < width) {
+    float tail[kWidth] = {};
+    for (int i = 0; d + i < width; ++i) tail[i] = x[d + i];
+    see(load(tail));
+  }
+  *inverse = 0.0f;
+  if (reduce_tree(wrong) != 0.0f) return __builtin_nanf("");
+  const float scale = reduce_max(largest) / Entry::kLargest;
+  const float over = 1.0f / scale;
+  if (!(over <= 3.4028234e38f)) return 0.0f;
+  *inverse = over;
+  return scale;
+}
+
+// A key or a value into slot `slot` of its part of a page; its numbers lie `stride` apart.
+template <class Entry>
+inline void store_part(const float* x, int width, uint8_t* part, int slot, size_t first, size_t stride) {
+  typename Entry::Number* numbers = reinterpret_cast<typename Entry::Number*>(part) + first;
+  float inverse = 1.0f;
+  if constexpr (kScaled<Entry>) {
+    float* scales = reinterpret_cast<float*>(part + numbers_bytes(Entry::kId, width));
+    scales[slot] = entry_scale<Entry>(x, width, &inverse);
+  }
+  typename Entry::Number codes[kWidth];
+  float some[kWidth] = {};
+  for (int d = 0; d < width; d += kWidth) {
+    const int count = width - d < kWidth ? width - d : kWidth;
+    for (int i = 0; i < count; ++i) some[i] = inverse == 0.0f ? 0.0f : x[d + i];
+    F v = load(some);
+    if constexpr (kScaled<Entry>) v = v * set1(inverse);
+    Entry::codes(v, codes);
+    for (int i = 0; i < count; ++i) numbers[size_t(d + i) * stride] = codes[i];
+  }
+}
+
+template <class Entry>
+void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
+                 uint8_t* page) {
+  store_part<Entry>(key, key_width, page, slot, size_t(slot), kPageSize);
+  if (value == nullptr) return;
+  store_part<Entry>(value, value_width, page + part_bytes(Entry::kId, key_width), slot,
+                    size_t(slot) * value_width, 1);
+}
+
+template <class Entry>
+inline void read_part(const uint8_t* part, int width, int slot, size_t first, size_t stride, float* y) {
+  const auto* numbers = reinterpret_cast<const typename Entry::Number*>(part) + first;
+  float scale = 1.0f;
+  if constexpr (kScaled<Entry>)
+    scale = reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width))[slot];
+  for (int d = 0; d < width; ++d) {
+    y[d] = Entry::value(numbers[size_t(d) * stride]);
+    if constexpr (kScaled<Entry>) y[d] *= scale;
+  }
+}
+
+template <class Entry>
+void read_entry(const uint8_t* page, int key_width, int value_width, int slot, float* key, float* value) {
+  read_part<Entry>(page, key_width, slot, size_t(slot), kPageSize, key);
+  if (value == nullptr) return;
+  read_part<Entry>(page + part_bytes(Entry::kId, key_width), value_width, slot, size_t(slot) * value_width, 1,
+                   value);
+}
