@@ -80,39 +80,46 @@ inline void page_scores(const QueryGroup<Q>& group, const Part<Entry>& keys) {
   }
 }
 
-// Scores to weights, times the scales of the values if there are any; the running maximum and total move on.
-// Returns the factor for what was summed before.
-template <bool Scaled>
-inline float page_softmax(float* scores, uint32_t visible, float cap, const float* scales, float* maximum,
-                          float* total) {
+// Scores to weights, times the scales of the values if there are any; the running maxima and totals move on.
+// alpha[q] is the factor for what was summed before. The queries go through each step together, since a step
+// alone would only wait for the one before it.
+template <int Q, bool Scaled>
+inline void page_softmax(const QueryGroup<Q>& group, const float* scales, float* alpha) {
   constexpr int kVectors = kPageSize / kWidth;
-  F s[kVectors];
-  F largest = set1(kMinusInfinity);
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = load(scores + v * kWidth);
-    if (cap != 0.0f) s[v] = set1(cap) * tanh(s[v] / set1(cap));
-    s[v] = select_bits(visible >> (v * kWidth), s[v], set1(kMinusInfinity));
-    largest = max(s[v], largest);
+  F s[Q][kVectors];
+  float before[kWidth] = {}, next[Q];
+#pragma GCC unroll 4
+  for (int q = 0; q < Q; ++q) {
+    F largest = set1(kMinusInfinity);
+    for (int v = 0; v < kVectors; ++v) {
+      s[q][v] = load(group.scores + q * kPageSize + v * kWidth);
+      if (group.soft_cap != 0.0f)
+        s[q][v] = set1(group.soft_cap) * tanh(s[q][v] / set1(group.soft_cap));
+      s[q][v] = select_bits(group.visible >> (v * kWidth), s[q][v], set1(kMinusInfinity));
+      largest = max(s[q][v], largest);
+    }
+    const float seen = reduce_max(largest);
+    next[q] = group.maximum[q] > seen ? group.maximum[q] : seen;
+    if (next[q] == kMinusInfinity) next[q] = 0.0f;  // nothing is seen yet: all weights are zero
+    before[q] = group.maximum[q] - next[q];
+    group.maximum[q] = group.maximum[q] > seen ? group.maximum[q] : seen;
   }
-  const float seen = reduce_max(largest);
-  const float next = *maximum > seen ? *maximum : seen;
-  if (next == kMinusInfinity) {
-    for (int v = 0; v < kVectors; ++v) store(scores + v * kWidth, set1(0.0f));
-    return 1.0f;
+  float factors[kWidth];
+  store(factors, exp_negative(load(before)));
+#pragma GCC unroll 4
+  for (int q = 0; q < Q; ++q) {
+    for (int v = 0; v < kVectors; ++v) {
+      s[q][v] = exp_negative(s[q][v] - set1(next[q]));
+      F weight = s[q][v];
+      if constexpr (Scaled)  // a slot that is not seen may have any scale
+        weight = select_bits(group.visible >> (v * kWidth), weight * load(scales + v * kWidth), set1(0.0f));
+      store(group.scores + q * kPageSize + v * kWidth, weight);
+    }
+    for (int n = kVectors / 2; n > 0; n /= 2)
+      for (int v = 0; v < n; ++v) s[q][v] = s[q][v] + s[q][v + n];
+    alpha[q] = factors[q];
+    group.total[q] = group.total[q] * alpha[q] + reduce_tree(s[q][0]);
   }
-  const float alpha = next == *maximum ? 1.0f : exp_scalar(*maximum - next);  // exp(0) is 1 exactly
-  for (int v = 0; v < kVectors; ++v) {
-    s[v] = exp(s[v] - set1(next));
-    F weight = s[v];
-    if constexpr (Scaled)  // a slot that is not seen may have any scale
-      weight = select_bits(visible >> (v * kWidth), weight * load(scales + v * kWidth), set1(0.0f));
-    store(scores + v * kWidth, weight);
-  }
-  for (int n = kVectors / 2; n > 0; n /= 2)
-    for (int v = 0; v < n; ++v) s[v] = s[v] + s[v + n];
-  *total = *total * alpha + reduce_tree(s[0]);
-  *maximum = next;
-  return alpha;
 }
 
 // outputs[q][at ...] = outputs * alpha + sum over slots of weight * V, slots in order; V vectors of columns.
@@ -146,9 +153,7 @@ inline void attend_page(const QueryGroup<Q>& group, const Part<Entry>& keys, con
   constexpr int kVectors = kWidth == 16 ? 4 : (Q == 1 ? 8 : Q == 2 ? 4 : 2);
   page_scores<Q>(group, keys);
   float alpha[Q];
-  for (int q = 0; q < Q; ++q)
-    alpha[q] = page_softmax<kScaled<Entry>>(group.scores + q * kPageSize, group.visible, group.soft_cap,
-                                            values.scales, group.maximum + q, group.total + q);
+  page_softmax<Q, kScaled<Entry>>(group, values.scales, alpha);
   int at = 0;
   for (; at + kVectors * kWidth <= group.value_width; at += kVectors * kWidth)
     page_values<Q, kVectors>(group, values, alpha, at);
