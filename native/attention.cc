@@ -95,7 +95,7 @@ struct Scratch {
       at += (count + 15) / 16 * 16;
       return start;
     };
-    kernel = take(attention_scratch(key_width, value_width));
+    kernel = take(attention_scratch(queries, key_width, value_width));
     scaled = take(size_t(queries) * key_width);
     for (int i = 0; i < 2; ++i) {
       maximum[i] = take(size_t(queries));

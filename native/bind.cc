@@ -205,7 +205,7 @@ void bind_cache(nb::module_& m) {
           [](CacheStorage* self, int layers, int pages, int heads_per_page, int page_size, int key_width,
              int value_width, bool value_in_key, const std::string& format) {
             new (self) CacheStorage(layers, pages, heads_per_page, page_size, key_width, value_width,
-                                    value_in_key, entry_format(format));
+                                    value_in_key, entry_format(format, value_in_key));
           },
           nb::arg("layers"), nb::arg("pages"), nb::arg("heads_per_page"), nb::arg("page_size") = kPageSize,
           nb::arg("key_width"), nb::arg("value_width"), nb::arg("value_in_key") = false,

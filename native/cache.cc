@@ -6,11 +6,14 @@
 
 namespace fivefold {
 
-EntryId entry_format(const std::string& name) {
+EntryId entry_format(const std::string& name, bool value_in_key) {
   std::string known;
   for (int id = 0; id < kEntryFormats; ++id) {
-    if (name == kEntryInfos[id].name) return EntryId(id);
-    known += (id == 0 ? "" : ", ") + std::string(kEntryInfos[id].name);
+    const std::string one = kEntryInfos[id].name;
+    if (one.empty()) continue;
+    if (name == one)
+      return EntryId(id) == EntryId::kInt8 && value_in_key ? EntryId::kPlainInt8 : EntryId(id);
+    known += (known.empty() ? "" : ", ") + one;
   }
   throw std::invalid_argument("there is no cache format named '" + name + "'; there are " + known);
 }
@@ -51,18 +54,17 @@ void CacheStorage::check(int layer, int page, int head, int slot) const {
 
 template <class Number>
 void CacheStorage::copy_entry(const uint8_t* from, int slot_from, uint8_t* to, int slot_to) const {
-  const auto copy_scale = [&](size_t at) {
-    const size_t bytes = entry_info(format_).scale_bytes;
-    std::copy_n(from + at + size_t(slot_from) * bytes, bytes, to + at + size_t(slot_to) * bytes);
+  const auto copy = [&](size_t at, int width, const auto& place) {
+    const Number* source = reinterpret_cast<const Number*>(from + at);
+    Number* target = reinterpret_cast<Number*>(to + at);
+    for (int d = 0; d < width; ++d) target[place(slot_to, d)] = source[place(slot_from, d)];
+    const size_t bytes = entry_info(format_).scale_bytes, scales = at + numbers_bytes(format_, width);
+    std::copy_n(from + scales + size_t(slot_from) * bytes, bytes, to + scales + size_t(slot_to) * bytes);
   };
-  const Number* keys = reinterpret_cast<const Number*>(from) + slot_from;
-  Number* target = reinterpret_cast<Number*>(to) + slot_to;
-  for (size_t d = 0; d < size_t(key_width_); ++d) target[d * kPageSize] = keys[d * kPageSize];
-  copy_scale(numbers_bytes(format_, key_width_));
+  copy(0, key_width_, [&](int slot, int d) { return key_place(format_, slot, d); });
   if (value_in_key_) return;
-  const size_t values = part_bytes(format_, key_width_), width = size_t(value_width_) * sizeof(Number);
-  std::copy_n(from + values + size_t(slot_from) * width, width, to + values + size_t(slot_to) * width);
-  copy_scale(values + numbers_bytes(format_, value_width_));
+  copy(part_bytes(format_, key_width_), value_width_,
+       [&](int slot, int d) { return value_place(format_, value_width_, slot, d); });
 }
 
 void CacheStorage::copy_entries(const int32_t* page_from, const int32_t* slot_from, const int32_t* page_to,

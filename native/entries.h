@@ -1,7 +1,10 @@
 // How a cache stores the numbers of keys and values: the formats by name, and where the parts of a page lie.
 //
 // int8 and fp8 (E4M3) codes share one f32 scale for each entry and head, of the key and of the value apart. A
-// page has its numbers in the order the attention kernel reads them, then one scale for each slot.
+// page has its numbers in the order the attention kernel reads them, then one scale for each slot: keys
+// [dimension][slot], values [slot][dimension]. int8 is multiplied as integers in pairs, so there two dimensions
+// of a key lie beside each other, and two slots of a value: [dimension / 2][slot][2] and [slot / 2][dimension][2].
+// Values that lie in the key cannot have both orders: their int8 is multiplied as floats, in the plain one.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +14,7 @@ namespace fivefold {
 
 constexpr int kPageSize = 32;
 
-#define FIVEFOLD_ENTRIES(X) X(F16) X(Bf16) X(Int8) X(Fp8)
+#define FIVEFOLD_ENTRIES(X) X(F16) X(Bf16) X(Int8) X(Fp8) X(PlainInt8)
 
 #define FIVEFOLD_ENTRY(Name) k##Name,
 enum class EntryId : int { FIVEFOLD_ENTRIES(FIVEFOLD_ENTRY) kCount };
@@ -22,26 +25,39 @@ struct EntryInfo {
   const char* name;
   size_t number_bytes;
   size_t scale_bytes;  // 0: numbers have no scale
+  bool pairs;
 };
 
 // In the order of EntryId.
 constexpr EntryInfo kEntryInfos[kEntryFormats] = {
-    {"f16", 2, 0},
-    {"bf16", 2, 0},
-    {"int8", 1, sizeof(float)},
-    {"fp8", 1, sizeof(float)},
+    {"f16", 2, 0, false},
+    {"bf16", 2, 0, false},
+    {"int8", 1, sizeof(float), true},
+    {"fp8", 1, sizeof(float), false},
+    {"", 1, sizeof(float), false},  // int8 with the values in the key
 };
 constexpr const EntryInfo& entry_info(EntryId id) { return kEntryInfos[int(id)]; }
 
 // Bytes of the numbers of a page's keys, or of its values, and of them with their scales.
 constexpr size_t numbers_bytes(EntryId id, int width) {
-  return size_t(kPageSize) * size_t(width) * entry_info(id).number_bytes;
+  const size_t stored = size_t(width) + (entry_info(id).pairs ? size_t(width) % 2 : 0);
+  return size_t(kPageSize) * stored * entry_info(id).number_bytes;
 }
 constexpr size_t part_bytes(EntryId id, int width) {
   return numbers_bytes(id, width) + size_t(kPageSize) * entry_info(id).scale_bytes;
 }
 
-// Throws std::invalid_argument, with the names there are, for another one.
-EntryId entry_format(const std::string& name);
+// Where a page has dimension d of the key in a slot, and of the value, in numbers.
+constexpr size_t key_place(EntryId id, int slot, int d) {
+  if (entry_info(id).pairs) return (size_t(d / 2) * kPageSize + size_t(slot)) * 2 + size_t(d % 2);
+  return size_t(d) * kPageSize + size_t(slot);
+}
+constexpr size_t value_place(EntryId id, int width, int slot, int d) {
+  if (entry_info(id).pairs) return (size_t(slot / 2) * size_t(width) + size_t(d)) * 2 + size_t(slot % 2);
+  return size_t(slot) * size_t(width) + size_t(d);
+}
+
+// The format for a cache whose values lie in the key, or not. Throws std::invalid_argument, with the names there are, for another one.
+EntryId entry_format(const std::string& name, bool value_in_key);
 
 }  // namespace fivefold

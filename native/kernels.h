@@ -32,8 +32,9 @@ constexpr size_t quantized_stride(int columns) {
 }
 
 // Floats of scratch memory that the attention kernel wants.
-constexpr size_t attention_scratch(int key_width, int value_width) {
-  return size_t(kPageSize) * size_t(key_width + value_width + 4);
+constexpr size_t attention_scratch(int queries, int key_width, int value_width) {
+  const size_t page = size_t(kPageSize) * size_t(key_width + value_width + 8);
+  return page + size_t(queries) * size_t(key_width / 2 + 2);  // queries as codes
 }
 
 }  // namespace

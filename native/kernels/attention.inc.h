@@ -39,6 +39,19 @@ inline float exp_scalar(float x) {
 // Q queries that see the same slots of the page.
 template <int Q>
 struct QueryGroup {
+  QueryGroup(const AttentionSegment& s, int first, uint32_t seen, float* memory)
+      : maximum(s.maximum + first),
+        total(s.total + first),
+        visible(seen),
+        key_width(s.key_width),
+        value_width(s.value_width),
+        soft_cap(s.soft_cap),
+        scores(memory) {
+    for (int q = 0; q < Q; ++q) {
+      queries[q] = s.queries + size_t(first + q) * s.key_width;
+      outputs[q] = s.output + size_t(first + q) * s.value_width;
+    }
+  }
   const float* queries[Q];
   float* outputs[Q];
   float* maximum;  // Q following numbers
@@ -169,41 +182,31 @@ inline void attend_page(const QueryGroup<Q>& group, const Part<Entry>& keys, con
     }
 }
 
-template <int Q, class Entry>
-inline void attend_queries(const AttentionSegment& s, int first, uint32_t visible, const Part<Entry>& keys,
-                           const Part<Entry>& values, float* scores) {
-  QueryGroup<Q> group;
-  for (int q = 0; q < Q; ++q) {
-    group.queries[q] = s.queries + size_t(first + q) * s.key_width;
-    group.outputs[q] = s.output + size_t(first + q) * s.value_width;
-  }
-  group.maximum = s.maximum + first;
-  group.total = s.total + first;
-  group.visible = visible;
-  group.key_width = s.key_width;
-  group.value_width = s.value_width;
-  group.soft_cap = s.soft_cap;
-  group.scores = scores;
-  attend_page<Q>(group, keys, values);
-}
-
-// All queries against one page, up to four at a time where they see the same slots.
-template <class Entry>
-inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Part<Entry>& keys,
-                       const Part<Entry>& values, float* scores) {
+// Calls use(count, first query, seen slots) for up to four queries at a time that see the same slots of a page.
+template <class Use>
+inline void each_group(const AttentionSegment& s, const uint32_t* visible, const Use& use) {
   const int queries = s.rows * s.group;
   for (int first = 0; first < queries;) {
     const uint32_t seen = visible[first / s.group];
     int count = 1;
     while (count < 4 && first + count < queries && visible[(first + count) / s.group] == seen) ++count;
     if (seen != 0) {
-      if (count == 4) attend_queries<4>(s, first, seen, keys, values, scores);
-      if (count == 3) attend_queries<3>(s, first, seen, keys, values, scores);
-      if (count == 2) attend_queries<2>(s, first, seen, keys, values, scores);
-      if (count == 1) attend_queries<1>(s, first, seen, keys, values, scores);
+      if (count == 4) use(std::integral_constant<int, 4>(), first, seen);
+      if (count == 3) use(std::integral_constant<int, 3>(), first, seen);
+      if (count == 2) use(std::integral_constant<int, 2>(), first, seen);
+      if (count == 1) use(std::integral_constant<int, 1>(), first, seen);
     }
     first += count;
   }
+}
+
+// All queries against one page.
+template <class Entry>
+inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Part<Entry>& keys,
+                       const Part<Entry>& values) {
+  each_group(s, visible, [&](auto count, int first, uint32_t seen) {
+    attend_page<count.value>(QueryGroup<count.value>(s, first, seen, s.scratch), keys, values);
+  });
 }
 
 // A part of a page as floats at `y`; the next page's is fetched meanwhile.
@@ -226,17 +229,18 @@ inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, 
           reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width)), next + at};
 }
 
-template <class Entry>
-void attention(const AttentionSegment& s) {
+inline void start_segment(const AttentionSegment& s) {
   const int queries = s.rows * s.group;
   for (int q = 0; q < queries; ++q) {
     s.maximum[q] = kMinusInfinity;
     s.total[q] = 0.0f;
   }
   for (size_t i = 0; i < size_t(queries) * s.value_width; ++i) s.output[i] = 0.0f;
-  float* scores = s.scratch;
-  float* key_floats = scores + 4 * kPageSize;
-  float* value_floats = key_floats + size_t(s.key_width) * kPageSize;
+}
+
+// Calls use(visible slots of the rows, rows that see any, page, next page) for each page that a row sees.
+template <class Use>
+inline void each_page(const AttentionSegment& s, const Use& use) {
   for (int p = 0; p < s.page_count; ++p) {
     const uint32_t* visible = s.visible + size_t(p) * s.rows;
     int seeing = 0;
@@ -244,21 +248,29 @@ void attention(const AttentionSegment& s) {
     if (seeing == 0) continue;
     const uint8_t* page = s.entries + size_t(s.pages[p]) * s.page_stride;
     const int32_t following = p + 1 < s.page_count ? s.pages[p + 1] : -1;
-    const uint8_t* next = following < 0 ? page : s.entries + size_t(following) * s.page_stride;
+    use(visible, seeing, page, following < 0 ? page : s.entries + size_t(following) * s.page_stride);
+  }
+}
+
+template <class Entry>
+void attention(const AttentionSegment& s) {
+  start_segment(s);
+  float* key_floats = s.scratch + 4 * kPageSize;
+  float* value_floats = key_floats + size_t(s.key_width) * kPageSize;
+  each_page(s, [&](const uint32_t* visible, int seeing, const uint8_t* page, const uint8_t* next) {
     const Part<Entry> keys = part_at<Entry>(page, next, 0, s.key_width);
     if (s.value_in_key) {
       const Part<Turned<kScaled<Entry>>> turned = turn(keys, s.key_width, key_floats);
       for (int slot = 0; slot < kPageSize; ++slot)
         for (int d = 0; d < s.value_width; ++d)
           value_floats[size_t(slot) * s.value_width + d] = key_floats[size_t(d) * kPageSize + slot];
-      attend_all(s, visible, turned, {value_floats, keys.scales, nullptr}, scores);
-      continue;
+      attend_all(s, visible, turned, {value_floats, keys.scales, nullptr});
+      return;
     }
     const Part<Entry> values = part_at<Entry>(page, next, part_bytes(Entry::kId, s.key_width), s.value_width);
     if (seeing * s.group <= kDirectQueries)
-      attend_all(s, visible, keys, values, scores);
+      attend_all(s, visible, keys, values);
     else
-      attend_all(s, visible, turn(keys, s.key_width, key_floats), turn(values, s.value_width, value_floats),
-                 scores);
-  }
+      attend_all(s, visible, turn(keys, s.key_width, key_floats), turn(values, s.value_width, value_floats));
+  });
 }

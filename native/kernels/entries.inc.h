@@ -7,6 +7,7 @@
 //   floats(p), value(x)           kWidth stored numbers as floats, or one; without their scale
 //   codes(x, out)                 kWidth floats, divided by their scale, as stored numbers
 //   kLargest                      the largest code, if there is a scale
+// Where they lie is in entries.h.
 
 struct F16Entry {
   using Number = uint16_t;
@@ -28,14 +29,18 @@ struct Bf16Entry {
   }
 };
 
-struct Int8Entry {
+template <EntryId Id>
+struct Int8 {
   using Number = int8_t;
-  static constexpr EntryId kId = EntryId::kInt8;
+  static constexpr EntryId kId = Id;
   static constexpr float kLargest = 127.0f;
   static F floats(const Number* p) { return load_int8(p); }
   static float value(Number x) { return float(x); }
   static void codes(F x, Number* out) { store_int8(out, round_int(x)); }
 };
+
+using Int8Entry = Int8<EntryId::kInt8>;
+using PlainInt8Entry = Int8<EntryId::kPlainInt8>;
 
 // The seven bits of a magnitude are those of a float16 from its fourth exponent bit down, which is the number
 // over 256: so the largest code, 448, is 1.75 here. Subnormal ones are exact.
@@ -61,9 +66,8 @@ struct Fp8Entry {
 template <class Entry>
 constexpr bool kScaled = entry_info(Entry::kId).scale_bytes > 0;
 
-// The scale of an entry, and its inverse or zero.
-template <class Entry>
-inline float entry_scale(const float* x, int width, float* inverse) {
+// The scale with which the largest of some numbers becomes `most`, and its inverse or zero.
+inline float scale_for(const float* x, int width, float most, float* inverse) {
   F largest = set1(0.0f), wrong = set1(0.0f);
   const auto see = [&](F v) {
     largest = max(abs(v), largest);
@@ -78,21 +82,21 @@ inline float entry_scale(const float* x, int width, float* inverse) {
   }
   *inverse = 0.0f;
   if (reduce_tree(wrong) != 0.0f) return __builtin_nanf("");
-  const float scale = reduce_max(largest) / Entry::kLargest;
+  const float scale = reduce_max(largest) / most;
   const float over = 1.0f / scale;
   if (!(over <= 3.4028234e38f)) return 0.0f;
   *inverse = over;
   return scale;
 }
 
-// A key or a value into slot `slot` of its part of a page; its numbers lie `stride` apart.
-template <class Entry>
-inline void store_part(const float* x, int width, uint8_t* part, int slot, size_t first, size_t stride) {
-  typename Entry::Number* numbers = reinterpret_cast<typename Entry::Number*>(part) + first;
+// A key or a value of `width` numbers into slot `slot` of its part of a page; place(d) is where each lies.
+template <class Entry, class Place>
+inline void store_part(const float* x, int width, uint8_t* part, int slot, const Place& place) {
+  typename Entry::Number* numbers = reinterpret_cast<typename Entry::Number*>(part);
   float inverse = 1.0f;
   if constexpr (kScaled<Entry>) {
     float* scales = reinterpret_cast<float*>(part + numbers_bytes(Entry::kId, width));
-    scales[slot] = entry_scale<Entry>(x, width, &inverse);
+    scales[slot] = scale_for(x, width, Entry::kLargest, &inverse);
   }
   typename Entry::Number codes[kWidth];
   float some[kWidth] = {};
@@ -102,35 +106,37 @@ inline void store_part(const float* x, int width, uint8_t* part, int slot, size_
     F v = load(some);
     if constexpr (kScaled<Entry>) v = v * set1(inverse);
     Entry::codes(v, codes);
-    for (int i = 0; i < count; ++i) numbers[size_t(d + i) * stride] = codes[i];
+    for (int i = 0; i < count; ++i) numbers[place(d + i)] = codes[i];
   }
 }
 
 template <class Entry>
 void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
                  uint8_t* page) {
-  store_part<Entry>(key, key_width, page, slot, size_t(slot), kPageSize);
+  store_part<Entry>(key, key_width, page, slot, [=](int d) { return key_place(Entry::kId, slot, d); });
+  if (entry_info(Entry::kId).pairs && key_width % 2 != 0)
+    reinterpret_cast<typename Entry::Number*>(page)[key_place(Entry::kId, slot, key_width)] = 0;
   if (value == nullptr) return;
   store_part<Entry>(value, value_width, page + part_bytes(Entry::kId, key_width), slot,
-                    size_t(slot) * value_width, 1);
+                    [=](int d) { return value_place(Entry::kId, value_width, slot, d); });
 }
 
-template <class Entry>
-inline void read_part(const uint8_t* part, int width, int slot, size_t first, size_t stride, float* y) {
-  const auto* numbers = reinterpret_cast<const typename Entry::Number*>(part) + first;
+template <class Entry, class Place>
+inline void read_part(const uint8_t* part, int width, int slot, const Place& place, float* y) {
+  const auto* numbers = reinterpret_cast<const typename Entry::Number*>(part);
   float scale = 1.0f;
   if constexpr (kScaled<Entry>)
     scale = reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width))[slot];
   for (int d = 0; d < width; ++d) {
-    y[d] = Entry::value(numbers[size_t(d) * stride]);
+    y[d] = Entry::value(numbers[place(d)]);
     if constexpr (kScaled<Entry>) y[d] *= scale;
   }
 }
 
 template <class Entry>
 void read_entry(const uint8_t* page, int key_width, int value_width, int slot, float* key, float* value) {
-  read_part<Entry>(page, key_width, slot, size_t(slot), kPageSize, key);
+  read_part<Entry>(page, key_width, slot, [=](int d) { return key_place(Entry::kId, slot, d); }, key);
   if (value == nullptr) return;
-  read_part<Entry>(page + part_bytes(Entry::kId, key_width), value_width, slot, size_t(slot) * value_width, 1,
-                   value);
+  read_part<Entry>(page + part_bytes(Entry::kId, key_width), value_width, slot,
+                   [=](int d) { return value_place(Entry::kId, value_width, slot, d); }, value);
 }

@@ -4,12 +4,16 @@
 
 #define FIVEFOLD_KERNELS 1
 
+#include <type_traits>
+
 #include "kernels.h"
 #include "simd.h"
 
 // Functions and lambdas whose arrays live in registers only if they are a part of their caller.
 #define FIVEFOLD_INLINED __attribute__((always_inline))
 #define FIVEFOLD_INLINE FIVEFOLD_INLINED inline
+// Functions whose loops need all registers for themselves.
+#define FIVEFOLD_APART __attribute__((noinline))
 
 #define FIVEFOLD_FORMAT_BODIES 1
 #include "formats/list.h"
@@ -22,6 +26,7 @@ namespace {
 #include "kernels/entries.inc.h"
 
 #include "kernels/attention.inc.h"
+#include "kernels/attention_int8.inc.h"
 #include "kernels/attention_merge.inc.h"
 #include "kernels/elementwise.inc.h"
 #include "kernels/linear.inc.h"

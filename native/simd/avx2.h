@@ -108,6 +108,11 @@ inline void store_int8(int8_t* p, I a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
+inline void store_int16(int16_t* p, I a) {
+  const __m128i low = _mm256_castsi256_si128(a.v), high = _mm256_extracti128_si256(a.v, 1);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(low, high));
+}
+
 inline Bytes load_bytes(const uint8_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
 }
@@ -139,6 +144,7 @@ inline I pairs_times(I pairs, int factor) {
   return {_mm256_mullo_epi16(pairs.v, _mm256_set1_epi16(int16_t(factor)))};
 }
 inline I pair_dot(I a, I b) { return {_mm256_madd_epi16(a.v, b.v)}; }
+inline I pair_dot_add(I sum, I a, I b) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
 inline I pairs_plus(I pairs, int number) {
   return {_mm256_add_epi16(pairs.v, _mm256_set1_epi16(int16_t(number)))};
 }

@@ -112,6 +112,10 @@ inline void store_int8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
 }
 
+inline void store_int16(int16_t* p, I a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a.v));
+}
+
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Bytes repeat4(const int8_t* p) {
   int32_t four;
@@ -141,6 +145,7 @@ inline I pairs_times(I pairs, int factor) {
   return {_mm512_mullo_epi16(pairs.v, _mm512_set1_epi16(int16_t(factor)))};
 }
 inline I pair_dot(I a, I b) { return {_mm512_madd_epi16(a.v, b.v)}; }
+inline I pair_dot_add(I sum, I a, I b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
 inline I pairs_plus(I pairs, int number) {
   return {_mm512_add_epi16(pairs.v, _mm512_set1_epi16(int16_t(number)))};
 }

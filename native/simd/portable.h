@@ -166,6 +166,7 @@ inline I round_int(F a) {
   return as_int(a) - set1_int(0x4b400000);
 }
 inline void store_int8(int8_t* p, I a) { FIVEFOLD_LANES p[i] = int8_t(a.v[i]); }
+inline void store_int16(int16_t* p, I a) { FIVEFOLD_LANES p[i] = int16_t(a.v[i]); }
 
 inline Bytes load_bytes(const uint8_t* p) {
   Bytes r;
@@ -222,6 +223,7 @@ inline I pair_dot(I a, I b) {
   FIVEFOLD_LANES a.v[i] = low_of(a.v[i]) * low_of(b.v[i]) + high_of(a.v[i]) * high_of(b.v[i]);
   return a;
 }
+inline I pair_dot_add(I sum, I a, I b) { return sum + pair_dot(a, b); }
 inline I pairs_plus(I pairs, int number) {
   FIVEFOLD_LANES pairs.v[i] = pair_of(low_of(pairs.v[i]) + number, high_of(pairs.v[i]) + number);
   return pairs;
