@@ -36,7 +36,7 @@ struct BitCodes {
   template <int J>
   static Bytes get(const uint8_t* packed) {
     if constexpr (J < Bits)
-      return bytes(low_bits(lanes(load_bytes(packed + J * kWidth * 4)), ((1 << Bits) - 1) * 0x01010101));
+      return bytes(byte_bits<0, (1 << Bits) - 1>(load_bytes(packed + J * kWidth * 4)));
     else
       return bytes(above<(J - Bits) * Bits, 0>(packed));
   }
@@ -48,8 +48,7 @@ struct BitCodes {
     constexpr int kFrom = Bits + At % kAbove;
     constexpr int kCount = 8 - kFrom < Bits - Done ? 8 - kFrom : Bits - Done;
     constexpr int kMask = ((1 << kCount) - 1) << Done;
-    const I all = lanes(load_bytes(packed + At / kAbove * kWidth * 4));
-    const I some = low_bits(shift_right<kFrom - Done>(all), kMask * 0x01010101);
+    const I some = byte_bits<kFrom - Done, kMask>(load_bytes(packed + At / kAbove * kWidth * 4));
     if constexpr (Done + kCount < Bits)
       return some | above<At + kCount, Done + kCount>(packed);
     else

@@ -15,25 +15,33 @@ inline void finish_tile(const LinearTask& task, int row, int tile, F sum) {
   for (int i = 0; i < count; ++i) y[i] = task.bias ? lanes_of_sum[i] + task.bias[first + i] : lanes_of_sum[i];
 }
 
-// Calls use(j, vector j of codes) for the eight vectors of a part, in order.
+template <int J>
+struct Index {  // a number that the compiler knows
+  static constexpr int value = J;
+};
+
+// Calls use(Index<j>(), vector j of codes) for the eight vectors of a part, in order.
 template <class Codes, int J = 0, class Use>
 FIVEFOLD_INLINE void each_vector(const uint8_t* codes, const Use& use) {
   if constexpr (J < 8) {
-    use(J, Codes::template get<J>(codes));
+    use(Index<J>(), Codes::template get<J>(codes));
     each_vector<Codes, J + 1>(codes, use);
   }
 }
 
 // The products of T rows with one part of a tile: take(t, dot, half) whenever a dot holds all that it may.
-template <class Format, int T, class Take>
-FIVEFOLD_INLINE void multiply_part(const uint8_t* codes, const QuantizedBlock* const (&x)[T],
+template <class Format, int T, class Dot, class Take>
+FIVEFOLD_INLINE void multiply_part(const uint8_t* codes, const QuantizedBlock* const (&x)[T], Dot (&dot)[T],
                                    const Take& take) {
-  using Dot = typename Format::Codes::Dot;
   constexpr int kTaken = Format::Parts::kScales == 2 && Dot::kAdds > 4 ? 4 : Dot::kAdds;
-  Dot dot[T];
-  each_vector<typename Format::Codes>(codes, [&](int j, Bytes code) FIVEFOLD_INLINED {
+  Columns columns[T];
+  each_vector<typename Format::Codes>(codes, [&](auto index, Bytes code) FIVEFOLD_INLINED {
+    constexpr int j = decltype(index)::value;
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) dot[t].add(code, repeat4(x[t]->codes + 4 * j));
+    for (int t = 0; t < T; ++t) {
+      if (j % 4 == 0) columns[t] = load_columns(x[t]->codes + 4 * j);
+      dot[t].add(code, columns[t].template four<j % 4>());
+    }
     if ((j + 1) % kTaken != 0) return;
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
@@ -43,16 +51,26 @@ FIVEFOLD_INLINE void multiply_part(const uint8_t* codes, const QuantizedBlock* c
   });
 }
 
+// Begins a sum of one dot: in the dot itself if that can hold it.
+template <class Dot>
+FIVEFOLD_INLINE void start_sum(WholeSum& sum, Dot& dot, I at) {
+  if constexpr (Dot::kWhole)
+    dot.sum = at;
+  else
+    sum.start(at);
+}
+
 // A block that is one part: an exact integer sum, then one or two fused adds.
 template <class Format, int T>
 FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
   constexpr int32_t kOffsetPair = int32_t((0x10000u - unsigned(kOffset)) % 0x10000u * 0x10001u);
+  typename Format::Codes::Dot dots[T];
   WholeSum products[T];
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
-    if (kOffset) products[t].start(pair_dot(set1_int(kOffsetPair), set1_pair(x[t]->half_sums)));
-  multiply_part<Format, T>(weights + 2 * Format::kScales * kWidth, x,
+    if (kOffset) start_sum(products[t], dots[t], pair_dot(set1_int(kOffsetPair), set1_pair(x[t]->half_sums)));
+  multiply_part<Format, T>(weights + 2 * Format::kScales * kWidth, x, dots,
                            [&](int t, auto dot, int) FIVEFOLD_INLINED { products[t].take(dot); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);
   const F d = load_half(halves);
@@ -83,6 +101,7 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x
       for (int line = 0; line < kLines; ++line) __builtin_prefetch(codes + 3072 + 64 * line);
     const Parts parts(small, p);
     const Scale scales[2] = {parts.scale(0), parts.scale(Parts::kScales - 1)};
+    typename Format::Codes::Dot dots[T];
     ScaledSum part[T];
     if constexpr (kOffset != 0) {
       const I offset = pairs_times(parts.pairs(), -kOffset);
@@ -90,7 +109,7 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x
       for (int t = 0; t < T; ++t) part[t].start(pair_dot(offset, set1_pair(x[t]->half_sums)));
     }
     multiply_part<Format, T>(
-        codes, x, [&](int t, auto dot, int half) FIVEFOLD_INLINED { part[t].take(dot, scales[half]); });
+        codes, x, dots, [&](int t, auto dot, int half) FIVEFOLD_INLINED { part[t].take(dot, scales[half]); });
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       products[t] = fma(part[t].value(), set1(x[t]->scale), products[t]);

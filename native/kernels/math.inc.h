@@ -4,7 +4,7 @@
 constexpr float kMinusInfinity = -__builtin_inff();
 
 // About 1 ulp; 0 below -104, infinity above 88.8, also for infinite x.
-inline F exp(F x) {
+FIVEFOLD_INLINE F exp(F x) {
   const F low = set1(-104.0f), high = set1(88.8f);
   const F bounded = select_less(x, low, low, select_less(high, x, high, x));
   const F magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits

@@ -121,10 +121,25 @@ inline Bytes repeat4(const int8_t* p) {
   std::memcpy(&four, p, 4);
   return {_mm256_set1_epi32(four)};
 }
+// 16 columns of a row, and four of them as a dot takes them.
+struct Columns {
+  const int8_t* at;
+  template <int J>
+  Bytes four() const {
+    return repeat4(at + 4 * J);
+  }
+};
+inline Columns load_columns(const int8_t* p) { return {p}; }
 inline I lanes(Bytes a) { return {a.v}; }
 inline Bytes bytes(I a) { return {a.v}; }
 inline I low_bits(I a, int32_t mask) { return {_mm256_and_si256(a.v, _mm256_set1_epi32(mask))}; }
 inline I operator|(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
+// Each byte shifted to the right, and of that the bits of the mask.
+template <int Shift, int Mask>
+inline I byte_bits(Bytes a) {
+  const I all = lanes(a);
+  return low_bits(Shift == 0 ? all : shift_right<Shift>(all), Mask * 0x01010101);
+}
 // Each byte (0 to 15) becomes the table's entry of that number.
 inline Bytes lookup(Bytes codes, const int8_t* table) {
   const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
@@ -165,6 +180,7 @@ template <int Bits>
 struct CodeDot {
   static constexpr int kAdds = Bits <= 4 ? 8 : Bits == 5 ? 4 : 2;
   static constexpr int kOffset = 0;
+  static constexpr bool kWhole = false;
   __m256i sum = _mm256_setzero_si256();
   void add(Bytes codes, Bytes x) {
     sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes.v, x.v));
@@ -175,6 +191,7 @@ struct CodeDot {
 struct SignedDot {
   static constexpr int kAdds = 1;
   static constexpr int kOffset = 0;  // what `add` adds to the codes
+  static constexpr bool kWhole = false;
   __m256i sum = _mm256_setzero_si256();
   void add(Bytes codes, Bytes x) {
     sum = _mm256_maddubs_epi16(_mm256_abs_epi8(codes.v), _mm256_sign_epi8(x.v, codes.v));

@@ -122,10 +122,25 @@ inline Bytes repeat4(const int8_t* p) {
   std::memcpy(&four, p, 4);
   return {_mm512_set1_epi32(four)};
 }
+// 16 columns of a row, and four of them as a dot takes them.
+struct Columns {
+  const int8_t* at;
+  template <int J>
+  Bytes four() const {
+    return repeat4(at + 4 * J);
+  }
+};
+inline Columns load_columns(const int8_t* p) { return {p}; }
 inline I lanes(Bytes a) { return {a.v}; }
 inline Bytes bytes(I a) { return {a.v}; }
 inline I low_bits(I a, int32_t mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))}; }
 inline I operator|(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
+// Each byte shifted to the right, and of that the bits of the mask.
+template <int Shift, int Mask>
+inline I byte_bits(Bytes a) {
+  const I all = lanes(a);
+  return low_bits(Shift == 0 ? all : shift_right<Shift>(all), Mask * 0x01010101);
+}
 // Each byte (0 to 15) becomes the table's entry of that number.
 inline Bytes lookup(Bytes codes, const int8_t* table) {
   const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
@@ -162,6 +177,7 @@ template <int Bits>
 struct CodeDot {
   static constexpr int kAdds = 8;  // vectors that there is room for
   static constexpr int kOffset = 0;
+  static constexpr bool kWhole = false;
   __m512i sum = _mm512_setzero_si512();
   void add(Bytes codes, Bytes x) { sum = _mm512_dpbusd_epi32(sum, codes.v, x.v); }
 };
@@ -169,6 +185,7 @@ struct CodeDot {
 struct SignedDot {
   static constexpr int kAdds = 8;
   static constexpr int kOffset = 128;
+  static constexpr bool kWhole = false;
   __m512i sum = _mm512_setzero_si512();
   void add(Bytes codes, Bytes x) {
     sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(codes.v, _mm512_set1_epi8(-128)), x.v);

@@ -175,9 +175,18 @@ inline Bytes load_bytes(const uint8_t* p) {
 }
 inline Bytes repeat4(const int8_t* p) {
   Bytes r;
-  for (int i = 0; i < kWidth * 4; ++i) r.v[i] = uint8_t(p[i % 4]);
+  FIVEFOLD_LANES std::memcpy(r.v + 4 * i, p, 4);
   return r;
 }
+// 16 columns of a row, and four of them as a dot takes them.
+struct Columns {
+  const int8_t* at;
+  template <int J>
+  Bytes four() const {
+    return repeat4(at + 4 * J);
+  }
+};
+inline Columns load_columns(const int8_t* p) { return {p}; }
 inline I lanes(Bytes a) {
   I r;
   std::memcpy(r.v, a.v, sizeof r.v);
@@ -196,6 +205,12 @@ inline Bytes bytes(I a) {
 inline I operator|(I a, I b) {
   FIVEFOLD_LANES a.v[i] |= b.v[i];
   return a;
+}
+// Each byte shifted to the right, and of that the bits of the mask.
+template <int Shift, int Mask>
+inline I byte_bits(Bytes a) {
+  const I all = lanes(a);
+  return low_bits(Shift == 0 ? all : shift_right<Shift>(all), Mask * 0x01010101);
 }
 // Each byte (0 to 15) becomes the table's entry of that number.
 inline Bytes lookup(Bytes codes, const int8_t* table) {
@@ -241,11 +256,12 @@ inline I load_unsigned16(const uint8_t* p) {
 }
 
 // Sums codes below 2^Bits times int8. There may be room for kAdds vectors only, before the sum must be taken;
-// `add` may add kOffset to the codes.
+// `add` may add kOffset to the codes. kWhole: `sum` is int32 and may begin at any number.
 template <int Bits>
 struct CodeDot {
   static constexpr int kAdds = 8;
   static constexpr int kOffset = 0;
+  static constexpr bool kWhole = false;
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
     FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
@@ -256,6 +272,7 @@ struct CodeDot {
 struct SignedDot {
   static constexpr int kAdds = 8;
   static constexpr int kOffset = 0;
+  static constexpr bool kWhole = false;
   I sum = set1_int(0);
   void add(Bytes codes, Bytes x) {
     FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
