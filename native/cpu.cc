@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace fivefold {
@@ -81,6 +83,13 @@ CpuReport cpu_report() {
       {"avx512dq", zmm && bit(seven.b, 17)},    {"avx512bw", zmm && bit(seven.b, 30)},
       {"avx512vl", zmm && bit(seven.b, 31)},    {"avx512_vnni", zmm && bit(seven.c, 11)},
   };
+#elif defined(__aarch64__)
+  // The bits of asm/hwcap.h, which older systems have not all.
+  const unsigned long one = getauxval(AT_HWCAP), two = getauxval(AT_HWCAP2);
+  report.features = {
+      {"asimd", one >> 1 & 1}, {"asimdhp", one >> 10 & 1}, {"asimddp", one >> 20 & 1},
+      {"sve", one >> 22 & 1},  {"sve2", two >> 1 & 1},     {"i8mm", two >> 13 & 1},
+  };
 #endif
   return report;
 }
@@ -93,6 +102,11 @@ std::vector<const Kernels*> usable_kernels() {
     tables.push_back(&kAvx2Kernels);
     if (has(report, {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"}))
       tables.push_back(&kAvx512Kernels);
+  }
+#elif defined(__aarch64__)
+  if (has(report, {"asimd"})) {
+    tables.push_back(&kNeonKernels);
+    if (has(report, {"asimddp"})) tables.push_back(&kDotprodKernels);
   }
 #else
   (void)has(report, {});

@@ -9,6 +9,8 @@
 #include "simd/avx512.h"
 #elif defined(FIVEFOLD_AVX2)
 #include "simd/avx2.h"
+#elif defined(FIVEFOLD_NEON)
+#include "simd/neon.h"
 #else
 #include "simd/portable.h"
 #endif
