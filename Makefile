@@ -15,6 +15,7 @@ COMPILER := $(shell for c in "$$CXX" c++ g++ clang++; do \
 	[ -n "$$c" ] && command -v $${c%% *} >/dev/null 2>&1 && echo $$c && break; done)
 
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
+CHECK_SOURCES = $(shell find tests/native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
 .PHONY: help run pull test soak lint format bench build sanitize wheel clean
 .DELETE_ON_ERROR:
@@ -38,12 +39,12 @@ lint: build  ## ruff, mypy, the import contracts and clang-format, changing noth
 	$(BIN)/ruff format --check src tests scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES)
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES) $(CHECK_SOURCES)
 
 format: $(STAMPS)/tools  ## rewrite Python and C++ sources in the house's format
 	$(BIN)/ruff check --fix-only src tests scripts
 	$(BIN)/ruff format src tests scripts
-	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(CHECK_SOURCES)
 
 bench: build pull  ## measure decoding and reading of the default model on this machine
 	$(BIN)/fivefold bench decode $(MODEL)
