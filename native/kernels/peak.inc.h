@@ -22,7 +22,9 @@ uint64_t peak_int8(size_t count, int32_t seed, float* sink) {
   constexpr int kVector = kWidth * 4, kTable = 64;
   alignas(64) uint8_t table[(kTable + kPeakChains * Dot::kAdds) * kVector];
   for (size_t i = 0; i < sizeof(table); ++i) table[i] = uint8_t((int32_t(i) * seed >> 8) & 15);
-  const Bytes x = bytes(set1_int(seed));
+  int8_t row[16] = {};
+  __builtin_memcpy(row, &seed, sizeof seed);
+  const auto x = load_columns(row).four<0>();
   WholeSum sums[kPeakChains];
   for (size_t n = 0; n < count; ++n) {
     const uint8_t* codes = table + n % kTable * kVector;

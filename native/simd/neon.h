@@ -98,6 +98,16 @@ inline F load_bfloat(const uint16_t* p) {
   return {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(upper), 16)),
           vreinterpretq_f32_u32(vshll_high_n_u16(upper, 16))};
 }
+inline F load_int8(const int8_t* p) {
+  const int16x8_t codes = vmovl_s8(vld1_s8(p));
+  return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes))), vcvtq_f32_s32(vmovl_high_s16(codes))};
+}
+// E4M3 numbers over 256, see e4m3_half.
+inline F load_e4m3(const uint8_t* p) {
+  const int16x8_t codes = vshll_n_s8(vreinterpret_s8_u8(vld1_u8(p)), 7);
+  const float16x8_t halves = vreinterpretq_f16_s16(vandq_s16(codes, vdupq_n_s16(int16_t(0xbfff))));
+  return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
+}
 inline float half_scalar(uint16_t half) {
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
 }
@@ -117,6 +127,7 @@ inline int32_t reduce_int(I a) { return vaddvq_s32(vaddq_s32(a.low, a.high)); }
 // Rounds to the nearest integer (even on ties).
 inline I round_int(F a) { return {vcvtnq_s32_f32(a.low), vcvtnq_s32_f32(a.high)}; }
 inline void store_int8(int8_t* p, I a) { vst1_s8(p, vmovn_s16(vmovn_high_s32(vmovn_s32(a.low), a.high))); }
+inline void store_int16(int16_t* p, I a) { vst1q_s16(p, vmovn_high_s32(vmovn_s32(a.low), a.high)); }
 
 inline Bytes load_bytes(const uint8_t* p) { return {vld1q_u8(p), vld1q_u8(p + 16)}; }
 inline I lanes(Bytes a) { return {vreinterpretq_s32_u8(a.low), vreinterpretq_s32_u8(a.high)}; }
@@ -162,6 +173,7 @@ inline int32x4_t pair_dot(int32x4_t a, int32x4_t b) {
                     vmull_high_s16(halves_of(a), halves_of(b)));
 }
 inline I pair_dot(I a, I b) { return {pair_dot(a.low, b.low), pair_dot(a.high, b.high)}; }
+inline I pair_dot_add(I sum, I a, I b) { return sum + pair_dot(a, b); }
 inline I widen(uint16x8_t a) {
   return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(a))), vreinterpretq_s32_u32(vmovl_high_u16(a))};
 }

@@ -20,18 +20,24 @@ constexpr Shape kShapes[] = {
     {96, 64, true, 1, 2, 2, 0.0f},   {24, 17, true, 4, 4, 3, 50.0f}, {8, 8, false, 16, 1, 16, 0.0f},
 };
 
-size_t page_numbers(const Shape& shape) {
-  return size_t(kPageSize) * size_t(shape.key_width + (shape.value_in_key ? 0 : shape.value_width));
+size_t page_bytes(const Shape& shape, EntryId id) {
+  return part_bytes(id, shape.key_width) + (shape.value_in_key ? 0 : part_bytes(id, shape.value_width));
 }
 
-std::vector<uint16_t> store_pages(const Kernels& kernels, const Shape& shape, Random& random) {
-  std::vector<uint16_t> entries(page_numbers(shape) * size_t(shape.pages) + 4096);
+// int8 whose values lie in the key has an order of its own.
+bool usable(const Shape& shape, EntryId id) {
+  return id != (shape.value_in_key ? EntryId::kInt8 : EntryId::kPlainInt8);
+}
+
+std::vector<uint8_t> store_pages(const Kernels& kernels, const Shape& shape, EntryId id, Random& random) {
+  std::vector<uint8_t> entries(page_bytes(shape, id) * size_t(shape.pages) + 4096);
   for (int page = 0; page < shape.pages; ++page)
     for (int slot = 0; slot < kPageSize; ++slot) {
       const std::vector<float> key = random.floats(size_t(shape.key_width), 1.5f);
       const std::vector<float> value = random.floats(size_t(shape.value_width));
-      kernels.store_entry(key.data(), shape.value_in_key ? nullptr : value.data(), shape.key_width,
-                          shape.value_width, slot, entries.data() + page_numbers(shape) * size_t(page));
+      kernels.store_entry[int(id)](key.data(), shape.value_in_key ? nullptr : value.data(), shape.key_width,
+                                   shape.value_width, slot,
+                                   entries.data() + page_bytes(shape, id) * size_t(page));
     }
   return entries;
 }
@@ -53,7 +59,8 @@ struct Attended {
   std::vector<float> maximum, total, output;
 };
 
-Attended attend(const Kernels& kernels, const Shape& shape, Random& random, const uint16_t* entries) {
+Attended attend(const Kernels& kernels, const Shape& shape, EntryId id, Random& random,
+                const uint8_t* entries) {
   const size_t queries = size_t(shape.rows) * size_t(shape.group);
   const std::vector<float> query = random.floats(queries * size_t(shape.key_width), 0.7f);
   std::vector<int32_t> pages;
@@ -62,10 +69,10 @@ Attended attend(const Kernels& kernels, const Shape& shape, Random& random, cons
   for (int i = 0; i < shape.pages * shape.rows; ++i) visible.push_back(draw_visible(random));
   Attended result{std::vector<float>(queries), std::vector<float>(queries),
                   std::vector<float>(queries * size_t(shape.value_width))};
-  std::vector<float> scratch(attention_scratch(shape.key_width, shape.value_width));
+  std::vector<float> scratch(attention_scratch(int(queries), shape.key_width, shape.value_width));
   AttentionSegment segment{};
   segment.entries = entries;
-  segment.page_stride = page_numbers(shape);
+  segment.page_stride = page_bytes(shape, id);
   segment.pages = pages.data();
   segment.page_count = shape.pages;
   segment.key_width = shape.key_width;
@@ -80,16 +87,16 @@ Attended attend(const Kernels& kernels, const Shape& shape, Random& random, cons
   segment.total = result.total.data();
   segment.output = result.output.data();
   segment.scratch = scratch.data();
-  kernels.attention(segment);
+  kernels.attention[int(id)](segment);
   return result;
 }
 
-void run_shape(const Kernels& kernels, const Shape& shape, const std::string& what, Random random,
+void run_shape(const Kernels& kernels, const Shape& shape, EntryId id, const std::string& what, Random random,
                Record& record) {
-  const std::vector<uint16_t> entries = store_pages(kernels, shape, random);
+  const std::vector<uint8_t> entries = store_pages(kernels, shape, id, random);
   record.add_integers(what + ", stored", entries.data(), entries.size());
-  Attended first = attend(kernels, shape, random, entries.data());
-  Attended second = attend(kernels, shape, random, entries.data());
+  Attended first = attend(kernels, shape, id, random, entries.data());
+  Attended second = attend(kernels, shape, id, random, entries.data());
   for (const Attended* part : {&first, &second}) {
     record.add(what + ", maximum", part->maximum);
     record.add(what + ", total", part->total);
@@ -110,28 +117,38 @@ void run_shape(const Kernels& kernels, const Shape& shape, const std::string& wh
   record.add(what + ", merged totals", first.total);
 }
 
-// Floats of all kinds to halves.
-void run_halves(const Kernels& kernels, Random random, Record& record) {
-  constexpr int kWidth = 64;
+// Floats of all kinds stored and read back.
+void run_entries(const Kernels& kernels, EntryId id, Random random, Record& record) {
+  constexpr int kWide = 64;
+  const std::string what = "entries of " + std::to_string(int(id));
   for (int i = 0; i < 200; ++i) {
-    std::vector<uint16_t> page(size_t(kPageSize) * 2 * kWidth);
-    std::vector<float> numbers = random.any_floats(kWidth);
-    if (i >= 100) numbers = random.floats(kWidth, i % 2 == 0 ? 1e-4f : 1e5f);
-    kernels.store_entry(numbers.data(), numbers.data(), kWidth, kWidth, i % kPageSize, page.data());
-    record.add_integers("halves", page.data(), page.size());
+    std::vector<uint8_t> page(2 * part_bytes(id, kWide));
+    std::vector<float> numbers = random.any_floats(kWide);
+    if (i >= 50) numbers = random.floats(kWide, i % 3 == 0 ? 1e-4f : i % 3 == 1 ? 1.0f : 1e5f);
+    const int slot = i % kPageSize;
+    kernels.store_entry[int(id)](numbers.data(), numbers.data(), kWide, kWide, slot, page.data());
+    record.add_integers(what, page.data(), page.size());
+    std::vector<float> key(kWide), value(kWide);
+    kernels.read_entry[int(id)](page.data(), kWide, kWide, slot, key.data(), value.data());
+    record.add(what + ", keys", key);
+    record.add(what + ", values", value);
   }
 }
 
 }  // namespace
 
 void run_attention_kernels(const Kernels& kernels, Record& record) {
-  run_halves(kernels, Random(2), record);
   uint64_t seed = 200;
-  for (const Shape& shape : kShapes) {
-    const std::string what = "attention of widths " + std::to_string(shape.key_width) + " and " +
-                             std::to_string(shape.value_width) + ", queries " +
-                             std::to_string(shape.rows * shape.group);
-    for (int repeat = 0; repeat < 4; ++repeat) run_shape(kernels, shape, what, Random(++seed), record);
+  for (int i = 0; i < kEntryFormats; ++i) {
+    const EntryId id = EntryId(i);
+    run_entries(kernels, id, Random(++seed), record);
+    for (const Shape& shape : kShapes) {
+      if (!usable(shape, id)) continue;
+      const std::string what = "attention over entries of " + std::to_string(i) + ", widths " +
+                               std::to_string(shape.key_width) + " and " + std::to_string(shape.value_width) +
+                               ", queries " + std::to_string(shape.rows * shape.group);
+      for (int repeat = 0; repeat < 4; ++repeat) run_shape(kernels, shape, id, what, Random(++seed), record);
+    }
   }
 }
 
