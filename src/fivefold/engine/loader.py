@@ -16,7 +16,7 @@ from fivefold.core.errors import FileError, InputError
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
-from fivefold.files import open_checkpoint, vocabulary_of
+from fivefold.files import give_back, open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import load_model
 from fivefold.program import Model
@@ -104,6 +104,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         if chosen.reference
         else NativeRunner(model, checkpoint, settings, entries)
     )
+    give_back(checkpoint.tensors.values())
     return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
 
 

@@ -9,6 +9,7 @@ from fivefold.files.download import Progress
 from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf
 from fivefold.files.gguf_write import write_gguf
+from fivefold.files.mapped import give_back
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
 from fivefold.files.remove import Leftover, leftovers, pulled_model, remove_leftovers, remove_model
@@ -33,6 +34,7 @@ __all__ = [
     "catalogue",
     "default_store",
     "gguf_vocabulary",
+    "give_back",
     "huggingface_vocabulary",
     "leftovers",
     "list_models",

@@ -9,8 +9,13 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from fivefold.core.checkpoint import Tensor
 from fivefold.core.errors import FileError
 
 _STRANGERS = (
@@ -49,6 +54,21 @@ def map_file(path: Path, extension: str) -> mmap.mmap:
             where=str(path),
             remedy="check the path and its permissions",
         ) from None
+
+
+def give_back(tensors: Iterable[Tensor]) -> None:
+    """Let go of the memory that reading mapped tensors has taken; whoever reads again maps it again."""
+    maps: dict[int, mmap.mmap] = {}
+    for tensor in tensors:
+        owner: Any = tensor.data
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, memoryview):
+            owner = owner.obj
+        if isinstance(owner, mmap.mmap):
+            maps[id(owner)] = owner
+    for mapped in maps.values():
+        mapped.madvise(mmap.MADV_DONTNEED)  # only files are mapped here, read-only: nothing can be lost
 
 
 def stranger(data: bytes | mmap.mmap, where: str, kind: str) -> FileError | None:
