@@ -156,6 +156,7 @@ CASES = {
     "int8": Setup(form="int8"),
     "int8 odd": Setup(heads=4, kv_heads=2, key=20, value=12, form="int8"),
     "int8 cap and sinks": Setup(soft_cap=5.0, sinks=True, form="int8"),
+    "int8 long key": Setup(heads=2, kv_heads=1, key=640, value=40, form="int8"),
     "int8 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="int8"),
     "int8 tables": Setup(tables=3, pages=60, form="int8"),
     "fp8": Setup(form="fp8"),
@@ -179,7 +180,9 @@ def run_in_pieces(setup, lab, isa, threads, inputs, view, sequence, sizes) -> np
 
 def near_the_model(setup, got, want) -> None:
     """int8 entries are multiplied in whole numbers: there queries and weights are rounded to 15 bits."""
-    near = 1e-4 if setup.form == "int8" and not setup.value_in_key else 2e-5
+    near = 2e-5
+    if setup.form == "int8" and not setup.value_in_key:
+        near = 1e-4 * max(1.0, setup.key / 128)  # a longer key has larger scores
     np.testing.assert_allclose(got, want, rtol=near, atol=near)
 
 
