@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fivefold.chat import ChatTemplate
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FileError, InputError
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.files import open_checkpoint
 from fivefold.files.gguf import open_gguf
@@ -163,7 +163,7 @@ def test_loops_know_their_length_while_they_are_counted() -> None:
         ("{{ nothing.more }}", "undefined"),
         ("{{ 1 // 0 }}", "zero"),
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "too long"),
-        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "too deeply"),
         ("{{ 'a' * 1000000000 }}", "repeats"),
         ("{{ [0] * 1000000000 }}", "repeats"),
         ("{{ 9 ** 999999999 }}", "power"),
@@ -173,6 +173,36 @@ def test_loops_know_their_length_while_they_are_counted() -> None:
 def test_a_template_that_misbehaves_is_an_input_error(source: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         shown(source)
+
+
+def test_errors_name_the_model_the_line_and_whose_fault_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    with pytest.raises(FileError) as caught:
+        ChatTemplate("{% if x %}\n{% endfor %}\n", path=path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: tokenizer.chat_template: the chat template is malformed in line 2 (")
+    assert "endfor" in line
+    assert "; mend it or take another" in line
+    refusing = ChatTemplate("{{ raise_exception('roles must\nalternate' ~ 'x' * 9999) }}", path=path)
+    with pytest.raises(
+        InputError, match=r"^messages: the chat template refuses these messages \(roles must al"
+    ):
+        refusing.render(HI)
+    fails = r"chat template of odd\.gguf fails on these messages \("
+    for source, said in [
+        ("\n{{ nothing.more }}", rf"^messages: line 2 of the {fails}'nothing' is undefined\)"),
+        (
+            "{% macro f(x) %}\n\n{{ x + 1 }}{% endmacro %}\n{{ f('a') }}",
+            rf"line 3 of the {fails}TypeError: can",
+        ),
+        ("a\n\n{{ 'a' * 999999999 }}", rf"line 3 of the {fails}it repeats a text"),
+        (
+            "{% for x in range(9) %}\n{{ x / 0 }}{% endfor %}",
+            "line 2 .* by zero.*; check their fields, or use",
+        ),
+    ]:
+        with pytest.raises(InputError, match=said):
+            ChatTemplate(source, path=path).render(HI)
 
 
 @pytest.mark.parametrize("source", [None, ""])

@@ -12,31 +12,24 @@ Which tokens end an answer, and how tool calls are written, is not decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from fivefold.chat.sandbox import TemplateSandbox, render_bounded
+from fivefold.chat.sandbox import RefusedError, compiled, line_of, render_bounded
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FileError, InputError
 from fivefold.core.vocabulary import Vocabulary
 
 MOST_MESSAGES = 4096
-MOST_SOURCE = 1 << 20
+MOST_SOURCE = 1 << 16
+"""Characters of a template: the longest ones known have a third of that."""
 MOST_DEPTH = 64
+MOST_SAID = 300
+"""Characters of what Jinja2 or the template says of a fault."""
 
-_KEY = CHAT_TEMPLATE
-_FAULTS = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What a template may raise on messages that it was not made for."""
+_ANOTHER = "mend it or take another file of the model; text completion works without it"
 _BREAKERS = (range(0xFDD0, 0xFDF0), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 """Code points that no text has a use for: noncharacters, then private ones."""
 
@@ -46,37 +39,42 @@ Messages = Sequence[Mapping[str, Any]]
 class ChatTemplate:
     """One model's template, with the texts of its begin and end tokens."""
 
-    def __init__(self, source: str | None, bos: str = "", eos: str = "") -> None:
-        """InputError if there is no template, or it is not one."""
+    def __init__(self, source: str | None, bos: str = "", eos: str = "", path: Path | None = None) -> None:
+        """`path` is the model's, for errors. InputError if there is no template, FileError if it is none."""
+        where = f"{path}: {CHAT_TEMPLATE}" if path else CHAT_TEMPLATE
         if not source:
             raise InputError(
                 "the model has no chat template",
-                where=_KEY,
+                where=where,
                 remedy="use text completion, or a model made for chat",
             )
         if len(source) > MOST_SOURCE:
-            raise InputError(
-                "the chat template is too long", where=_KEY, remedy=f"give at most {MOST_SOURCE} characters"
+            raise FileError(
+                f"the chat template is longer than {MOST_SOURCE} characters", where=where, remedy=_ANOTHER
             )
         try:
-            TemplateSandbox().from_string(source)
-        except (TemplateSyntaxError, RecursionError) as error:
-            raise InputError(
-                f"the chat template is malformed ({error})", where=_KEY, remedy="mend it or give another"
+            self._code = compiled(source)
+        except Exception as error:  # Jinja2's, and those of the Python that it makes of a template
+            line = getattr(error, "lineno", None) if isinstance(error, TemplateSyntaxError) else None
+            place = f" in line {line}" if line else ""
+            raise FileError(
+                f"the chat template is malformed{place} ({_said(error)})", where=where, remedy=_ANOTHER
             ) from None
         self._source = source
+        self._name = path.name if path else ""
         self._marks = {"bos_token": bos, "eos_token": eos}
         self._special: tuple[Vocabulary, dict[str, int]] | None = None
 
     @staticmethod
     def of(checkpoint: Checkpoint, vocabulary: Vocabulary) -> ChatTemplate:
         """The template of a model file or folder. InputError if it has none."""
-        source = checkpoint.metadata.get(_KEY)
+        source = checkpoint.metadata.get(CHAT_TEMPLATE)
         bos, ends = vocabulary.bos, vocabulary.end_tokens
         return ChatTemplate(
             source if isinstance(source, str) else None,
             "" if bos is None else vocabulary.decode([bos], skip_special=False),
             vocabulary.decode(ends[:1], skip_special=False),
+            checkpoint.path,
         )
 
     def render(
@@ -102,13 +100,16 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         try:
-            return render_bounded(self._source, variables)
-        except _FAULTS as error:
-            raise InputError(
-                f"the chat template does not take these messages ({str(error) or type(error).__name__})",
-                where="messages",
-                remedy="check their roles, order and fields",
-            ) from None
+            return render_bounded(self._code, variables)
+        except RefusedError as error:
+            what = f"the chat template refuses these messages ({_said(error)})"
+            remedy = "check their roles, order and fields"
+        except Exception as error:  # whatever the template makes of the messages
+            line, model = line_of(error), f" of {self._name}" if self._name else ""
+            place = f"line {line} of the chat template{model}" if line else f"the chat template{model}"
+            what = f"{place} fails on these messages ({_said(error)})"
+            remedy = "check their fields, or use text completion"
+        raise InputError(what, where="messages", remedy=remedy)
 
     def encode(
         self,
@@ -154,6 +155,16 @@ class ChatTemplate:
             longest_first = sorted(texts, key=lambda text: -len(text.encode()))
             self._special = vocabulary, {text: texts[text] for text in longest_first if len(text) > 1}
         return self._special[1]
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in a line of bounded length; its kind where the text alone would not tell."""
+    if isinstance(error, RecursionError | MemoryError):
+        return "it is nested too deeply"
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error))[: 2 * MOST_SAID].split())
+    text = text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}..."
+    plain = text and isinstance(error, TemplateError | ArithmeticError | SyntaxError)
+    return text if plain else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _check(messages: Any) -> None:

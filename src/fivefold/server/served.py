@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fivefold.chat import ChatTemplate, Dialect, dialect_for, messages_with_tools
-from fivefold.core.errors import InputError
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.engine import AsyncEngine, Engine, EngineOptions, LoadedModel, LoadOptions, load
 
@@ -146,10 +145,7 @@ def _load(config: ModelConfig, path: Path, options: LoadOptions, memory: int, no
 def serve(config: ModelConfig, loaded: LoadedModel, engine: AsyncEngine, now: int) -> ServedModel:
     """A loaded model with its engine, as the server keeps it."""
     vocabulary = loaded.vocabulary
-    try:
-        template = ChatTemplate.of(loaded.checkpoint, vocabulary)
-    except InputError:
-        template = None
+    template = ChatTemplate.of(loaded.checkpoint, vocabulary) if loaded.template else None
     dialect = dialect_for(loaded.template)
     marks = (vocabulary.token_id(text) for text in dialect.shown_texts)
     longest = max((len(vocabulary.token_bytes(token)) for token in range(vocabulary.size)), default=1)
