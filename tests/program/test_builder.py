@@ -46,6 +46,23 @@ def test_a_slice_reads_what_the_layer_before_wrote() -> None:
     assert layered == [node for node in program.nodes if node.layer >= 0]
 
 
+def test_what_a_slice_computes_again_does_not_hang_on_labels() -> None:
+    """Positions are known everywhere. What depends on tokens is handed on, whatever it is called."""
+    build = Builder("toy", CacheLayout(()))
+    x = first = build.node("embed", (), 8, (build.weight("table", 10, 8),), label="words")
+    frequency = build.constant("frequency", np.ones(2, np.float32))
+    angles = build.node("rope_angles", (), 4, (frequency, None), label="token angles", magnitude=1.0)
+    for number in (0, 1):
+        with build.layer(number):
+            x = build.add(build.rope(x, angles, 2, 0), first)
+    program = build.build(x)
+    left, right = program.slice(0, 1), program.slice(1, 2)
+    assert left.outputs == (first, right.nodes[1].inputs[0])
+    assert set(right.inputs) == set(left.outputs)
+    assert [node.op for node in right.nodes] == ["rope_angles", "rope", "add"]
+    assert "table" not in right.weights
+
+
 def test_a_weight_of_another_width_is_refused() -> None:
     build = Builder("toy", CacheLayout(()))
     x = build.embed(build.weight("table", 10, 8))

@@ -119,6 +119,8 @@ class Op:
                 refuses the Program by name.
     integers, floats  which attributes the native kernel takes, in its order.
     sequence    the op knows which rows belong to which sequence.
+    positional  the op knows of its rows no more than their positions: each part of a Program that is cut
+                in layers can compute it again.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Op:
     integers: tuple[str, ...] = ()
     floats: tuple[str, ...] = ()
     sequence: bool = False
+    positional: bool = False
 
 
 def rowwise_cost(flops_per_number: float) -> Callable[[Sizes], Cost]:

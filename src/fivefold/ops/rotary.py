@@ -51,6 +51,7 @@ DECLARED = (
         attributes=("magnitude",),
         kernel="rope_angles",
         floats=("magnitude",),
+        positional=True,
     ),
     Op(
         "rope",

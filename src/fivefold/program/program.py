@@ -90,7 +90,7 @@ class Program:
         """The Program of layers `first` to `last` - 1 alone.
 
         Nodes without a layer go with the side that needs them: those before the first layered node
-        stay at the front of every slice if they are needed there and read no buffer (rotary
+        stay at the front of every slice if they are needed there and know positions only (rotary
         angles), the rest stay with the first or the last layer. Buffers that a slice reads and does
         not write become its inputs; those that a later slice would read become its outputs.
         """
@@ -102,9 +102,7 @@ class Program:
         for index, node in enumerate(self.nodes):
             before, after = index < starts, index > ends and node.layer < 0
             here = first <= node.layer < last if node.layer >= 0 else False
-            here = here or (
-                before and (first <= layers[0] or (not node.inputs and "token" not in node.label))
-            )
+            here = here or (before and (first <= layers[0] or node.declaration.positional))
             here = here or (after and last > layers[-1])
             if here:
                 chosen.append(node)
@@ -131,7 +129,8 @@ def _cut(whole: Program, chosen: list[Node], later: list[Node], name: str) -> Pr
                 inputs[buffer] = None
         written.update(node.outputs)
     wanted = {buffer for node in later for buffer in node.inputs} | set(whole.outputs)
-    rebuilt = {output for node in whole.nodes if not node.inputs for output in node.outputs if node.layer < 0}
+    shared = [node for node in whole.nodes if node.layer < 0 and node.declaration.positional]
+    rebuilt = {output for node in shared for output in node.outputs}
     outputs = [
         buffer for buffer in dict.fromkeys(o for node in nodes for o in node.outputs) if buffer in wanted
     ]
