@@ -297,6 +297,7 @@ NB_MODULE(_native, m) {
           nb::arg("pool"), nb::arg("isa"), nb::arg("format"), nb::arg("data"), nb::arg("rows"),
           nb::arg("columns"))
       .def_prop_ro("bytes", &Matrix::bytes)
+      .def_prop_ro("finite", &Matrix::finite)
       .def_prop_ro("rows", &Matrix::rows)
       .def_prop_ro("columns", &Matrix::columns);
   bind_cache(m);

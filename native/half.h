@@ -20,6 +20,8 @@ inline float bits_float(uint32_t bits) {
   return value;
 }
 
+inline bool is_finite(float value) { return (float_bits(value) & 0x7f800000u) != 0x7f800000u; }
+
 inline uint16_t read_u16(const uint8_t* bytes) {
   uint16_t value;
   std::memcpy(&value, bytes, sizeof value);

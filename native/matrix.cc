@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -46,14 +47,17 @@ Matrix::Matrix(ThreadPool& pool, const std::string& isa, const std::string& form
   const int width = kernels_->width;
   tile_bytes_ = size_t(blocks) * format_->packed_bytes * width;
   memory_ = Memory(tile_bytes_ * size_t(tiles()));
+  std::atomic<bool> finite{true};
   pool.run([&](int thread) {
     const auto [first, last] = share(tiles(), thread, pool.threads());
     for (int tile = first; tile < last; ++tile) {
       const int row = tile * width;
-      format_->pack_tile(stored + size_t(row) * row_bytes, row_bytes, std::min(width, rows_ - row), width,
-                         blocks, memory_.data() + size_t(tile) * tile_bytes_);
+      if (!format_->pack_tile(stored + size_t(row) * row_bytes, row_bytes, std::min(width, rows_ - row),
+                              width, blocks, memory_.data() + size_t(tile) * tile_bytes_))
+        finite = false;
     }
   });
+  finite_ = finite;
 }
 
 }  // namespace fivefold

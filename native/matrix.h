@@ -24,6 +24,8 @@ class Matrix {
   const Kernels& kernels() const { return *kernels_; }
   const uint8_t* data() const { return memory_.data(); }
   size_t tile_bytes() const { return tile_bytes_; }
+  // Whether all numbers are: no NaN, nothing infinite.
+  bool finite() const { return finite_; }
   int tiles() const { return (rows_ + kernels_->width - 1) / kernels_->width; }
 
  private:
@@ -31,6 +33,7 @@ class Matrix {
   const FormatInfo* format_;
   int rows_, columns_;
   size_t tile_bytes_ = 0;
+  bool finite_ = true;
   Memory memory_;
 };
 

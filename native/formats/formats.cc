@@ -21,10 +21,12 @@ struct ReadBlock {
   explicit ReadBlock(const uint8_t* block) { Format::read(block, scales, small, codes); }
 };
 
+// Whether its numbers are all finite, too.
 template <class Format>
-void pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
+bool pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
   if constexpr (kDense<Format>) {
     std::memcpy(out + Format::kStoredBytes * row, stored, Format::kStoredBytes);
+    return is_finite(Format::value(stored));
   } else {
     const ReadBlock<Format> block(stored);
     for (int s = 0; s < Format::kScales; ++s, out += 2 * width)
@@ -44,17 +46,20 @@ void pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
       for (int g = 0; g < Format::Codes::kBytes; g += 4, out += 4 * width)
         std::memcpy(out + 4 * row, bytes + g, 4);
     }
+    return is_finite(half_to_float(block.scales[0])) && is_finite(half_to_float(block.scales[1]));
   }
 }
 
 template <class Format>
-void pack_tile(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile) {
+bool pack_tile(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile) {
   constexpr size_t kBytes = PackedBlock<Format>::kBytes;
   std::memset(tile, 0, kBytes * width * blocks);
+  bool finite = true;
   for (int row = 0; row < rows; ++row)
     for (int b = 0; b < blocks; ++b)
-      pack_block<Format>(stored + row * row_bytes + size_t(b) * Format::kStoredBytes, row, width,
-                         tile + kBytes * width * b);
+      finite &= pack_block<Format>(stored + row * row_bytes + size_t(b) * Format::kStoredBytes, row, width,
+                                   tile + kBytes * width * b);
+  return finite;
 }
 
 // The numbers of a block. Products with d are exact, so a sum is rounded once, as in the definition.

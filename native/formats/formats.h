@@ -37,8 +37,9 @@ struct FormatInfo {
   int packed_bytes;  // bytes of a block and row in a packed tile
   bool integer_dot;  // has a linear kernel with int8 activations
 
-  // Packs one tile: `rows` rows (the rest of `width` is zero) from `stored` rows `row_bytes` apart.
-  void (*pack_tile)(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile);
+  // Packs one tile: `rows` rows (the rest of `width` is zero) from `stored` rows `row_bytes` apart. Returns
+  // whether all its numbers are finite.
+  bool (*pack_tile)(const uint8_t* stored, size_t row_bytes, int rows, int width, int blocks, uint8_t* tile);
   // Decodes blocks of one stored row to floats.
   void (*decode)(const uint8_t* stored, int blocks, float* out);
 };

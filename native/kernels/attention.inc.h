@@ -113,9 +113,12 @@ inline void page_softmax(const QueryGroup<Q>& group, const float* scales, float*
     }
     const float seen = reduce_max(largest);
     next[q] = group.maximum[q] > seen ? group.maximum[q] : seen;
-    if (next[q] == kMinusInfinity) next[q] = 0.0f;  // nothing is seen yet: all weights are zero
+    if (next[q] == kMinusInfinity) {  // something is seen, and no score of it is a number: nor is the result
+      next[q] = 0.0f;
+      group.total[q] = __builtin_nanf("");
+    }
     before[q] = group.maximum[q] - next[q];
-    group.maximum[q] = group.maximum[q] > seen ? group.maximum[q] : seen;
+    group.maximum[q] = next[q];
   }
   float factors[kWidth];
   store(factors, exp_negative(load(before)));

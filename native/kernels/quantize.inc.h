@@ -1,4 +1,5 @@
-// Activations to int8, one scale for each 32 columns; also the sums that the linear kernels need.
+// Activations to int8, one scale for each 32 columns; also the sums that the linear kernels need. A row with
+// a number that is not finite gets NaN for its last scale, for codes cannot tell of it.
 
 void quantize(const float* x, int rows, int columns, uint8_t* out) {
   constexpr int kVectors = kQuantBlock / kWidth;
@@ -6,12 +7,14 @@ void quantize(const float* x, int rows, int columns, uint8_t* out) {
   const size_t stride = quantized_stride(columns);
   for (int row = 0; row < rows; ++row, out += stride) {
     QuantizedBlock* block = reinterpret_cast<QuantizedBlock*>(out);
+    F bad = set1(0.0f);  // stays zero while all are finite
     for (int b = 0; b < blocks; ++b, ++block, x += kQuantBlock) {
       F v[kVectors];
       F largest = set1(0.0f);
       for (int j = 0; j < kVectors; ++j) {
         v[j] = load(x + j * kWidth);
         largest = max(abs(v[j]), largest);
+        bad = fma(v[j], set1(0.0f), bad);
       }
       float d = reduce_max(largest) / 127.0f;
       float inverse = 1.0f / d;
@@ -31,5 +34,6 @@ void quantize(const float* x, int rows, int columns, uint8_t* out) {
       block->scale = d;
       block->scaled_sum = d * float(sum);
     }
+    if (reduce_tree(bad) != 0.0f) block[-1].scale = block[-1].scaled_sum = __builtin_nanf("");
   }
 }

@@ -49,6 +49,9 @@ class Matrix:
     @property
     def bytes(self) -> int: ...
     @property
+    def finite(self) -> bool:
+        """Whether no number is NaN or infinite."""
+    @property
     def rows(self) -> int: ...
     @property
     def columns(self) -> int: ...

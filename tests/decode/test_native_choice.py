@@ -80,7 +80,7 @@ def test_what_is_not_finite_is_found_and_named(bad: float, place: int) -> None:
     logits = logits_of("peaked", 1)
     logits[place] = bad
     assert largest_logit(logits) == -1
-    with pytest.raises(FivefoldError, match=f"to token {place}"):
+    with pytest.raises(FivefoldError, match=f"for token {place}"):
         Sampler(SamplingParams(seed=1), SIZE).sample(logits)
 
 

@@ -284,3 +284,21 @@ def test_only_the_rows_of_a_row_set(lab, isa) -> None:
     )
     whole = run_in_pieces(setup, lab, isa, 1, inputs, view, sequence, [50])
     np.testing.assert_array_equal(engine.result(out), whole[wanted])
+
+
+@pytest.mark.parametrize("place", ["query", "key", "all keys", "value"])
+@pytest.mark.parametrize("rows", [1, 32])
+def test_what_is_not_finite_shows_in_the_result(lab, isa, place, rows) -> None:
+    """NaN in a query, in a key that is seen, in all of them, or in a value; other sequences are as before."""
+    setup = Setup()
+    inputs = setup.inputs(2 * rows)
+    view, sequence = setup.causal(2 * rows, sequences=2)
+    want = run_in_pieces(setup, lab, isa, 2, inputs, view, sequence, [2 * rows])
+    spoilt = {"query": [(0, rows - 1)], "key": [(1, 0)], "value": [(2, 0)]}.get(
+        place, [(1, r) for r in range(rows)]
+    )
+    for which, row in spoilt:
+        inputs[which][row, ::7] = np.nan
+    got = run_in_pieces(setup, lab, isa, 2, inputs, view, sequence, [2 * rows])
+    assert np.isnan(got[rows - 1]).any()
+    np.testing.assert_array_equal(got[rows:], want[rows:])

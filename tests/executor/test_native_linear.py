@@ -28,16 +28,20 @@ def activations(rows: int, columns: int, seed: int = 5) -> np.ndarray:
     return x
 
 
+def places_of_floats(name: str) -> list[int]:
+    """Where in a stored block float numbers lie."""
+    if name in {"q4_1", "q5_1", "q4_k", "q5_k"}:
+        return [0, 2]
+    return {"q2_k": [80, 82], "q3_k": [108], "q6_k": [208]}.get(name, [0])
+
+
 def any_blocks(name: str, count: int, fill: int | None = None) -> np.ndarray:
     """Stored blocks of any bytes, or all of one, but for the f16 numbers, which are small ones."""
     row = FORMATS[name]
     random = np.random.default_rng(8)
     shape = (count // row.block, row.block_bytes)
     blocks = random.integers(0, 256, shape, np.uint8) if fill is None else np.full(shape, fill, np.uint8)
-    halves = {"q2_k": [80, 82], "q3_k": [108], "q6_k": [208]}.get(name, [0])
-    if name in {"q4_1", "q5_1", "q4_k", "q5_k"}:
-        halves = [0, 2]
-    for at in halves:
+    for at in places_of_floats(name):
         numbers = random.normal(0, 0.1, (len(blocks), 1)).astype(np.float16)
         blocks[:, at : at + 2] = numbers.view(np.uint8)
     return blocks.reshape(-1)
@@ -180,3 +184,37 @@ def test_columns_that_are_no_whole_blocks_are_refused(lab, isa, name) -> None:
 def test_a_packed_matrix_takes_the_bytes_of_the_stored_one(isa, stored, name) -> None:
     data, _ = stored(name, 32, 256)
     assert _native.Matrix(_native.ThreadPool(1), isa, name, data, 32, 256).bytes == data.size
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_a_row_that_is_not_finite_gives_nothing_finite(lab, isa, stored, name, bad) -> None:
+    """int8 codes cannot tell of it, so its scale does; the rows beside it are what they were."""
+    columns = whole(name, 96)
+    data, _ = stored(name, 20, columns, 3)
+    x = activations(5, columns)
+    want = linear(lab(isa, 2), name, data, (20, columns), x)
+    for place in (0, 40, columns - 1):
+        spoilt = x.copy()
+        spoilt[2, place] = bad
+        got = linear(lab(isa, 2), name, data, (20, columns), spoilt)
+        assert np.isnan(got[2]).all()
+        np.testing.assert_array_equal(np.delete(got, 2, 0), np.delete(want, 2, 0))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_matrix_knows_whether_it_is_finite(isa, stored, name) -> None:
+    columns = whole(name, 96)
+    data, _ = stored(name, 20, columns, 3)
+    pool, row = _native.ThreadPool(2), FORMATS[name]
+    assert _native.Matrix(pool, isa, name, data, 20, columns).finite
+    blocks = data.reshape(-1, row.block_bytes).copy()
+    for at in places_of_floats(name):
+        for bad in (np.nan, np.inf, -np.inf):
+            spoilt = blocks.copy()
+            spoilt[len(blocks) * 2 // 3, at : at + len(float_bytes(name, bad))] = float_bytes(name, bad)
+            assert not _native.Matrix(pool, isa, name, spoilt.reshape(-1), 20, columns).finite
+
+
+def float_bytes(name: str, value: float) -> np.ndarray:
+    return FORMATS[name if name in ("f32", "bf16") else "f16"].pack(np.array([value], np.float32))

@@ -80,7 +80,9 @@ class NativeRunner(_CachedRunner):
         pages = pages_for(model.layout, entries)
         storage = NativeCache(model.layout, pages, settings.cache_format)
         super().__init__(model.layout, pages, storage)
-        self.executor = NativeExecutor(model.main, checkpoint.tensors.__getitem__, storage, settings)
+        self.executor = NativeExecutor(
+            model.main, checkpoint.tensors.__getitem__, storage, settings, where=str(checkpoint.path)
+        )
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
 

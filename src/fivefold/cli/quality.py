@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fivefold.bench import measure_quality
-from fivefold.core.errors import InputError
+from fivefold.core.errors import InputError, NotFiniteError
 from fivefold.engine import load
 
 from .options import (
@@ -65,7 +65,12 @@ def perplexity(
     if skip >= size - 1:
         raise InputError(f"{skip} positions of windows of {size} tokens leave none", where="--skip",
                          remedy=f"give less than {size - 1}")  # fmt: skip
-    figures = measure_quality(loaded.runner, tokens, size, other.runner if other else None, positions, skip)
+    try:
+        figures = measure_quality(
+            loaded.runner, tokens, size, other.runner if other else None, positions, skip
+        )
+    except NotFiniteError as error:
+        raise error.of(loaded.path.name) from None
     answer = {
         "model": loaded.checkpoint.path.name, "text": text.name, "window": size, "skip": skip,
         "activations": activations, "cache_format": loaded.settings.cache_format,

@@ -44,6 +44,19 @@ class UnsupportedError(InputError):
     """The input is well formed and this build has no implementation for it."""
 
 
+class NotFiniteError(FivefoldError):
+    """A model gave a number that is NaN or infinite."""
+
+    def __init__(self, what: str, *, where: str = "") -> None:
+        super().__init__(
+            what, where=where, remedy="its file may be broken; take another file or number format"
+        )
+
+    def of(self, model: str) -> NotFiniteError:
+        """The same, with the model's name."""
+        return NotFiniteError(self.what, where=model)
+
+
 class OverloadedError(FivefoldError):
     """There is no room for one more request now; `retry_after` seconds may help."""
 

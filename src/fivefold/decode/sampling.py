@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from fivefold.core.batch import Float32
-from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.errors import FivefoldError, InputError, NotFiniteError
 from fivefold.core.request import SamplingParams, TokenLogprob
 from fivefold.decode.filters import Float64, Indices, min_p, top_k, top_p
 from fivefold.decode.logprobs import token_logprob
@@ -82,7 +82,8 @@ class Sampler:
         """Choose the next token from (V,) raw logits, which are left as they are.
 
         Returns the token and, if the request asks for log probabilities, its own. -inf forbids a
-        token. FivefoldError when the logits hold NaN or +inf, or no token is left to choose.
+        token. NotFiniteError when the logits hold NaN or +inf, FivefoldError when no token is left to
+        choose.
         """
         if logits.shape != (self._vocabulary_size,):
             raise ValueError(f"logits of shape {logits.shape}, vocabulary of {self._vocabulary_size}")
@@ -147,7 +148,7 @@ class Sampler:
 
 
 def _best(logits: Float32) -> int:
-    """The likeliest token, of equals the first; FivefoldError if its logit is not finite."""
+    """The likeliest token, of equals the first; an error if its logit or another is not finite."""
     best = largest_logit(logits)
     if best >= 0:
         return best
@@ -158,8 +159,4 @@ def _best(logits: Float32) -> int:
             remedy="relax logit_bias or min_tokens",
         )
     strange = int(np.argmax(~(logits < np.inf)))
-    raise FivefoldError(
-        f"the model gave the logit {logits[strange]} to token {strange}",
-        where="sampling",
-        remedy="the weights or the number format may be broken; try another format",
-    )
+    raise NotFiniteError(f"the logits are not finite: {logits[strange]} for token {strange}")

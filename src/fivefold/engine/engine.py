@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
 from fivefold.chat import StreamDecoder
-from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.errors import FivefoldError, InputError, NotFiniteError
 from fivefold.core.request import FinishReason, Request, SamplingParams, TokenEvent
 from fivefold.decode import AutoregressiveDecoder
 
@@ -201,6 +201,8 @@ class Engine:
                 return
             raise
         for task, failure in outcome.failed:
+            if isinstance(failure, NotFiniteError):
+                failure = failure.of(self.loaded.path.name)  # noqa: PLW2901
             self._end(task, "error", failure)
         for task, event in outcome.events:
             self._emit(event)

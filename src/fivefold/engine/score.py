@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
+from fivefold.core.errors import NotFiniteError
 from fivefold.core.runner import Runner
 
 
@@ -19,7 +20,10 @@ def windows(tokens: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def score(runner: Runner, window: Sequence[int]) -> Float32:
-    """Logits (T - 1, V) after each token of the window but the last, in chunks the runner takes."""
+    """Logits (T - 1, V) after each token of the window but the last, in chunks the runner takes.
+
+    NotFiniteError if one is NaN or infinite.
+    """
     sequence = runner.open()
     chunks: list[Float32] = []
     try:
@@ -30,6 +34,8 @@ def score(runner: Runner, window: Sequence[int]) -> Float32:
             span = Span.causal(sequence, part, begin, wanted)
             assert LOGITS in span.row_sets
             chunks.append(runner.run(Step((span,))))
+            if not np.isfinite(chunks[-1]).all():
+                raise NotFiniteError("the logits are not finite")
             runner.commit((Commit(sequence, wanted),))
     finally:
         runner.close(sequence)

@@ -15,7 +15,7 @@ import numpy as np
 from fivefold._native import CacheStorage, Executor, Matrix, ThreadPool
 from fivefold.core.batch import ALL, Batch, Float32, Int32
 from fivefold.core.checkpoint import Tensor
-from fivefold.core.errors import FivefoldError, UnsupportedError
+from fivefold.core.errors import FileError, FivefoldError, UnsupportedError
 from fivefold.core.layout import CacheLayout
 from fivefold.formats import format_of
 from fivefold.program import Node, Program, StepOutput, plan_memory
@@ -74,7 +74,13 @@ class NativeExecutor:
         settings: Settings,
         pool: ThreadPool | None = None,
         taps: Sequence[str] = (),
+        where: str = "",
     ) -> None:
+        """`where` the weights lie, for errors. FileError for a weight that is not finite.
+
+        Tables of embeddings are not read here: what is wrong with a row shows in the logits.
+        """
+        self._where = where
         self._program = program
         self._tensors = tensors
         self._settings = settings
@@ -176,6 +182,8 @@ class NativeExecutor:
         tensor = self._tensors(name)
         rows, columns = tensor.shape
         matrix = Matrix(self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns)
+        if not matrix.finite:
+            raise self._not_finite(name)
         self.weight_bytes += matrix.bytes
         return self._core.add_matrix(matrix)
 
@@ -185,9 +193,16 @@ class NativeExecutor:
 
     def _vector(self, name: str) -> int:
         constant = self._program.constants.get(name)
-        return self._core.add_vector(
-            dequantize(self._tensors(name)).ravel() if constant is None else constant
-        )
+        values = dequantize(self._tensors(name)).ravel() if constant is None else constant
+        if not np.isfinite(values).all():
+            raise self._not_finite(name)
+        return self._core.add_vector(values)
+
+    def _not_finite(self, name: str) -> FileError:
+        return FileError(
+            f"tensor {name} holds a number that is NaN or infinite", where=self._where,
+            remedy="fetch the file again or take another conversion of the model",
+        )  # fmt: skip
 
 
 def dequantize(tensor: Tensor) -> Float32:
