@@ -253,6 +253,38 @@ def test_merges_must_go_on_as_the_model_says(opened: Open) -> None:
         opened(json.dumps(data))
 
 
+@pytest.mark.parametrize(
+    ("merge", "said"),
+    [
+        ("a", "is not a pair of tokens: 'a'"),
+        ("a b c", "is not a pair"),
+        (["a"], "is not a pair"),
+        (["a", "b", "c"], "is not a pair"),
+        (["a", ["b"]], "is not a pair"),
+        (["a", 5], "is not a pair"),
+        ({"a": "b"}, "is not a pair"),
+        (None, "is not a pair of tokens: None"),
+        (5, "is not a pair"),
+        (["a", "no such"], "speaks of 'no such', which is no token"),
+        (["x", "z"], "speaks of 'xz', which is no token"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_malformed_merge_is_named(opened: Open, merge: Any, said: str, nested: bool) -> None:
+    """Merges are pairs, or texts with a space between; what else stands there is told by its index."""
+    data = json.loads(byte_level().to_str())
+    model = data["model"]
+    assert len(model["merges"]) > 0
+    if not nested:
+        model["merges"] = [" ".join(pair) for pair in model["merges"]]
+    place = len(model["merges"])
+    model["merges"].append(merge)
+    with pytest.raises(FileError, match="merges") as caught:
+        opened(json.dumps(data))
+    assert f"tokenizer.json: key 'model.merges.{place}' {said}" in str(caught.value)
+
+
 def test_broken_files_give_errors_and_nothing_else(opened: Open) -> None:
     """A tokenizer.json with any value replaced, dropped or doubled opens, or says in one line why not."""
     library = byte_level("<s>", "</s>")

@@ -166,15 +166,22 @@ def read_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
 
 
 def _check_merges(folder: Path, model: Any) -> None:
-    """Merges must go on as their model says, or the library would end the process."""
+    """FileError for a merge that is no pair, or does not go on as its model says, which ends the library."""
     if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
         return
-    prefix = model.get("continuing_subword_prefix") or ""
+    prefix = str(model.get("continuing_subword_prefix") or "")
+    vocabulary = model.get("vocab")
     for rank, merge in enumerate(model["merges"]):
+        key = f"key 'model.merges.{rank}'"
         parts = merge.split(" ") if isinstance(merge, str) else merge
-        second = parts[-1] if isinstance(parts, list) and parts else None
-        if not isinstance(second, str) or not second.startswith(str(prefix)):
-            raise malformed(folder, TOKENIZER, f"key 'model.merges.{rank}' does not go on with {prefix!r}")
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+            raise malformed(folder, TOKENIZER, f"{key} is not a pair of tokens: {merge!r:.60}")
+        first, second = parts
+        if not second.startswith(prefix):
+            raise malformed(folder, TOKENIZER, f"{key} does not go on with {prefix!r}")
+        for token in (first, second, first + second[len(prefix) :]):
+            if isinstance(vocabulary, dict) and token not in vocabulary:
+                raise malformed(folder, TOKENIZER, f"{key} speaks of {token!r:.60}, which is no token")
 
 
 def is_of_the_library(error: BaseException) -> bool:
@@ -188,6 +195,7 @@ def _library(folder: Path, text: str) -> Tokenizer:
     except BaseException as error:
         if not is_of_the_library(error):
             raise
+        _check_merges(folder, _object(folder, TOKENIZER, text).get("model"))  # it says no more than that
         raise malformed(folder, TOKENIZER, f"the tokenizers library does not take it ({error})") from None
     library.no_padding()
     library.no_truncation()
