@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError
-from fivefold.core.request import Request, SamplingParams, TokenEvent
+from fivefold.core.request import MOST_BIAS, MOST_BIASES, Request, SamplingParams, TokenEvent
 from fivefold.engine import Engine, LoadedModel
 
 from .options import (
@@ -47,7 +48,9 @@ def run(
     repetition_penalty: float = 1.0,
     presence_penalty: float = 0.0,
     frequency_penalty: float = 0.0,
-    logit_bias: Annotated[list[str] | None, typer.Option(help="TOKEN=BIAS, may be repeated.")] = None,
+    logit_bias: Annotated[
+        list[str] | None, typer.Option(help="TOKEN=BIAS, from -100 to 100; may be repeated.")
+    ] = None,
     seed: int | None = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text to stop at; may be repeated.")] = None,
     ignore_eos: bool = False,
@@ -70,6 +73,7 @@ def run(
     )  # fmt: skip
     with ended_by_interrupt():
         loaded = open_model(model, load_options(isa, threads, context, activations, kv))
+        _check_biases(sampling.logit_bias, loaded.vocabulary.size)
         messages = [{"role": "system", "content": system}] if system else []
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
         engine = Engine(loaded)
@@ -82,13 +86,39 @@ def run(
 
 
 def _biases(given: list[str]) -> dict[int, float]:
-    """TOKEN=BIAS pairs."""
-    try:
-        return {int(token): float(bias) for token, bias in (pair.split("=") for pair in given)}
-    except ValueError as error:
+    """TOKEN=BIAS pairs, within the limits that the server has too."""
+    if len(given) > MOST_BIASES:
         raise InputError(
-            "a bias is not TOKEN=NUMBER", where="--logit-bias", remedy="for example 42=-1.5"
-        ) from error
+            f"{len(given)} biases are given", where="--logit-bias", remedy=f"give at most {MOST_BIASES}"
+        )
+    found: dict[int, float] = {}
+    for pair in given:
+        token, _, number = pair.partition("=")
+        try:
+            bias: float | None = float(number)
+        except ValueError:
+            bias = None
+        if bias is None or not (token.isascii() and token.isdecimal() and len(token) <= 9):
+            raise InputError(
+                f"{pair!r:.60} is not TOKEN=NUMBER", where="--logit-bias", remedy="for example 42=-1.5"
+            )
+        if not abs(bias) <= MOST_BIAS:
+            raise InputError(
+                f"the bias of token {token} is {number:.30}", where="--logit-bias",
+                remedy=f"give a number from {-MOST_BIAS:g} to {MOST_BIAS:g}",
+            )  # fmt: skip
+        found[int(token)] = bias
+    return found
+
+
+def _check_biases(biases: Mapping[int, float], size: int) -> None:
+    """InputError for a token that the model has not."""
+    strange = next((token for token in biases if token >= size), None)
+    if strange is not None:
+        raise InputError(
+            f"token {strange} is not in the vocabulary", where="--logit-bias",
+            remedy=f"give tokens from 0 to {size - 1}",
+        )  # fmt: skip
 
 
 def _tokens(loaded: LoadedModel, messages: list[Message], raw: str | None) -> list[int]:

@@ -13,6 +13,10 @@ from typing import Literal
 
 from .errors import FivefoldError, InputError
 
+MOST_BIAS = 100.0
+"""A `logit_bias` lies between this and its negative, where people give it."""
+MOST_BIASES = 1024
+
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 

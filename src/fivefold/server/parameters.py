@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import SamplingParams
+from fivefold.core.request import MOST_BIAS, MOST_BIASES, SamplingParams
 
 from .errors import bad_request, not_supported
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
@@ -18,7 +18,6 @@ from .protocol import ChatRequest, CompletionRequest, GenerationFields
 MOST_CHOICES = 16
 MOST_STOPS = 16
 MOST_STOP_CHARACTERS = 256
-MOST_BIASES = 1024
 MOST_LOGPROBS = 20
 COMPLETION_TOKENS = 16
 
@@ -133,4 +132,4 @@ def _biases(fields: GenerationFields) -> dict[int, float]:
     for token in given:
         if not (token.isascii() and token.isdecimal() and len(token) <= 9):
             raise bad_request(f"{token!r:.50} is not the number of a token", "logit_bias")
-    return {int(token): max(-100.0, min(100.0, bias)) for token, bias in given.items()}
+    return {int(token): max(-MOST_BIAS, min(MOST_BIAS, bias)) for token, bias in given.items()}
