@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
-from fivefold.cli.app import status
+import fivefold
+from fivefold.cli.app import app, status
 from fivefold.core.checkpoint import Tensor
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.files import open_checkpoint, write_gguf
@@ -149,7 +154,15 @@ def test_bench_writes_figures_without_paths(
         (["run", TINY, "-p", "hi", "--top-p", "2"], "top_p"),
         (["run", TINY, "-p", "hi", "--temperature", "nan"], "temperature"),
         (["run", TINY, "-p", "hi", "--logit-bias", "5"], "--logit-bias"),
-        (["run", TINY, "-p", "hi", "--logit-bias", "999=1"], "999"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "999=1"], "--logit-bias: token 999 is not in the vocab"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "-1=1"], "--logit-bias"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "1_0=1"], "--logit-bias: '1_0=1' is not TOKEN=NUMBER"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "5=1=2"], "--logit-bias"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "5=nan"], "--logit-bias: the bias of token 5 is nan"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "5=-inf"], "give a number from -100 to 100"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "5=100.5"], "the bias of token 5 is 100.5"),
+        (["run", TINY, "-p", "hi", "--logit-bias", "9" * 30 + "=1"], "--logit-bias"),
+        (["run", TINY, "-p", "hi", *(["--logit-bias", "5=1"] * 1025)], "1025 biases"),
         (["run", TINY, "-p", "hi", "--stop", ""], "stop"),
         (["nothing"], "'nothing'"),
         (["pull", "hf:what"], "hf:what"),
@@ -249,6 +262,48 @@ def test_help_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("pull", "run", "chat", "inspect", "perplexity", "bench"):
         assert command in shown
         assert "--json" in told(capsys, command, "--help")
+
+
+def commands(group: Any = None, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands by the words that name them, groups too."""
+    group = group or typer.main.get_command(app)
+    yield names, group
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*names, name))
+
+
+def test_help_loses_no_word_of_what_it_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets too: `hf:owner/repo[@revision][:file]` and `[server]` are no marks of a style."""
+    seen = set()
+    for names, command in commands():
+        shown = "".join(told(capsys, *names, "--help").split())
+        for text in (command.help, *(getattr(one, "help", None) for one in command.params)):
+            assert "".join((text or "").split()) in shown, names
+            seen |= set(re.findall(r"\[[^]]+\]", text or ""))
+    assert {"[@revision]", "[:file]", "[server]"} <= seen
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "--version") == f"fivefold {metadata.version('fivefold')}\n"
+    assert metadata.version("fivefold") == fivefold.__version__
+
+
+def test_a_template_that_is_none_is_told_when_a_server_starts(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = altered(tmp_path, {"tokenizer.chat_template": "{{ x }}\n{% if"})
+    line = refused(capsys, "serve", path, "--port", "0")
+    assert f"{path}: tokenizer.chat_template: the chat template is malformed in line 2" in line
+
+
+def test_pull_of_a_path_wants_a_model_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert told(capsys, "pull", TINY) == f"{TINY}\n"
+    assert f"{tmp_path}: no model file in this folder" in refused(capsys, "pull", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "no config.json" in refused(capsys, "pull", tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("no model")
+    assert "text.txt" in refused(capsys, "pull", text)
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

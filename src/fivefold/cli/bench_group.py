@@ -15,6 +15,7 @@ from fivefold.core.errors import InputError
 from .terminal import app
 
 bench = typer.Typer(
+    rich_markup_mode=None,
     help="Measure speed here, with peers in the same alternating rounds. All take --json and --picture.",
 )
 app.add_typer(bench, name="bench")

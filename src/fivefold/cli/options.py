@@ -17,7 +17,13 @@ from fivefold.formats import entry_format
 DEFAULT_MODEL = "smollm2-135m"
 
 ModelArgument = Annotated[str, typer.Argument(help="A pulled name, hf:owner/repo, a folder or a .gguf file.")]
-Isa = Annotated[str, typer.Option(help="Kernels: auto, portable, avx2, avx512, neon, dotprod; `inspect cpu` lists those that work here.")]
+Isa = Annotated[
+    str,
+    typer.Option(
+        help="Kernels: auto, portable (to compare with; 30 times slower), avx2, avx512, neon, dotprod; "
+        "`inspect cpu` lists those that work here."
+    ),
+]
 Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 is what this machine allows.")]
 Context = Annotated[int, typer.Option(min=0, help="Tokens of context; 0 is the model's own, up to 8192.")]
 Activations = Annotated[str, typer.Option(help="Rows that meet quantized weights: int8 or float.")]

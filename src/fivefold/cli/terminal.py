@@ -7,14 +7,32 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # texts of help are as they stand: markup would take brackets for styles
     help="Run language models on commodity CPUs, and measure what it costs.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fivefold {version('fivefold')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    shown: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of the program itself."""
 
 
 @contextmanager
