@@ -11,8 +11,7 @@ EntryId entry_format(const std::string& name, bool value_in_key) {
   for (int id = 0; id < kEntryFormats; ++id) {
     const std::string one = kEntryInfos[id].name;
     if (one.empty()) continue;
-    if (name == one)
-      return EntryId(id) == EntryId::kInt8 && value_in_key ? EntryId::kPlainInt8 : EntryId(id);
+    if (name == one) return EntryId(id) == EntryId::kInt8 && value_in_key ? EntryId::kPlainInt8 : EntryId(id);
     known += (known.empty() ? "" : ", ") + one;
   }
   throw std::invalid_argument("there is no cache format named '" + name + "'; there are " + known);

@@ -2,9 +2,10 @@
 //
 // int8 and fp8 (E4M3) codes share one f32 scale for each entry and head, of the key and of the value apart. A
 // page has its numbers in the order the attention kernel reads them, then one scale for each slot: keys
-// [dimension][slot], values [slot][dimension]. int8 is multiplied as integers in pairs, so there two dimensions
-// of a key lie beside each other, and two slots of a value: [dimension / 2][slot][2] and [slot / 2][dimension][2].
-// Values that lie in the key cannot have both orders: their int8 is multiplied as floats, in the plain one.
+// [dimension][slot], values [slot][dimension]. int8 is multiplied as integers in pairs, so there two
+// dimensions of a key lie beside each other, and two slots of a value: [dimension / 2][slot][2] and [slot /
+// 2][dimension][2]. Values that lie in the key cannot have both orders: their int8 is multiplied as floats,
+// in the plain one.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +58,8 @@ constexpr size_t value_place(EntryId id, int width, int slot, int d) {
   return size_t(slot) * size_t(width) + size_t(d);
 }
 
-// The format for a cache whose values lie in the key, or not. Throws std::invalid_argument, with the names there are, for another one.
+// The format for a cache whose values lie in the key, or not. Throws std::invalid_argument, with the names
+// there are, for another one.
 EntryId entry_format(const std::string& name, bool value_in_key);
 
 }  // namespace fivefold

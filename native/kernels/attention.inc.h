@@ -106,8 +106,7 @@ inline void page_softmax(const QueryGroup<Q>& group, const float* scales, float*
     F largest = set1(kMinusInfinity);
     for (int v = 0; v < kVectors; ++v) {
       s[q][v] = load(group.scores + q * kPageSize + v * kWidth);
-      if (group.soft_cap != 0.0f)
-        s[q][v] = set1(group.soft_cap) * tanh(s[q][v] / set1(group.soft_cap));
+      if (group.soft_cap != 0.0f) s[q][v] = set1(group.soft_cap) * tanh(s[q][v] / set1(group.soft_cap));
       s[q][v] = select_bits(group.visible >> (v * kWidth), s[q][v], set1(kMinusInfinity));
       largest = max(s[q][v], largest);
     }
@@ -185,7 +184,8 @@ inline void attend_page(const QueryGroup<Q>& group, const Part<Entry>& keys, con
     }
 }
 
-// Calls use(count, first query, seen slots) for up to four queries at a time that see the same slots of a page.
+// Calls use(count, first query, seen slots) for up to four queries at a time that see the same slots of a
+// page.
 template <class Use>
 inline void each_group(const AttentionSegment& s, const uint32_t* visible, const Use& use) {
   const int queries = s.rows * s.group;

@@ -1,6 +1,6 @@
-// Attention over int8 entries in whole numbers: queries and softmax weights become int16 codes, those of a query
-// with one scale, those of its weights with one for each page. A score is one exact sum over the key, an output
-// takes one exact sum over the slots of a page; what rounds is the scales alone.
+// Attention over int8 entries in whole numbers: queries and softmax weights become int16 codes, those of a
+// query with one scale, those of its weights with one for each page. A score is one exact sum over the key,
+// an output takes one exact sum over the slots of a page; what rounds is the scales alone.
 
 constexpr float kLargestCode = 32767.0f;
 
@@ -17,7 +17,8 @@ struct QueryCodes {
   size_t stride;  // codes of a query, an even number
 };
 
-// `count` numbers with an inverse scale to codes. What is not finite gets some code: its scale says what it is.
+// `count` numbers with an inverse scale to codes. What is not finite gets some code: its scale says what it
+// is.
 inline void to_codes(const float* x, int count, float inverse, int16_t* codes) {
   for (int d = 0; d < count; d += kWidth) {
     const int some = count - d < kWidth ? count - d : kWidth;
@@ -46,8 +47,8 @@ inline QueryCodes query_codes(const AttentionSegment& s, float* memory) {
 
 // scores[q][slot] = the exact sum times both scales.
 template <int Q>
-FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, const Part<Int8Entry>& keys, const QueryCodes& queries,
-                         int first_query) {
+FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, const Part<Int8Entry>& keys,
+                                 const QueryCodes& queries, int first_query) {
   constexpr int kVectors = 2;
   const int16_t* codes[Q];
   for (int q = 0; q < Q; ++q) codes[q] = queries.codes + size_t(first_query + q) * queries.stride;
@@ -99,11 +100,12 @@ FIVEFOLD_APART void weight_codes(const QueryGroup<Q>& group, int16_t* codes, flo
   }
 }
 
-// outputs[q][at ...] = outputs * alpha + the exact sum over slots times the weights' scale; V vectors, of which
-// only `count` numbers are there.
+// outputs[q][at ...] = outputs * alpha + the exact sum over slots times the weights' scale; V vectors, of
+// which only `count` numbers are there.
 template <int Q, int V>
-FIVEFOLD_APART void whole_values(const QueryGroup<Q>& group, const Part<Int8Entry>& values, const int16_t* codes,
-                         const float* scales, const float* alpha, int at, int count) {
+FIVEFOLD_APART void whole_values(const QueryGroup<Q>& group, const Part<Int8Entry>& values,
+                                 const int16_t* codes, const float* scales, const float* alpha, int at,
+                                 int count) {
   I sums[Q][V];
   for (int q = 0; q < Q; ++q)
     for (int v = 0; v < V; ++v) sums[q][v] = set1_int(0);

@@ -137,6 +137,7 @@ template <class Entry>
 void read_entry(const uint8_t* page, int key_width, int value_width, int slot, float* key, float* value) {
   read_part<Entry>(page, key_width, slot, [=](int d) { return key_place(Entry::kId, slot, d); }, key);
   if (value == nullptr) return;
-  read_part<Entry>(page + part_bytes(Entry::kId, key_width), value_width, slot,
-                   [=](int d) { return value_place(Entry::kId, value_width, slot, d); }, value);
+  read_part<Entry>(
+      page + part_bytes(Entry::kId, key_width), value_width, slot,
+      [=](int d) { return value_place(Entry::kId, value_width, slot, d); }, value);
 }
