@@ -8,7 +8,6 @@ namespace fivefold {
 namespace {
 
 constexpr int kBlockRows = 16;
-constexpr int kSegmentSlots = kSegmentPages * kPageSize;
 
 // Bits [from, from + 32) of a mask of `words` words; bits outside are clear.
 uint32_t mask_bits(const uint64_t* mask, int words, int64_t from) {
@@ -89,11 +88,12 @@ void each_block(const State& state, const AttentionPlan& plan, Visit visit) {
 // Where a thread's scratch memory keeps its parts, in floats.
 struct Scratch {
   Scratch(const State& state, int thread, int queries, int key_width, int value_width) {
-    float* at = reinterpret_cast<float*>(state.scratch[size_t(thread)].data());
-    const auto take = [&at](size_t count) {
-      float* start = at;
-      at += (count + 15) / 16 * 16;
-      return start;
+    float* start = reinterpret_cast<float*>(state.scratch[size_t(thread)].data());
+    size_t used = 0;
+    const auto take = [&](size_t count) {
+      float* at = start == nullptr ? nullptr : start + used;  // there is none while its size is asked for
+      used += (count + 15) / 16 * 16;
+      return at;
     };
     kernel = take(attention_scratch(queries, key_width, value_width));
     scaled = take(size_t(queries) * key_width);
@@ -103,7 +103,7 @@ struct Scratch {
       output[i] = take(size_t(queries) * value_width);
     }
     visible = reinterpret_cast<uint32_t*>(take(size_t(kSegmentPages) * kBlockRows));
-    bytes = size_t(at - reinterpret_cast<float*>(state.scratch[size_t(thread)].data())) * sizeof(float);
+    bytes = used * sizeof(float);
   }
   float *kernel, *scaled, *maximum[2], *total[2], *output[2];
   uint32_t* visible;
@@ -271,7 +271,7 @@ void plan_attention(State& state) {
       }
     });
     // Few units, or one that would keep a thread busy when the others are through.
-    const bool uneven = blocks * heads < 4 * threads || 4 * threads * largest > total;
+    const bool uneven = int64_t(blocks) * heads < 4 * threads || 4 * threads * largest > total;
     plan.split = threads > 1 && longest > 1 && uneven;
     each_block(state, plan, [&](int begin, int end) { add_units(state, plan, begin, end, plan.split); });
   }
@@ -295,9 +295,9 @@ void attention_check(State& state, Node& node) {
     refuse(node, "the cache has no such layer");
   if (heads < 1 || heads % group.heads() != 0)
     refuse(node, std::to_string(heads) + " heads do not fit " + std::to_string(group.heads()) + " KV heads");
-  if (q.width != heads * group.storage->key_width())
+  if (q.width != int64_t(heads) * group.storage->key_width())
     refuse(node, "the input's width is not heads * key width");
-  if (o.width != heads * group.storage->value_width())
+  if (o.width != int64_t(heads) * group.storage->value_width())
     refuse(node, "the output's width is not heads * value width");
   if (q.slot == o.slot) refuse(node, "the output cannot take the input's place");
   if (!node.weights.empty() && node.weights[0] >= 0 &&
@@ -338,7 +338,7 @@ void attention_store_check(State& state, Node& node) {
   const Group& group = state.groups[size_t(node.group)];
   if (node.integers[0] < 0 || node.integers[0] >= group.storage->layers())
     refuse(node, "the cache has no such layer");
-  if (state.buffer(node.inputs[0]).width != group.heads() * group.storage->key_width())
+  if (state.buffer(node.inputs[0]).width != int64_t(group.heads()) * group.storage->key_width())
     refuse(node, "the key's width is not KV heads * key width");
   if (group.storage->value_in_key()) {
     if (node.inputs.size() != 1)
@@ -346,7 +346,7 @@ void attention_store_check(State& state, Node& node) {
     return;
   }
   if (node.inputs.size() != 2) refuse(node, "a key and a value are needed");
-  if (state.buffer(node.inputs[1]).width != group.heads() * group.storage->value_width())
+  if (state.buffer(node.inputs[1]).width != int64_t(group.heads()) * group.storage->value_width())
     refuse(node, "the value's width is not KV heads * value width");
 }
 

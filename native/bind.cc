@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -91,6 +93,9 @@ struct GroupArrays {
       if (array->shape(0) != size_t(rows) || array->shape(1) != size_t(expected_tables))
         throw std::invalid_argument(
             "a cache group's start, stop, write and mask_from must be (rows, tables)");
+    for (size_t extent : {tables.shape(0), tables.shape(2), masked ? mask.shape(1) : 0})
+      if (extent > size_t(std::numeric_limits<int>::max()))
+        throw std::invalid_argument("a cache group's tables or mask are too long");
     if (masked && mask.shape(0) != size_t(rows))
       throw std::invalid_argument("a mask must have a line for each row");
   }
@@ -150,7 +155,8 @@ int64_t largest_logit(Array<float, 1> logits) {
 
 int64_t draw(Array<float, 1> logits, float temperature, int64_t top_k, double top_p, double min_p,
              double uniform) {
-  if (!(temperature > 0.0f)) throw std::invalid_argument("a draw needs a temperature above 0");
+  if (!(temperature > 0.0f && std::isfinite(temperature) && std::isfinite(1.0f / temperature)))
+    throw std::invalid_argument("a draw needs a temperature above 0 that is finite and so is its inverse");
   if (!(uniform >= 0.0 && uniform < 1.0)) throw std::invalid_argument("a random number lies in [0, 1)");
   nb::gil_scoped_release release;
   static thread_local std::vector<float> weights;

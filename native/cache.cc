@@ -5,6 +5,11 @@
 #include <string>
 
 namespace fivefold {
+namespace {
+
+constexpr double kMostNumbers = 0x1p46;
+
+}  // namespace
 
 EntryId entry_format(const std::string& name, bool value_in_key) {
   std::string known;
@@ -34,6 +39,10 @@ CacheStorage::CacheStorage(int layers, int pages, int heads_per_page, int page_s
     throw std::invalid_argument("a cache needs at least one layer, page, head and column");
   if (value_in_key && value_width > key_width)
     throw std::invalid_argument("values that lie in the key cannot be wider than it");
+  const double numbers =
+      double(layers) * pages * heads_per_page * (double(key_width) + value_width) * kPageSize;
+  if (numbers > kMostNumbers)
+    throw std::invalid_argument("a cache of this size does not fit into any memory");
   head_stride_ = part_bytes(format, key_width) + (value_in_key ? 0 : part_bytes(format, value_width));
   memory_ = Memory(size_t(pages) * page_stride());
 }

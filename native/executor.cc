@@ -11,6 +11,8 @@
 namespace fivefold {
 namespace {
 
+constexpr int kWidest = 1 << 27;  // numbers of a row: products of it with rows of a chunk fit an int
+constexpr int kMostHeads = 1 << 20;
 constexpr int kChunkRows = 8;  // few enough that a row is still in cache when the next part wants it
 
 [[noreturn]] void invalid(const std::string& why) { throw std::invalid_argument(why); }
@@ -76,7 +78,8 @@ int Executor::add_row_set() {
 void Executor::add_slots(const std::vector<int>& widths) {
   building();
   for (int width : widths) {
-    if (width < 1) invalid("a slot must be at least one number wide");
+    if (width < 1 || width > kWidest)
+      invalid("a slot must be from 1 to " + std::to_string(kWidest) + " wide");
     Slot slot;
     slot.memory = Memory(size_t(width) * size_t(state_.max_rows) * sizeof(float));
     slot.width = width;
@@ -107,6 +110,7 @@ int Executor::add_group(std::shared_ptr<CacheStorage> storage, int tables) {
   building();
   if (!storage) invalid("no cache given");
   if (tables < 1) invalid("a cache group has at least one table");
+  if (int64_t(tables) * storage->heads_per_page() > kMostHeads) invalid("a cache group has too many heads");
   state_.groups.push_back({std::move(storage), tables});
   return int(state_.groups.size()) - 1;
 }

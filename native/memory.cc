@@ -5,7 +5,31 @@
 #include <new>
 #include <utility>
 
+// Under AddressSanitizer no access past the end is missed: prefetches are not checked.
+#if defined(__SANITIZE_ADDRESS__)
+#define FIVEFOLD_CHECKED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FIVEFOLD_CHECKED 1
+#endif
+#endif
+#if defined(FIVEFOLD_CHECKED)
+#include <sanitizer/asan_interface.h>
+#define FIVEFOLD_POISON(start, bytes) __asan_poison_memory_region(start, size_t(bytes))
+#define FIVEFOLD_UNPOISON(start, bytes) __asan_unpoison_memory_region(start, size_t(bytes))
+#else
+#define FIVEFOLD_POISON(start, bytes) static_cast<void>(0)
+#define FIVEFOLD_UNPOISON(start, bytes) static_cast<void>(0)
+#endif
+
 namespace fivefold {
+namespace {
+
+[[maybe_unused]] uint8_t* end_of(void* mapping, size_t bytes) {
+  return static_cast<uint8_t*>(mapping) + bytes;
+}
+
+}  // namespace
 
 Memory::Memory(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
@@ -26,10 +50,13 @@ Memory::Memory(size_t bytes) : size_(bytes) {
 #endif
   }
   data_ = reinterpret_cast<uint8_t*>(start);
+  FIVEFOLD_POISON(data_ + bytes, end_of(mapping_, mapped_) - (data_ + bytes));
 }
 
 Memory::~Memory() {
-  if (mapping_ != nullptr) munmap(mapping_, mapped_);
+  if (mapping_ == nullptr) return;
+  FIVEFOLD_UNPOISON(data_ + size_, end_of(mapping_, mapped_) - (data_ + size_));
+  munmap(mapping_, mapped_);
 }
 
 Memory::Memory(Memory&& other) noexcept { *this = std::move(other); }

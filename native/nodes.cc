@@ -149,7 +149,7 @@ void linear_run(State& state, const Node& node, int chunk, int) {
 
 void angles_check(State& state, Node& node) {
   const size_t pairs = state.weights[size_t(node.weights[0])].vector.size();
-  if (pairs == 0 || width_of(state, node.outputs[0]) != int(2 * pairs))
+  if (pairs == 0 || size_t(width_of(state, node.outputs[0])) != 2 * pairs)
     refuse(node, "the output's width is not twice the number of frequencies");
   if (node.weights.size() > 1 && node.weights[1] >= 0) needs_vector(state, node, node.weights[1], pairs);
   node.row_set = state.buffer(node.outputs[0]).row_set;

@@ -19,7 +19,7 @@ void quantize(const float* x, int rows, int columns, uint8_t* out) {
       float d = reduce_max(largest) / 127.0f;
       float inverse = 1.0f / d;
       if (!(inverse <= 3.4028234e38f)) d = inverse = 0.0f;  // zero, or too small to have an inverse
-      int sum = 0;
+      uint32_t sum = 0;  // it may wrap, as those of the halves, when a number is none
       for (int half = 0; half < 2; ++half) {
         I codes_of_half = set1_int(0);
         for (int j = half * kVectors / 2; j < (half + 1) * kVectors / 2; ++j) {
@@ -29,10 +29,10 @@ void quantize(const float* x, int rows, int columns, uint8_t* out) {
         }
         const int half_sum = reduce_int(codes_of_half);
         block->half_sums[half] = int16_t(half_sum);
-        sum += half_sum;
+        sum += uint32_t(half_sum);
       }
       block->scale = d;
-      block->scaled_sum = d * float(sum);
+      block->scaled_sum = d * float(int32_t(sum));
     }
     if (reduce_tree(bad) != 0.0f) block[-1].scale = block[-1].scaled_sum = __builtin_nanf("");
   }
