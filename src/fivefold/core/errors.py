@@ -7,6 +7,9 @@ This module does not catch or translate anything.
 
 from __future__ import annotations
 
+LONGEST_PART = 400
+"""Characters that an error says at most of what is wrong, and of the remedy."""
+
 
 class FivefoldError(Exception):
     """Something failed while working on good input. Exit status 1.
@@ -25,9 +28,20 @@ class FivefoldError(Exception):
 
     def line(self) -> str:
         """The one line for people: `where: what; remedy`."""
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        text = f"{text}; {self.remedy}" if self.remedy else text
-        return " ".join(text.split())
+        what = _bounded(self.what)
+        text = f"{self.where}: {what}" if self.where else what
+        text = f"{text}; {_bounded(self.remedy)}" if self.remedy else text
+        return _printable(" ".join(text.split()))
+
+
+def _bounded(text: str) -> str:
+    """A part of a line, which may quote a file: not endless."""
+    return text if len(text) <= LONGEST_PART else f"{text[: LONGEST_PART - 103]}...{text[-100:]}"
+
+
+def _printable(text: str) -> str:
+    """The text with everything escaped that would steer a terminal, or that cannot be written."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class InputError(FivefoldError):

@@ -10,6 +10,7 @@ Source: the GGUF specification (ggml/docs/gguf.md); parts are named as llama.cpp
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -25,6 +26,8 @@ from fivefold.files.mapped import map_file, stranger
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
+KEYS_LIMIT, TENSORS_LIMIT = 1 << 16, 1 << 18
+"""Far above any model's, and low enough that a file made of them costs little memory."""
 
 _SMALLEST_PAIR = 14  # a key of one byte, its type, and a value of one byte
 _PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)
@@ -58,10 +61,15 @@ def part_paths(path: AnyPath) -> list[AnyPath] | None:
 
 
 def _open_one(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    cursor = Cursor(map_file(path, ".gguf"), str(path))
+    return read_gguf(map_file(path, ".gguf"), str(path))
+
+
+def read_gguf(data: bytes | mmap.mmap, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Metadata and tensors of the bytes of one file, which `where` names in errors; see `open_gguf`."""
+    cursor = Cursor(data, where)
     _check_magic(cursor)
-    tensor_count = cursor.count(SMALLEST_ENTRY, "tensors")
-    pair_count = cursor.count(_SMALLEST_PAIR, "keys")
+    tensor_count = cursor.count(SMALLEST_ENTRY, "tensors", TENSORS_LIMIT)
+    pair_count = cursor.count(_SMALLEST_PAIR, "keys", KEYS_LIMIT)
     metadata: dict[str, Any] = {}
     for index in range(pair_count):
         cursor.reading = f"key {index}"
@@ -71,7 +79,7 @@ def _open_one(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise cursor.fail("the key stands twice in the file")
         metadata[key] = cursor.value(cursor.uint32())
     cursor.reading = "the tensor table"
-    alignment = _alignment(metadata, path)
+    alignment = _alignment(metadata, where)
     entries = read_entries(cursor, tensor_count, alignment)
     start = -(-cursor.position // alignment) * alignment
     return metadata, map_tensors(cursor, entries, start)
@@ -101,12 +109,12 @@ def _check_magic(cursor: Cursor) -> None:
     )
 
 
-def _alignment(metadata: Mapping[str, Any], path: Path) -> int:
+def _alignment(metadata: Mapping[str, Any], where: str) -> int:
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(value) is not int or value < 1 or value & (value - 1):
         text = value if isinstance(value, int | float) else type(value).__name__
         raise FileError(
-            f"key 'general.alignment': {text} is not a power of two", where=str(path), remedy="fetch it again"
+            f"key 'general.alignment': {text} is not a power of two", where=where, remedy="fetch it again"
         )
     return value
 

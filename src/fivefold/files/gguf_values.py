@@ -47,7 +47,10 @@ DEPTH_LIMIT = 4
 """How deep arrays may lie in arrays."""
 
 NESTED_LIMIT = 65536
-"""Elements that an array of arrays may have: each costs far more memory than its bytes in the file."""
+"""Arrays that may lie in others, in a whole file: each costs far more memory than its bytes there."""
+
+STRINGS_LIMIT = 1 << 22
+"""Strings that the arrays of a whole file may have, for the same reason. Vocabularies have a tenth."""
 
 _UINT32 = struct.Struct("<I")
 _UINT64 = struct.Struct("<Q")
@@ -65,12 +68,14 @@ class Cursor:
     file. Each reading method raises FileError when the bytes do not hold what it reads.
     """
 
-    def __init__(self, data: mmap.mmap, where: str) -> None:
+    def __init__(self, data: bytes | mmap.mmap, where: str) -> None:
         self.data = data
         self.where = where
         self.position = 0
         self.end = len(data)
         self.reading = "the header"
+        self._arrays_left = NESTED_LIMIT
+        self._strings_left = STRINGS_LIMIT
 
     def fail(self, what: str, remedy: str = DAMAGED) -> FileError:
         """The error to raise: what is wrong in the thing that is being read."""
@@ -96,12 +101,14 @@ class Cursor:
         self.position += 8
         return value
 
-    def count(self, smallest: int, things: str) -> int:
+    def count(self, smallest: int, things: str, limit: int | None = None) -> int:
         """A count of things that take `smallest` bytes each at least; FileError if they cannot fit."""
         value = self.uint64()
         left = self.end - self.position
         if value * smallest > left:
             raise self.fail(f"{value} {things} cannot fit in the {left} bytes that are left", CUT_SHORT)
+        if limit is not None and value > limit:
+            raise self.fail(f"{value} {things} are above the limit of {limit}")
         return value
 
     def string(self) -> str:
@@ -166,11 +173,16 @@ class Cursor:
         if kind == BOOL:
             return self._bools(self.count(1, "elements"))
         if kind == STRING:
-            return self._strings(self.count(8, "strings"))
+            count = self.count(8, "strings")
+            self._strings_left -= count
+            if self._strings_left < 0:
+                raise self.fail(f"the file has more than {STRINGS_LIMIT} strings in arrays")
+            return self._strings(count)
         if kind == ARRAY:
             count = self.count(12, "arrays")
-            if count > NESTED_LIMIT:
-                raise self.fail(f"an array of {count} arrays is above the limit of {NESTED_LIMIT}")
+            self._arrays_left -= count
+            if self._arrays_left < 0:
+                raise self.fail(f"arrays in arrays are above the limit of {NESTED_LIMIT}")
             return [self._array(depth + 1) for _ in range(count)]
         raise self.fail(f"unknown element type {kind}")
 

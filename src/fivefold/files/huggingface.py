@@ -25,6 +25,7 @@ INDEX = "model.safetensors.index.json"
 TEMPLATE = "chat_template.jinja"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
+_LONGEST_NAME = 255  # bytes that a file system takes
 _FETCH_ALL = "fetch all files of one model again"
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.safetensors", re.DOTALL)
 
@@ -111,6 +112,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise FileError("key weight_map is not a map of tensors", where=str(index), remedy=_FETCH_ALL)
     for key, name in value.items():
         plain = isinstance(name, str) and name.endswith(".safetensors") and name.isprintable()
+        plain = plain and len(name.encode()) <= _LONGEST_NAME
         if not plain or "/" in name or "\\" in name or ":" in name:
             said = shown(name) if isinstance(name, str) else type(name).__name__
             raise FileError(
@@ -129,8 +131,8 @@ def _template(folder: Path) -> str | None:
     config = folder / TOKENIZER_CONFIG
     value: Any = read_json(config).get("chat_template") if config.is_file() else None
     if isinstance(value, list):
-        named = {one.get("name"): one.get("template") for one in value if isinstance(one, dict)}
-        value = named.get("default", "")
+        named = [one for one in value if isinstance(one, dict) and one.get("name") == "default"]
+        value = named[-1].get("template") if named else ""
     if value is not None and not isinstance(value, str):
         raise FileError(
             "key chat_template is neither a text nor a list of named ones",

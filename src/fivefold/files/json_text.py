@@ -6,12 +6,14 @@ Every fault is a FileError in one line. What the values mean is for the callers,
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fivefold.core.errors import FileError
 from fivefold.files.gguf_values import shown
+from fivefold.files.mapped import open_regular
 
 SMALL_FILE = 16 << 20
 """Bytes that a config file may have at most."""
@@ -26,8 +28,9 @@ def read_json(path: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
 def read_text(path: Path, limit: int = SMALL_FILE) -> str:
     """The text of a UTF-8 file of at most `limit` bytes; FileError names the file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        with open_regular(path, path.suffix) as file:
+            # Not `limit` alone: so many bytes would be reserved before the first is read.
+            data = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(

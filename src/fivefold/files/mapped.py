@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,11 +38,8 @@ def map_file(path: Path, extension: str) -> mmap.mmap:
     the files the caller reads, for the remedy.
     """
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError("not a regular file", where=str(path), remedy=f"name a {extension} file")
-            if status.st_size == 0:
+        with open_regular(path, extension) as file:
+            if os.fstat(file.fileno()).st_size == 0:
                 raise FileError("the file is empty", where=str(path), remedy="fetch it again")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
@@ -69,6 +66,15 @@ def give_back(tensors: Iterable[Tensor]) -> None:
             maps[id(owner)] = owner
     for mapped in maps.values():
         mapped.madvise(mmap.MADV_DONTNEED)  # only files are mapped here, read-only: nothing can be lost
+
+
+def open_regular(path: Path, extension: str) -> BinaryIO:
+    """A file opened for reading: FileError if it is a pipe or a device; OSError if it cannot be opened."""
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileError("not a regular file", where=str(path), remedy=f"name a {extension} file")
+    return file
 
 
 def stranger(data: bytes | mmap.mmap, where: str, kind: str) -> FileError | None:

@@ -19,6 +19,9 @@ import numpy as np
 _VALUE = 1 << 31
 _HAS_VALUE = 1 << 8
 _ASCII = range(1, 128)
+_LONGEST_PREFIX, _LONGEST_REPLACEMENT = 64, 1024
+"""Characters and bytes: a trie may have circles, and a long replacement makes much of little."""
+_TOO_LONG = re.compile(rb"[^\0]{%d}" % (_LONGEST_REPLACEMENT + 1))
 
 
 class CharacterMap:
@@ -37,6 +40,8 @@ class CharacterMap:
             raise ValueError("has a replacement without an end")
         if any(unit & _VALUE and unit & (_VALUE - 1) >= len(self._texts) for unit in self._units):
             raise ValueError("names a replacement that it does not hold")
+        if _TOO_LONG.search(self._texts):
+            raise ValueError(f"has a replacement of more than {_LONGEST_REPLACEMENT} bytes")
         self._root = self._offset(0)
         self._letters: dict[str, tuple[int, str | None] | None] = {}
         self._beginning = self._places()
@@ -76,7 +81,8 @@ class CharacterMap:
             node, replacement = found
             if replacement is not None:
                 end, replaced = ahead, replacement
-            found = self._walk(node, text[ahead]) if ahead < len(text) else None
+            going_on = ahead < min(len(text), place + _LONGEST_PREFIX)
+            found = self._walk(node, text[ahead]) if going_on else None
             ahead += 1
         return end, replaced
 

@@ -29,6 +29,8 @@ from fivefold.files.tokenizer_json_files import (
 )
 from fivefold.files.tokenizer_json_ordinary import OrdinaryTokenizer
 
+_SPARE_NUMBERS = 1 << 16
+
 
 def huggingface_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     """The tokenizer of an opened Hugging Face folder.
@@ -38,7 +40,7 @@ def huggingface_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
     """
     folder = read_tokenizer_folder(checkpoint)
     _add_described(folder)
-    size = max(folder.library.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    size = _size(folder)
     bos, eos = _role(folder, "bos_token"), _role(folder, "eos_token")
     start = folder.template_start()
     if bos is None and start is not None and start == folder.role("cls_token"):
@@ -143,6 +145,26 @@ class HuggingFaceVocabulary:
     def _check(self, token: int) -> None:
         if not 0 <= token < self.size:
             raise InputError(f"token {token} is not in the vocabulary of {self.size}", remedy="check the ids")
+
+
+def _size(folder: TokenizerFolder) -> int:
+    """One more than the last token's number. FileError for a number of two tokens.
+
+    Much is done for each number, so they may not be far between.
+    """
+    model = folder.library.model
+    for number, token in folder.library.get_added_tokens_decoder().items():
+        if model.id_to_token(number) not in {None, token.content}:
+            raise malformed(
+                folder.path,
+                TOKENIZER,
+                f"key 'added_tokens': {token.content!r} has the number {number} of another token",
+            )
+    numbers = folder.library.get_vocab(with_added_tokens=True).values()
+    last = max(numbers, default=-1)
+    if last > 2 * len(numbers) + _SPARE_NUMBERS:
+        raise malformed(folder.path, TOKENIZER, f"{len(numbers)} tokens have numbers up to {last}")
+    return last + 1
 
 
 def _add_described(folder: TokenizerFolder) -> None:

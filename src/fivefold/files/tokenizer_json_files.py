@@ -20,12 +20,20 @@ from tokenizers.models import BPE
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError
+from fivefold.files.json_text import parse_object, read_text
+from fivefold.files.tokenizer_bytes import SURROGATE
+from fivefold.files.tokenizer_json_growth import GROWTH_LIMIT, growth
 
 TOKENIZER, CONFIG, ROLES = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+TOKENIZER_LIMIT = 256 << 20
+"""Bytes that a tokenizer.json may have at most; the largest known have an eighth of that."""
 GENERATION, MODEL = "generation_config.json", "config.json"
 _NAMED_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED_ROLES = ("additional_special_tokens", "extra_special_tokens")
 _HAS_PREFIX = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
+_ESCAPED_KEY = re.compile(r'"[^"\\]*+(?:\\[^u"][^"\\]*+)*+\\u[^"]*+"\s*:\s*"[^"]')
+"""A key with a text, written with escapes: it may be that of a prefix."""
+_NUMBER = re.compile("[0-9]{1,9}")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -38,7 +46,7 @@ def malformed(folder: Path, name: str, what: str) -> FileError:
 class TokenizerFolder:
     """What the files of a folder hold.
 
-    `library` is tokenizer.json as the library has read it, `parts` its post-processor and decoder;
+    `library` is tokenizer.json as the library has read it, `parts` all of it but the model;
     `model` is config.json, the others are named after their files.
     """
 
@@ -91,7 +99,7 @@ class TokenizerFolder:
         found: list[tuple[int, AddedToken]] = []
         for number, entry in listed.items():
             key = f"added_tokens_decoder.{number}"
-            if not number.isdecimal() or not isinstance(entry, dict):
+            if not _NUMBER.fullmatch(number) or not isinstance(entry, dict):
                 raise malformed(self.path, CONFIG, f"key {key!r} does not describe a token")
             flags = {name: entry.get(name, False) for name in _FLAGS}
             if not all(isinstance(value, bool) for value in flags.values()):
@@ -131,7 +139,7 @@ class TokenizerFolder:
 
     def _content(self, file: str, name: str, value: Any) -> str:
         content = value.get("content") if isinstance(value, dict) else value
-        if not isinstance(content, str) or not content:
+        if not isinstance(content, str) or not content or SURROGATE.search(content):
             raise malformed(self.path, file, f"key {name!r} is not a token")
         return content
 
@@ -155,14 +163,17 @@ def read_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
             where=str(folder),
             remedy="save the model's tokenizer in this form (`save_pretrained` of a fast tokenizer)",
         )
-    if _HAS_PREFIX.search(text):
-        _check_merges(folder, _object(folder, TOKENIZER, text).get("model"))
+    if _HAS_PREFIX.search(text) or ("\\u" in text and _ESCAPED_KEY.search(text)):
+        whole = parse_object(text, lambda what: malformed(folder, TOKENIZER, what))
+        _check_merges(folder, whole.get("model"))
     library = _library(folder, text)
     config, roles, generation = (
         {} if (text_of := _text(folder, name)) is None else _object(folder, name, text_of)
         for name in (CONFIG, ROLES, GENERATION)
     )
-    return TokenizerFolder(folder, library, _parts(library), config, roles, generation, checkpoint.metadata)
+    return TokenizerFolder(
+        folder, library, _parts(folder, library), config, roles, generation, checkpoint.metadata
+    )
 
 
 def _check_merges(folder: Path, model: Any) -> None:
@@ -202,26 +213,25 @@ def _library(folder: Path, text: str) -> Tokenizer:
     return library
 
 
-def _parts(library: Tokenizer) -> Mapping[str, Any]:
-    """Post-processor and decoder as data: of a tokenizer that has nothing else, as models can be large."""
+def _parts(folder: Path, library: Tokenizer) -> Mapping[str, Any]:
+    """All but the model as data: of a tokenizer that has nothing else, as models can be large."""
     bare = Tokenizer(BPE())
+    if library.normalizer is not None:
+        bare.normalizer = library.normalizer
     if library.post_processor is not None:
         bare.post_processor = library.post_processor
     if library.decoder is not None:
         bare.decoder = library.decoder
     parts: dict[str, Any] = json.loads(bare.to_str())
+    for name in ("normalizer", "decoder"):
+        if growth(parts[name]) > GROWTH_LIMIT:
+            raise malformed(folder, TOKENIZER, f"key {name!r} makes texts too long")
     return parts
 
 
 def _text(folder: Path, name: str) -> str | None:
-    try:
-        return (folder / name).read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise malformed(folder, name, f"cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise malformed(folder, name, "is not UTF-8") from None
+    path = folder / name
+    return read_text(path, TOKENIZER_LIMIT) if path.exists() else None
 
 
 def _object(folder: Path, name: str, text: str) -> dict[str, Any]:

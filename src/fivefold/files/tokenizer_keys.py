@@ -76,8 +76,8 @@ class TokenizerKeys:
         value = self._checkpoint.metadata.get("tokenizer.ggml.token_type")
         if value is None:
             return [NORMAL] * size
-        types = np.asarray(value)
-        if types.ndim != 1 or types.dtype.kind not in "iu" or len(types) != size:
+        types = _numbers(value)
+        if types is None or types.dtype.kind not in "iu" or len(types) != size:
             raise self.malformed("token_type", f"does not hold one number for each of {size} tokens")
         if len(types) and not (types.min() >= 0 and types.max() <= BYTE):
             raise self.malformed("token_type", f"holds a type that is not from 0 to {BYTE}")
@@ -85,8 +85,8 @@ class TokenizerKeys:
 
     def scores(self, size: int) -> list[float]:
         """The score of each token."""
-        scores = np.asarray(self._get("scores", None))
-        if scores.ndim != 1 or scores.dtype.kind not in "iuf" or len(scores) != size:
+        scores = _numbers(self._get("scores", None))
+        if scores is None or scores.dtype.kind not in "iuf" or len(scores) != size:
             raise self.malformed("scores", f"does not hold one number for each of {size} tokens")
         if not np.isfinite(scores).all():
             raise self.malformed("scores", "holds a score that is not finite")
@@ -97,8 +97,8 @@ class TokenizerKeys:
         value = self._checkpoint.metadata.get(f"tokenizer.ggml.{name}")
         if value is None:
             return b""
-        data = np.asarray(value)
-        if data.ndim != 1 or data.dtype not in (np.int8, np.uint8):
+        data = _numbers(value)
+        if data is None or data.dtype not in (np.int8, np.uint8):
             raise self.malformed(name, "is not a list of bytes")
         return data.tobytes()
 
@@ -116,3 +116,10 @@ class TokenizerKeys:
         if value is None:
             raise self.malformed(name, "is missing")
         return value
+
+
+def _numbers(value: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """A list of numbers as an array; None for anything else, which numpy might take much memory for."""
+    if isinstance(value, list) and all(isinstance(one, int | float) for one in value):
+        value = np.array(value)
+    return value if isinstance(value, np.ndarray) and value.ndim == 1 else None

@@ -18,6 +18,8 @@ from fivefold.files.tokenizer_bytes import lenient_text
 from fivefold.files.tokenizer_keys import CONTROL, UNKNOWN, UNUSED, USER_DEFINED, TokenizerKeys
 
 SPACE = b" \t\n\v\f\r"
+LONGEST_TOKEN = 4096
+"""Characters. The library walks the letters of a token by recursion, and other readers by trial."""
 _END_ROLES = ("eos", "eot", "eom")
 _TURN_ENDS = (
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>",
@@ -86,6 +88,8 @@ def read_table(
         raise keys.malformed("tokens", "holds no tokens")
     if len(ids) != size:
         raise keys.malformed("tokens", "holds a token twice")
+    if max(map(len, tokens)) > LONGEST_TOKEN:
+        raise keys.malformed("tokens", f"holds a token of more than {LONGEST_TOKEN} characters")
     types = keys.types(size)
     bos = keys.token("bos", size, defaults.get("bos"))
     begins = keys.flag("add_bos_token", add_bos) or always_bos

@@ -38,7 +38,7 @@ class WordPieceSpelling:
         self._cleaned = _Cleaned(lowercase, keys.flag("normalizer.strip_accents", lowercase))
         self._ids = table.ordinary()
         self._unknown = table.unknown
-        self._longest = max(map(len, self._ids), default=0)
+        self._lengths = sorted({len(text) for text in self._ids}, reverse=True)
         self._words: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -67,14 +67,15 @@ class WordPieceSpelling:
         ids: list[int] = []
         place = 0
         while place < len(spelled):
-            for end in range(min(len(spelled), place + self._longest), place, -1):
-                token = self._ids.get(spelled[place:end])
+            for length in self._lengths:
+                part = spelled[place : place + length]
+                token = self._ids.get(part)
                 if token is not None:
                     break
             else:
                 return [self._unknown]
             ids.append(token)
-            place = end
+            place += len(part)
         return ids
 
 

@@ -22,6 +22,9 @@ HALVES, NEIGHBOURS = 0, 1
 ROPE_STYLES = {"llama": NEIGHBOURS, "qwen2": HALVES}
 """How rotary pairs lie in GGUF files, by architecture."""
 
+SMALLEST_FACTOR = 2.0**-20
+"""What frequencies are divided by is above this in any file, or they would have no end."""
+
 _PLAIN = "use a model of plain Llama, Mistral or Qwen2 form"
 _GGUF_KEYS = {
     "block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
@@ -152,10 +155,10 @@ def _gguf_scaling(keys: Keys, context: int) -> RopeScaling:
     kind = str(keys.only("rope.scaling.type", "none", "none", "linear", "yarn"))
     keys.only("rope.scaling.attn_factor", 1.0, 1.0)
     if kind == "none":
-        legacy = keys.number("rope.scale_linear", 1.0, above=0)
+        legacy = keys.number("rope.scale_linear", 1.0, above=SMALLEST_FACTOR)
         return RopeScaling("linear", legacy) if legacy != 1.0 else RopeScaling()
     return RopeScaling(
-        kind, keys.number("rope.scaling.factor", above=0),
+        kind, keys.number("rope.scaling.factor", above=SMALLEST_FACTOR),
         keys.size("rope.scaling.original_context_length", context),
         keys.number("rope.scaling.yarn_beta_fast", 32.0, above=0),
         keys.number("rope.scaling.yarn_beta_slow", 1.0, above=0),

@@ -52,8 +52,9 @@ def _yarn(plain: Float64, base: float, rotary: int, scaling: RopeScaling) -> Flo
     def dimension(rotations: float) -> float:
         return rotary * math.log(scaling.original_context / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(dimension(scaling.beta_fast)), 0)
-    high = min(math.ceil(dimension(scaling.beta_slow)), rotary - 1)
+    # What lies outside of all dimensions is not rounded: it may be too large for an integer.
+    low = math.floor(min(max(dimension(scaling.beta_fast), 0.0), float(rotary)))
+    high = math.ceil(max(min(dimension(scaling.beta_slow), float(rotary - 1)), -1.0))
     ramp = np.clip((np.arange(len(plain)) - low) / max(high - low, 0.001), 0.0, 1.0)
     result: Float64 = plain / scaling.factor * ramp + plain * (1.0 - ramp)
     return result
@@ -63,7 +64,8 @@ def _llama3(plain: Float64, scaling: RopeScaling) -> Float64:
     """Wavelengths above one bound are divided by the factor, below another kept, smooth between."""
     wavelength = 2 * math.pi / plain
     turns = scaling.original_context / wavelength
-    smooth = (turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency)
+    with np.errstate(over="ignore"):  # bounds that nearly meet: the clip takes what is endless
+        smooth = (turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency)
     smooth = np.clip(smooth, 0.0, 1.0)
     result: Float64 = (1.0 - smooth) * plain / scaling.factor + smooth * plain
     return result

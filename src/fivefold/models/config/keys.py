@@ -8,6 +8,7 @@ A value of null is taken for an absent key, as Transformers takes it.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from fivefold.core.errors import FileError, UnsupportedError
 
 LARGEST_SIZE = 2**31 - 1
 """No size of a model is larger; what comes of sizes is computed and reserved without further thought."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 80
 
 
 class Keys:
@@ -54,7 +59,7 @@ class Keys:
         if abs(value) >= 2**64 or not above < value < math.inf:
             bound = "a number that can be" if above == -math.inf else f"a number above {above:g}"
             raise self.malformed(key, f"is {_shown(value)}, not {bound}")
-        return value
+        return value if isinstance(value, int) else float(value)  # numpy's own floats warn
 
     def size(self, key: str, default: int | None = None) -> int:
         """A whole number of at least 1."""
@@ -96,6 +101,6 @@ class Keys:
 
 
 def _shown(value: Any) -> str:
-    """A value from a file as it may stand in an error: not endless."""
-    text = repr(value) if not isinstance(value, int) or abs(value) < 2**64 else "a huge number"
+    """A value from a file as it may stand in an error: not endless, nor written out before it is cut."""
+    text = "a huge number" if isinstance(value, int) and abs(value) >= 2**64 else _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
