@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 PROMPT ?= Why is the sky blue?
 MODEL ?= smollm2-135m
+FUZZ ?= --seconds 60
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # The first interpreter that is new enough, and the first compiler; the checks below say what to install.
@@ -14,10 +15,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 COMPILER := $(shell for c in "$$CXX" c++ g++ clang++; do \
 	[ -n "$$c" ] && command -v $${c%% *} >/dev/null 2>&1 && echo $$c && break; done)
 
+FUZZ_SOURCES = $(wildcard fuzz/native/*)
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 CHECK_SOURCES = $(shell find tests/native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
-.PHONY: help run pull test soak lint format bench build sanitize wheel clean
+.PHONY: help run pull test soak lint format bench build sanitize fuzz wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -35,16 +37,16 @@ soak: build pull  ## the tests that take minutes: a million cache operations, 64
 	$(BIN)/python -m pytest -W error -m soak
 
 lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts fuzz
+	$(BIN)/ruff format --check src tests scripts fuzz
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES) $(CHECK_SOURCES)
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE_SOURCES) $(CHECK_SOURCES) $(FUZZ_SOURCES)
 
 format: $(STAMPS)/tools  ## rewrite Python and C++ sources in the house's format
-	$(BIN)/ruff check --fix-only src tests scripts
-	$(BIN)/ruff format src tests scripts
-	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(CHECK_SOURCES)
+	$(BIN)/ruff check --fix-only src tests scripts fuzz
+	$(BIN)/ruff format src tests scripts fuzz
+	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(CHECK_SOURCES) $(FUZZ_SOURCES)
 
 bench: build pull  ## measure decoding and reading of the default model on this machine
 	$(BIN)/fivefold bench decode $(MODEL)
@@ -54,6 +56,9 @@ build: $(STAMPS)/build  ## make .venv and build the native core into it
 
 sanitize: $(STAMPS)/tools  ## build apart with address and undefined-behaviour checks, and run the native tests
 	scripts/sanitize $(BIN)
+
+fuzz: $(STAMPS)/fuzz  ## fuzz readers and core for a minute: make fuzz FUZZ="--executions 1000000"
+	scripts/fuzz $(BIN) $(FUZZ)
 
 wheel: $(STAMPS)/tools  ## build the wheel into dist/
 	$(PIP) wheel --no-build-isolation --no-deps --wheel-dir dist .
@@ -74,6 +79,10 @@ $(STAMPS)/tools: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --group dev
+	@touch $@
+
+$(STAMPS)/fuzz: $(STAMPS)/build
+	$(PIP) install --group fuzz
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/tools CMakeLists.txt $(NATIVE_SOURCES)
