@@ -113,6 +113,6 @@ def tokenizer_inputs() -> dict[str, bytes]:
         ),
         "prefix-twice": joined({"tokenizer.json": twice.encode()}),
         "unigram-long-token": whole(
-            {"model": {"type": "Unigram", "vocab": [["a", 0.0], ["x" * 20000, -1.0]], "unk_id": 0}}
+            {"model": {"type": "Unigram", "vocab": [["a", 0.0], ["x" * 200000, -1.0]], "unk_id": 0}}
         ),
     }

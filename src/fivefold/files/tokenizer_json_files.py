@@ -30,9 +30,10 @@ TOKENIZER_LIMIT = 256 << 20
 GENERATION, MODEL = "generation_config.json", "config.json"
 _NAMED_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED_ROLES = ("additional_special_tokens", "extra_special_tokens")
-_HAS_PREFIX = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
-_ESCAPED_KEY = re.compile(r'"[^"\\]*+(?:\\[^u"][^"\\]*+)*+\\u[^"]*+"\s*:\s*"[^"]')
-"""A key with a text, written with escapes: it may be that of a prefix."""
+_DANGEROUS = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]|"vocab"\s*:\s*\[')
+_ESCAPED_KEY = re.compile(r'"[^"\\]*+(?:\\[^u"][^"\\]*+)*+\\u[^"]*+"\s*:\s*["\[]')
+"""Keys of models with which the library may end the process, and any key in escapes, which may be one."""
+_LONGEST_PIECE = 4096
 _NUMBER = re.compile("[0-9]{1,9}")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -163,9 +164,10 @@ def read_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
             where=str(folder),
             remedy="save the model's tokenizer in this form (`save_pretrained` of a fast tokenizer)",
         )
-    if _HAS_PREFIX.search(text) or ("\\u" in text and _ESCAPED_KEY.search(text)):
+    if _DANGEROUS.search(text) or ("\\u" in text and _ESCAPED_KEY.search(text)):
         whole = parse_object(text, lambda what: malformed(folder, TOKENIZER, what))
         _check_merges(folder, whole.get("model"))
+        _check_pieces(folder, whole.get("model"))
     library = _library(folder, text)
     config, roles, generation = (
         {} if (text_of := _text(folder, name)) is None else _object(folder, name, text_of)
@@ -193,6 +195,16 @@ def _check_merges(folder: Path, model: Any) -> None:
         for token in (first, second, first + second[len(prefix) :]):
             if isinstance(vocabulary, dict) and token not in vocabulary:
                 raise malformed(folder, TOKENIZER, f"{key} speaks of {token!r:.60}, which is no token")
+
+
+def _check_pieces(folder: Path, model: Any) -> None:
+    """The library goes through a unigram piece by recursion, which ends the process in a long one."""
+    pieces = model.get("vocab") if isinstance(model, dict) else None
+    for number, piece in enumerate(pieces if isinstance(pieces, list) else []):
+        text = piece[0] if isinstance(piece, list) and piece else None
+        if isinstance(text, str) and len(text) > _LONGEST_PIECE:
+            what = f"key 'model.vocab.{number}' has more than {_LONGEST_PIECE} characters"
+            raise malformed(folder, TOKENIZER, what)
 
 
 def is_of_the_library(error: BaseException) -> bool:
