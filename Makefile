@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 COMPILER := $(shell for c in "$$CXX" c++ g++ clang++; do \
 	[ -n "$$c" ] && command -v $${c%% *} >/dev/null 2>&1 && echo $$c && break; done)
 
-FUZZ_SOURCES = $(wildcard fuzz/native/*)
+FUZZ_SOURCES = $(wildcard fuzz/native/*.h fuzz/native/*.cc)
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 CHECK_SOURCES = $(shell find tests/native -name '*.h' -o -name '*.cc' 2>/dev/null)
 

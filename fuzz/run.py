@@ -47,8 +47,14 @@ def command(target: str, runs: int, seconds: int, seed: int) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     plain = not led_by_coverage(seed)
     if target in NATIVE:
-        at_random = ROOT / "build" / "sanitize" / "native" / f"fuzz_{target}"
-        program = [str(at_random if plain and at_random.exists() else WORK / "native" / f"fuzz_{target}")]
+        at_random = ROOT / "build" / "sanitize" / "native" / "fuzz" / "native" / f"fuzz_{target}"
+        program = [
+            str(
+                at_random
+                if plain and at_random.exists()
+                else WORK / "native" / "fuzz" / "native" / f"fuzz_{target}"
+            )
+        ]
     else:
         program = [sys.executable, str(ROOT / "fuzz" / "worker.py"), target, f"-plain={int(plain)}"]
     return [

@@ -17,6 +17,8 @@ const char* const kNames[] = {
     "copy",  "none such"};
 const int kWidths[] = {32, 32, 32, 64, 16, 8, 1, 2, 96, 33};
 
+const char* const kEntries[] = {"f16", "bf16", "int8", "fp8", "none such"};
+
 int width_of(Taken& taken) { return taken.one_in(24) ? taken.number<int32_t>() : kWidths[taken.below(10)]; }
 
 std::vector<int> some(Taken& taken, int most, int limit) {
@@ -52,7 +54,8 @@ void add_group(Taken& taken, Executor& executor) {
   const int value = taken.one_in(24) ? taken.number<int32_t>() : kWidths[taken.below(10)];
   const int page_size = taken.one_in(64) ? taken.byte() : kPageSize;
   const bool value_in_key = taken.one_in(4);
-  auto storage = std::make_shared<CacheStorage>(layers, pages, heads, page_size, key, value, value_in_key);
+  auto storage = std::make_shared<CacheStorage>(layers, pages, heads, page_size, key, value, value_in_key,
+                                                entry_format(kEntries[taken.below(5)], value_in_key));
   if (storage->bytes() > (size_t(1) << 24)) throw std::bad_alloc();  // so much is not to be written over
   std::vector<float> k(size_t(storage->key_width())), v(size_t(storage -> value_width()));
   const int32_t places[] = {taken.index(pages), taken.index(kPageSize), taken.index(pages),

@@ -15,10 +15,11 @@ constexpr int kMaxRows = 24, kPages = 5, kTokens = 9, kInput = 8;
 // A small program with every kind of node that looks at a step's arguments.
 struct Model {
   Model(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, int tables, int heads_per_page,
-        bool value_in_key)
+        bool value_in_key, const char* entries)
       : tables(tables), executor(pool, kernels.isa, "int8", kMaxRows) {
     const int heads = tables * heads_per_page, key = 8, value = value_in_key ? 4 : 6, queries = 2 * heads;
-    storage = std::make_shared<CacheStorage>(1, kPages, heads_per_page, kPageSize, key, value, value_in_key);
+    storage = std::make_shared<CacheStorage>(1, kPages, heads_per_page, kPageSize, key, value, value_in_key,
+                                             entry_format(entries, value_in_key));
     const int set = executor.add_row_set();
     const int widths[] = {queries * key,   heads * key,     heads * value, key,
                           queries * value, queries * value, kInput};
@@ -115,23 +116,26 @@ struct Arguments {
   RunArguments run;
 };
 
-std::vector<std::unique_ptr<Model>> models_of(int threads, int tables, int heads, bool value_in_key) {
+std::vector<std::unique_ptr<Model>> models_of(int threads, int tables, int heads, bool value_in_key,
+                                              const char* entries) {
   auto pool = std::make_shared<ThreadPool>(threads);
   std::vector<std::unique_ptr<Model>> models;
   for (const Kernels* kernels : usable_kernels())
-    models.push_back(std::make_unique<Model>(*kernels, pool, tables, heads, value_in_key));
+    models.push_back(std::make_unique<Model>(*kernels, pool, tables, heads, value_in_key, entries));
   return models;
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  // One table, two tables, values in the key, and two threads, which split what is long.
-  static auto plain = models_of(1, 1, 2, false), two = models_of(1, 2, 1, false),
-              inner = models_of(1, 1, 1, true), split = models_of(2, 1, 1, false);
+  // One table, two, values in the key; entries of every format; two threads, which split what is long.
+  static std::vector<std::unique_ptr<Model>> all[] = {
+      models_of(2, 1, 1, false, "f16"), models_of(1, 1, 2, false, "f16"), models_of(1, 2, 1, false, "int8"),
+      models_of(1, 1, 1, true, "int8"), models_of(1, 1, 1, true, "bf16"), models_of(1, 2, 1, false, "fp8"),
+      models_of(1, 2, 1, false, "f16")};
   Taken taken(data, size);
   const uint8_t kind = taken.byte();
-  auto& models = kind < 2 ? split : kind < 96 ? plain : kind < 192 ? two : inner;
+  auto& models = all[kind < 2 ? 0 : 1 + kind % 6];
   const std::vector<size_t> chosen = chosen_kernels(taken, models.size());
   const Arguments arguments(taken, models[0]->tables);
   std::vector<float> first[2];
