@@ -28,7 +28,7 @@ def test_near_the_reference_that_rounds_alike(form: str) -> None:
     """A number that lies between two codes may get another one here than there, which later rows see."""
     ours, alike, exact = logits(form), logits(form, reference=True), logits(None, reference=True)
     apart = np.abs(ours - alike)
-    assert np.median(apart) <= 1e-5
+    assert np.median(apart) <= (3e-4 if form == "int8" else 1e-5)  # int8: queries and weights of 15 bits
     assert apart.max() < 0.3 * np.abs(ours - exact).max()
 
 
