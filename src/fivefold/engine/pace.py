@@ -13,7 +13,7 @@ its fixed budget of tokens.
 
 from __future__ import annotations
 
-STRETCH = 2.0
+STRETCH = 1.75
 """A step with prompts beside writers may take this many times what the writers alone take."""
 
 FIRST_GUESS = 32
