@@ -123,3 +123,9 @@ def test_special_tokens_that_are_shown_have_their_text() -> None:
     assert [decoder.push(1), decoder.push(0), decoder.push(1)] == ["a", "\ufffd", "<end>a"]
     decoder = StreamDecoder(Pieces([b"xb"]), ("<end>x",), shown=frozenset({0}))
     assert [decoder.push(0), decoder.push(1), decoder.matched] == ["", "", "<end>x"]
+
+
+def test_a_stop_string_before_the_least_tokens_ends_nothing() -> None:
+    decoder = StreamDecoder(Pieces([b"a", b"b", b"a", b"b"]), ("b",), least=3)
+    assert [decoder.push(token) for token in (1, 2, 3, 4)] == ["a", "b", "a", ""]
+    assert decoder.matched == "b"

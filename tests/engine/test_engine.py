@@ -240,3 +240,9 @@ def test_windows_cover_a_text_once() -> None:
     assert list(windows(range(7), 3)) == [(0, 1, 2), (3, 4, 5)]
     assert list(windows(range(8), 3)) == [(0, 1, 2), (3, 4, 5), (6, 7)]
     assert list(windows([1], 3)) == []
+
+
+def test_one_text_in_place_of_a_list_is_refused(engine: Engine) -> None:
+    """It is a sequence too: of its letters."""
+    with pytest.raises(InputError, match="not a list of prompts"):
+        engine.generate("hello", GREEDY)

@@ -136,6 +136,18 @@ def test_instruction_sets_give_the_same_bits(
         ({"block_count": 2**31 - 1}, "says 2147483647 layers"),
         ({"block_count": 2**63}, "block_count is 9223372036854775808, not a size"),
         ({"block_count": float("inf")}, "block_count is inf, not a number that can be"),
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 0.5}, "factor is 0.5, less than 1"),
+        ({"rope__scale_linear": 1e-30}, "scale_linear is 1e-30, less than 1"),
+        ({"rope__scaling__finetuned": "zz"}, "finetuned is 'zz', not true or false"),
+        (
+            {
+                "rope__scaling__type": "yarn",
+                "rope__scaling__factor": 2.0,
+                "rope__scaling__yarn_beta_slow": 64.0,
+            },
+            "yarn_beta_slow is 64, not below yarn_beta_fast 32",
+        ),
+        ({"block_count": np.arange(3, dtype=np.int32)}, "block_count is an array of 3 numbers, not a number"),
         ({"rope__freq_base": float("nan")}, "rope.freq_base is nan, not a number above 1"),
         ({"rope__freq_base": 1.0}, "rope.freq_base is 1.0, not a number above 1"),
         ({"rope__dimension_count": 18}, "18 dimensions of heads of 16 cannot rotate"),

@@ -64,7 +64,8 @@ def test_an_error_in_a_stream_is_an_event(
     assert all("error" not in chunk for chunk in before)
     assert set(last) == {"error"}
     assert last["error"]["type"] == "server_error"
-    assert "the floor is gone" in last["error"]["message"]
+    assert "a fault of the engine" in last["error"]["message"]
+    assert "floor" not in last["error"]["message"], "what is inside is for the log"
     lives(app, monkeypatch)
 
 
@@ -93,6 +94,36 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(app: Any, monkeypatch
         assert (error["code"], error["type"]) == ("internal_error", "server_error")
         assert reply.status == (200 if stream else 500)
     lives(app, monkeypatch)
+
+
+@pytest.mark.parametrize("call", ["run", "attach"])
+def test_a_fault_beneath_the_engine_tells_nothing_of_its_inside_and_ends(
+    app: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    """Before anything runs too: a request that could not even begin used to wait for ever."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("secret at 0x7f00")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.served.engine.loaded.runner, call, fail)
+        reply = app.ask(TEXT, BODIES[TEXT])
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+    assert "secret at 0x7f00" in caplog.text
+    lives(app, monkeypatch)
+
+
+def test_a_server_with_places_takes_more_at_once_than_may_wait(
+    make_tiny: Callable[..., Any], run_app: Callable[..., Any]
+) -> None:
+    served = make_tiny(max_sequences=8, max_queue=1)
+    with run_app(make_app([served])) as app:
+
+        async def several() -> list[Any]:
+            return list(await asyncio.gather(*[app.answer(TEXT, BODIES[TEXT]) for _ in range(8)]))
+
+        assert [reply.status for reply in app.run(several())] == [200] * 8
 
 
 def test_a_full_queue_is_a_503_that_says_when(

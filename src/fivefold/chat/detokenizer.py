@@ -26,8 +26,11 @@ class StreamDecoder:
         stop: tuple[str, ...] = (),
         include_stop: bool = False,
         shown: frozenset[int] = frozenset(),
+        least: int = 0,
     ) -> None:
-        """`stop` strings must not be empty, which `SamplingParams` has seen to."""
+        """`stop` strings must not be empty, which `SamplingParams` has seen to. Text of the tokens before
+        number `least` ends nothing: it is shown as it comes, and is not looked at again.
+        """
         self.matched: str | None = None
         """The stop string that ended the text."""
         self._vocabulary = vocabulary
@@ -37,9 +40,12 @@ class StreamDecoder:
         self._longest = max((len(text) for text in stop), default=0)
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self._unstopped = least - 1
+        """Tokens to come whose text cannot end the answer."""
 
     def push(self, token: int) -> str:
         """The text that may be shown after this token; empty once a stop string has come."""
+        self._unstopped -= 1
         if self.matched is not None or (self._vocabulary.is_special(token) and token not in self._shown):
             return ""
         return self._accept(self._characters.decode(self._vocabulary.token_bytes(token)))
@@ -53,7 +59,7 @@ class StreamDecoder:
         return shown
 
     def _accept(self, text: str) -> str:
-        if not self._stop:
+        if not self._stop or self._unstopped >= 0:
             return text
         text = self._held + text
         self._held = ""

@@ -142,7 +142,7 @@ def _compared(
     most = max(work.entries for work in works)
     if most > loaded.context:
         raise InputError(
-            f"{most} tokens are more than the context of {loaded.context}",
+            f"{most} tokens, with those that are written, are more than the context of {loaded.context}",
             where="--depths" if works[0].kind == "depth" else "--tokens", remedy="give fewer",
         )  # fmt: skip
     subject = Subject(loaded.checkpoint.path, loaded.settings.threads, loaded.model.shape.vocabulary)

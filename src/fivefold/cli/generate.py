@@ -127,7 +127,7 @@ def _tokens(loaded: LoadedModel, messages: list[Message], raw: str | None) -> li
         return loaded.vocabulary.encode(raw)
     if loaded.template is None:
         raise InputError(
-            "key tokenizer.chat_template is missing", where=str(loaded.path),
+            "key tokenizer.chat_template is missing or is no text", where=str(loaded.path),
             remedy="take a model made for chat, or continue a text with fivefold run --raw",
         )  # fmt: skip
     template = ChatTemplate.of(loaded.checkpoint, loaded.vocabulary)

@@ -32,8 +32,9 @@ class Admission:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more request may wait."""
-        return len(self.waiting) < self._options.max_queue
+        """Whether one more request may wait, beside those that the next step will let run."""
+        soon = max(self._options.max_sequences - len(self.running), 0)
+        return len(self.waiting) < self._options.max_queue + soon
 
     def enqueue(self, task: Task) -> None:
         """Let a new request wait. OverloadedError if too many do."""

@@ -10,6 +10,7 @@ Not thread safe; `AsyncEngine` runs one on a thread of its own.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -25,6 +26,10 @@ from .generation import Generation, joined
 from .loader import LoadedModel
 from .stepping import Stepping
 from .task import Task
+
+_LOG = logging.getLogger("fivefold.engine")
+_FAULT = "the step failed by a fault of the engine"
+_SEE_LOG = "its log says more; other requests go on"
 
 
 class Engine:
@@ -116,6 +121,9 @@ class Engine:
         One `sampling` for all, or one for each. The first request that fails raises its error, and the
         others end.
         """
+        if isinstance(prompts, str):
+            raise InputError("one text was given, not a list of prompts", where="prompts",
+                             remedy="put it into a list")  # fmt: skip
         each = [sampling] * len(prompts) if isinstance(sampling, SamplingParams) else list(sampling)
         if len(each) != len(prompts):
             raise InputError(f"{len(prompts)} prompts and {len(each)} sampling parameters",
@@ -181,7 +189,9 @@ class Engine:
         decoder = AutoregressiveDecoder.for_request(
             sequence, request, vocabulary.size, vocabulary.end_tokens, room
         )
-        text = StreamDecoder(vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown)
+        text = StreamDecoder(
+            vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown, sampling.min_tokens
+        )
         return Task(request, decoder, sequence, text, self._clock)
 
     def _advance(self) -> None:
@@ -192,10 +202,11 @@ class Engine:
             outcome = self._stepping.step()
         except BaseException as error:
             # Decoders and cache may no longer agree about anything that was in the step.
-            reason = (
-                error if isinstance(error, FivefoldError) else FivefoldError(f"the step failed: {error!r}")
-            )
-            for task in list(self._admission.running):
+            reason = error if isinstance(error, FivefoldError) else FivefoldError(_FAULT, remedy=_SEE_LOG)
+            if isinstance(error, Exception) and reason is not error:
+                _LOG.exception("a step failed")
+            # Nothing runs if it failed before that: then whoever waits would meet the same fault for ever.
+            for task in list(self._admission.running or self._admission.waiting):
                 self._end(task, "error", reason)
             if isinstance(error, Exception):
                 return

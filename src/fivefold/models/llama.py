@@ -22,7 +22,6 @@ HALVES, NEIGHBOURS = 0, 1
 ROPE_STYLES = {"llama": NEIGHBOURS, "qwen2": HALVES}
 """How rotary pairs lie in GGUF files, by architecture."""
 
-SMALLEST_FACTOR = 2.0**-20
 """What frequencies are divided by is above this in any file, or they would have no end."""
 
 _PLAIN = "use a model of plain Llama, Mistral or Qwen2 form"
@@ -154,15 +153,24 @@ def _gguf_scaling(keys: Keys, context: int) -> RopeScaling:
     """The rotary scaling that GGUF's keys ask for."""
     kind = str(keys.only("rope.scaling.type", "none", "none", "linear", "yarn"))
     keys.only("rope.scaling.attn_factor", 1.0, 1.0)
+    keys.flag("rope.scaling.finetuned", False)
     if kind == "none":
-        legacy = keys.number("rope.scale_linear", 1.0, above=SMALLEST_FACTOR)
+        legacy = _factor(keys, "rope.scale_linear", 1.0)
         return RopeScaling("linear", legacy) if legacy != 1.0 else RopeScaling()
-    return RopeScaling(
-        kind, keys.number("rope.scaling.factor", above=SMALLEST_FACTOR),
-        keys.size("rope.scaling.original_context_length", context),
-        keys.number("rope.scaling.yarn_beta_fast", 32.0, above=0),
-        keys.number("rope.scaling.yarn_beta_slow", 1.0, above=0),
-    )  # fmt: skip
+    fast = keys.number("rope.scaling.yarn_beta_fast", 32.0, above=0)
+    slow = keys.number("rope.scaling.yarn_beta_slow", 1.0, above=0)
+    if slow >= fast:
+        raise keys.malformed("rope.scaling.yarn_beta_slow", f"is {slow:g}, not below yarn_beta_fast {fast:g}")
+    factor = _factor(keys, "rope.scaling.factor")
+    return RopeScaling(kind, factor, keys.size("rope.scaling.original_context_length", context), fast, slow)
+
+
+def _factor(keys: Keys, key: str, default: float | None = None) -> float:
+    """By how much positions are stretched: at least 1."""
+    value = keys.number(key, default, above=0)
+    if value < 1:
+        raise keys.malformed(key, f"is {value:g}, less than 1")
+    return value
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> LlamaConfig:

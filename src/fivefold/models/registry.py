@@ -26,13 +26,18 @@ def load_model(checkpoint: Checkpoint) -> Model:
     families = ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
     if architecture not in families:
         raise UnsupportedError(
-            f"architecture {architecture!r} is not known", where=str(checkpoint.path),
+            f"architecture {architecture!r} is not known", where=_config_of(checkpoint),
             remedy=f"known are {', '.join(sorted(families))}",
         )  # fmt: skip
     family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
     _check_weights(model, checkpoint, architecture)
     return model
+
+
+def _config_of(checkpoint: Checkpoint) -> str:
+    """The file that says what the model is."""
+    return str(checkpoint.path if checkpoint.kind == "gguf" else checkpoint.path / "config.json")
 
 
 def _architecture(checkpoint: Checkpoint) -> str:
@@ -44,7 +49,7 @@ def _architecture(checkpoint: Checkpoint) -> str:
         value = value[0] if isinstance(value, list) and len(value) == 1 else None
     if not isinstance(value, str):
         raise FileError(
-            f"key {key} is missing or is no name", where=str(checkpoint.path),
+            f"key {key} is missing or is not one name", where=_config_of(checkpoint),
             remedy="fetch the file again or convert the model again",
         )  # fmt: skip
     return value[:200]

@@ -185,7 +185,10 @@ class CompletionChoice:
         for text in texts:
             offsets.append(self._offset)
             self._offset += len(text)
-        top = [{_token_text(self._vocabulary, t): _finite(p) for t, p in entry.top} for entry in entries]
+        top = [
+            {_token_text(self._vocabulary, t): _finite(p) for t, p in _with_chosen(entry)}
+            for entry in entries
+        ]
         return {
             "text_offset": offsets,
             "token_logprobs": [_finite(entry.logprob) for entry in entries],
@@ -195,12 +198,18 @@ class CompletionChoice:
 
 
 def _chat_logprob(vocabulary: Vocabulary, entry: TokenLogprob) -> Object:
-    """A token's log probability in chat's form; the chosen token stands among its alternatives."""
+    """A token's log probability in chat's form, with the likeliest tokens at its place."""
     pairs = dict(entry.top)
     return {
         **_token(vocabulary, entry.token, entry.logprob),
         "top_logprobs": [_token(vocabulary, token, logprob) for token, logprob in pairs.items()],
     }
+
+
+def _with_chosen(entry: TokenLogprob) -> list[tuple[int, float]]:
+    """The likeliest tokens and, as completions have it, the chosen one even where it is none of them."""
+    chosen = (entry.token, entry.logprob)
+    return [*entry.top, *([] if any(token == entry.token for token, _ in entry.top) else [chosen])]
 
 
 def _token(vocabulary: Vocabulary, token: int, logprob: float) -> Object:

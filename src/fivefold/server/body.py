@@ -70,9 +70,14 @@ def _check_shape(raw: bytes) -> None:
     bare = _STRINGS.sub(b"", raw)
     if bare.count(b",") > MOST_VALUES:
         raise bad_request(f"the body has more than {MOST_VALUES} values")
+    if bare.count(b"[") + bare.count(b"{") > MOST_VALUES:
+        raise bad_request(f"the body has more than {MOST_VALUES} values")
     brackets = bare.translate(bytes.maketrans(b"{}", b"[]"), _OTHER)
     for _ in range(MOST_DEPTH):
-        brackets = brackets.replace(b"[]", b"")
+        left = brackets.replace(b"[]", b"")
+        if len(left) == len(brackets):
+            break
+        brackets = left
     if brackets:
         raise bad_request(f"the body is nested deeper than {MOST_DEPTH}, or its brackets do not match")
 

@@ -105,7 +105,8 @@ def _sampling(
 
 def _refuse(fields: GenerationFields) -> None:
     for name in _REFUSED:
-        if getattr(fields, name):
+        value = getattr(fields, name)
+        if value is not None and value is not False:
             raise not_supported(name, name)
     for name, allowed in _PLANNED.items():
         if getattr(fields, name) not in allowed:

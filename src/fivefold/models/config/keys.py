@@ -12,6 +12,8 @@ import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from fivefold.core.errors import FileError, UnsupportedError
 
 LARGEST_SIZE = 2**31 - 1
@@ -102,5 +104,7 @@ class Keys:
 
 def _shown(value: Any) -> str:
     """A value from a file as it may stand in an error: not endless, nor written out before it is cut."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.size} numbers"
     text = "a huge number" if isinstance(value, int) and abs(value) >= 2**64 else _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
