@@ -66,10 +66,23 @@ def with_bad_embedding(folder: Path, **options: Any) -> LoadedModel:
     return load(untied, LoadOptions(entries=400, **options))
 
 
-@pytest.mark.parametrize("activations", ["int8", "float"])
+@pytest.mark.parametrize(
+    ("activations", "form"),
+    [
+        ("int8", "f16"),
+        ("float", "f16"),
+        ("int8", "bf16"),
+        ("int8", "int8"),
+        ("float", "int8"),
+        ("int8", "fp8"),
+    ],
+)
 @pytest.mark.parametrize("isa", processor().instruction_sets)
-def test_the_request_that_meets_it_fails_and_others_go_on(tmp_path: Path, activations: Any, isa: str) -> None:
-    loaded = with_bad_embedding(tmp_path, activations=activations, isa=isa)
+def test_the_request_that_meets_it_fails_and_others_go_on(
+    tmp_path: Path, activations: Any, form: str, isa: str
+) -> None:
+    """Whether its row is the last or one that later rows read from the cache, in whatever format."""
+    loaded = with_bad_embedding(tmp_path, activations=activations, cache_format=form, isa=isa)
     good = {f"good {number}": tuple(range(5, 45 + number)) for number in range(3)}
     expected = {name: Engine(loaded).generate([prompt], GREEDY)[0].tokens for name, prompt in good.items()}
     engine = Engine(loaded)
