@@ -20,7 +20,7 @@ ModelArgument = Annotated[str, typer.Argument(help="A pulled name, hf:owner/repo
 Isa = Annotated[
     str,
     typer.Option(
-        help="Kernels: auto, portable (to compare with; 30 times slower), avx2, avx512, neon, dotprod; "
+        help="Kernels: auto, portable (to compare with; 14 times slower), avx2, avx512, neon, dotprod; "
         "`inspect cpu` lists those that work here."
     ),
 ]
