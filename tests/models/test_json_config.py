@@ -48,7 +48,10 @@ def changed(tmp_path: Path) -> Change:
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama-f32", {"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not known; known are"),
     ("llama-f32", {"architectures": ...}, "key architectures is missing"),
-    ("llama-f32", {"architectures": ["LlamaForCausalLM", "x"]}, "key architectures is missing or is not one name"),
+    (
+        "llama-f32", {"architectures": ["LlamaForCausalLM", "x"]},
+        "key architectures is missing or is not one name",
+    ),
     ("llama-f32", {"model_type": "mllama"}, "key model_type is 'mllama'; known are 'llama'"),
     ("llama-f32", {"final_logit_softcapping": 30.0}, "key final_logit_softcapping is not known"),
     ("llama-f32", {"quantization_config": {"bits": 4}}, "key quantization_config is not known"),

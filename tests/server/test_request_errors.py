@@ -92,7 +92,8 @@ UNSUPPORTED: list[tuple[str, str, Any]] = [
         (path, name, value)
         for path in BOTH
         for name, value in [
-            ("prompt_logprobs", 0), ("prompt_logprobs", 1), ("use_beam_search", True), ("guided_json", {"type": "object"}),
+            ("prompt_logprobs", 0), ("prompt_logprobs", 1), ("use_beam_search", True),
+            ("guided_json", {"type": "object"}),
             ("guided_regex", "a*"), ("structured_outputs", {"regex": "a"}), ("eviction", "learned"),
             ("budget", 0.5), ("decoding", "speculative"),
         ]
@@ -225,7 +226,7 @@ def test_brackets_in_texts_are_not_nesting(tiny_app: Any) -> None:
 
 @pytest.mark.parametrize("raw", [b"[{" * 15_000_000, b"[" * 31_000_000, b"[]" * 15_000_000])
 def test_a_body_of_brackets_alone_holds_nobody_up(tiny_app: Any, raw: bytes) -> None:
-    """Taking innermost pairs out stops where there are none, so that a large body costs some passes over it."""
+    """Taking innermost pairs out stops where there are none: a large body costs some passes over it."""
     reply = tiny_app.ask(TEXT, raw)
     assert reply.status == 400
     assert "values" in reply.error["message"]
