@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fivefold.core.errors import FivefoldError
 
 DEFAULT_MODEL = "smollm2-135m"
+
+# No test depends on the time that it takes: Hypothesis would let an example fail after 0.2 s.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

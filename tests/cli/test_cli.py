@@ -307,8 +307,13 @@ def test_pull_of_a_path_wants_a_model_there(capsys: pytest.CaptureFixture[str], 
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    """A command that heeds interrupts, even where a shell started these tests with interrupts ignored."""
     command = [*FIVEFOLD, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_ends_run_with_130(default_model: Path) -> None:
