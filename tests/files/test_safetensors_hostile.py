@@ -229,3 +229,16 @@ ENTRIES = st.fixed_dictionaries(
 def test_every_header_opens_or_is_refused(header: dict[str, Any], size: int) -> None:
     head = json.dumps(header).encode()
     opens_or_refuses(struct.pack("<Q", len(head)) + head + bytes(size))
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"0,"])
+def test_a_header_of_many_small_values_is_refused_before_they_are_made(value: bytes) -> None:
+    """Each would take fifty times its bytes."""
+    header = b'{"a":[' + value * 3_000_000 + b"0]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileError, match="commas and brackets"):
+            read_safetensors(struct.pack("<Q", len(header)) + header, "many.safetensors")
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

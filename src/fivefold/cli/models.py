@@ -66,7 +66,7 @@ def inspect(
         print_json(answer)
         return
     for key, value in answer.items():
-        typer.echo(f"{key:<20}{_words(value)}")
+        typer.echo(f"{key:<22}{_words(value)}")
 
 
 def _words(value: Any) -> str:

@@ -19,6 +19,10 @@ SMALL_FILE = 16 << 20
 """Bytes that a config file may have at most."""
 
 
+MOST_MARKS = 2 << 20
+"""Commas and opening brackets in a text: each stands for a value, which takes far more than its byte."""
+
+
 def read_json(path: Path, limit: int = SMALL_FILE) -> dict[str, Any]:
     """The object in a JSON file of at most `limit` bytes; FileError names the file."""
     text = read_text(path, limit)
@@ -48,11 +52,15 @@ def read_text(path: Path, limit: int = SMALL_FILE) -> str:
         ) from None
 
 
-def parse_object(text: str, fail: Callable[[str], FileError], fractions: bool = True) -> dict[str, Any]:
+def parse_object(
+    text: str, fail: Callable[[str], FileError], fractions: bool = True, marks: int = MOST_MARKS
+) -> dict[str, Any]:
     """The object that a text is; what `fail` makes of the reason is raised when it is none.
 
     Without `fractions` all numbers must be whole.
     """
+    if sum(map(text.count, ",[{")) > marks:
+        raise fail(f"it has more than {marks} commas and brackets")
     try:
         value = json.loads(
             text,

@@ -165,7 +165,7 @@ def read_tokenizer_folder(checkpoint: Checkpoint) -> TokenizerFolder:
             remedy="save the model's tokenizer in this form (`save_pretrained` of a fast tokenizer)",
         )
     if _DANGEROUS.search(text) or ("\\u" in text and _ESCAPED_KEY.search(text)):
-        whole = parse_object(text, lambda what: malformed(folder, TOKENIZER, what))
+        whole = parse_object(text, lambda what: malformed(folder, TOKENIZER, what), marks=len(text))
         _check_merges(folder, whole.get("model"))
         _check_pieces(folder, whole.get("model"))
     library = _library(folder, text)
