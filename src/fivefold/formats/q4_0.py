@@ -6,44 +6,6 @@ in its high nibble. A number is d * (q - 8). GGUF stores it so.
 
 from __future__ import annotations
 
-import numpy as np
+from fivefold.formats.blocks import around_zero
 
-from fivefold.formats.format import (
-    Bytes,
-    Float32,
-    Format,
-    half_bytes,
-    half_values,
-    inverse_scale,
-    nibbles,
-    pack_nibbles,
-    stored_blocks,
-    value_blocks,
-)
-
-BLOCK = 32
-BLOCK_BYTES = 18
-
-
-def unpack(data: Bytes, count: int) -> Float32:
-    """Stored blocks -> float32 (count,), d * (q - 8); the product is exact in float32."""
-    blocks = stored_blocks("q4_0", data, count, BLOCK, BLOCK_BYTES)
-    codes = nibbles(blocks[:, 2:]).astype(np.float32) - np.float32(8.0)
-    return (half_values(blocks[:, :2]) * codes).reshape(-1)
-
-
-def pack(values: Float32) -> Bytes:
-    """Float32 (count,) -> stored blocks.
-
-    The number of largest magnitude (the first, on ties) is given the code 0, that is -8, so d has
-    the opposite sign of it; numbers near +8 are held at the code 15.
-    """
-    blocks = value_blocks("q4_0", values, BLOCK)
-    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
-    scale = largest / np.float32(-8.0)
-    shifted = blocks * inverse_scale(scale) + np.float32(8.5)
-    codes = np.minimum(shifted.astype(np.uint8), np.uint8(15))
-    return np.concatenate([half_bytes("q4_0", scale), pack_nibbles(codes)], axis=1).reshape(-1)
-
-
-FORMAT = Format("q4_0", BLOCK, BLOCK_BYTES, quantized=True, unpack=unpack, pack=pack)
+FORMAT = around_zero("q4_0", 4)
