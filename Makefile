@@ -19,7 +19,7 @@ FUZZ_SOURCES = $(wildcard fuzz/native/*.h fuzz/native/*.cc)
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 CHECK_SOURCES = $(shell find tests/native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
-.PHONY: help run pull test soak lint format bench build sanitize fuzz wheel clean
+.PHONY: help run pull test soak explore lint format bench build sanitize fuzz wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -35,6 +35,9 @@ test: build pull lint  ## build, fetch the model, lint, and run every test
 
 soak: build pull  ## the tests that take minutes: a million cache operations, 64 clients for five minutes
 	$(BIN)/python -m pytest -W error -m soak
+
+explore: build pull  ## the property tests with examples that were not tried before
+	FIVEFOLD_EXAMPLES=explore $(BIN)/python -m pytest -W error -m hypothesis
 
 lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
 	$(BIN)/ruff check src tests scripts fuzz

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from fivefold.core.errors import FivefoldError
 
 DEFAULT_MODEL = "smollm2-135m"
 
-# No test depends on the time that it takes: Hypothesis would let an example fail after 0.2 s.
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+# No test depends on the time that it takes: Hypothesis would let an example fail after 0.2 s. The same
+# examples every time, so that a change is judged by what it changes; `make explore` draws new ones.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("FIVEFOLD_EXAMPLES", "house"))
 
 
 @pytest.fixture(scope="session")

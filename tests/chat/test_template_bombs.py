@@ -101,13 +101,16 @@ def ended(source: str) -> bool:
 
 
 def measured(source: str) -> bool:
-    """The same, once by the clock and once by the memory that it takes."""
+    """The same, once by the clock and once by the memory that it takes.
+
+    Tracing slows it several times, so that its time may be up where else it ends well.
+    """
     began = time.thread_time()
     result = ended(source)
     assert time.thread_time() - began < MOST_SECONDS
     tracemalloc.start()
     try:
-        assert ended(source) == result
+        ended(source)
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
