@@ -8,6 +8,7 @@ namespace fivefold {
 namespace {
 
 constexpr int kBlockRows = 16;
+constexpr float kLog2E = 1.44269504088896341f;
 
 // Bits [from, from + 32) of a mask of `words` words; bits outside are clear.
 uint32_t mask_bits(const uint64_t* mask, int words, int64_t from) {
@@ -149,9 +150,10 @@ class Work {
     const int count = (unit.row_end - unit.row_begin) * queries_;
     for (int q = 0; q < count; ++q) {
       const int head = unit.head * queries_ + q % queries_;
+      const float sink = sinks == nullptr ? 0.0f : sinks[head] * kLog2E;
       float* y = state_.buffer_row(node_.outputs[0], unit.row_begin + q / queries_);
       state_.kernels->attention_finish(scratch_.maximum[0][q], scratch_.total[0][q], output(0, q),
-                                       sinks == nullptr ? nullptr : sinks + head, storage_.value_width(),
+                                       sinks == nullptr ? nullptr : &sink, storage_.value_width(),
                                        y + size_t(head) * storage_.value_width());
     }
   }
@@ -197,7 +199,8 @@ class Work {
     const size_t width = size_t(queries_) * storage_.key_width();
     for (int row = unit.row_begin; row < unit.row_end; ++row)
       state_.kernels->scale(state_.buffer_row(node_.inputs[0], row) + size_t(unit.head) * width,
-                            node_.floats[0], width, scratch_.scaled + size_t(row - unit.row_begin) * width);
+                            node_.floats[0] * kLog2E, width,
+                            scratch_.scaled + size_t(row - unit.row_begin) * width);
   }
 
   void run_segment(const AttentionUnit& unit, int page_begin, int page_end, int which) {
@@ -212,11 +215,12 @@ class Work {
     segment.entries = storage_.entries(node_.integers[0], 0, unit.head % heads);
     segment.page_stride = storage_.page_stride();
     segment.pages = view_.tables + (size_t(unit.sequence) * group_.tables + table) * view_.pages + page_begin;
+    segment.first_page = page_begin;
     segment.page_count = page_end - page_begin;
     segment.key_width = storage_.key_width();
     segment.value_width = storage_.value_width();
     segment.value_in_key = storage_.value_in_key();
-    segment.soft_cap = node_.floats[1];
+    segment.soft_cap = node_.floats[1] * kLog2E;
     segment.rows = rows;
     segment.group = queries_;
     segment.visible = scratch_.visible;

@@ -2,10 +2,10 @@
 //
 // int8 and fp8 (E4M3) codes share one f32 scale for each entry and head, of the key and of the value apart. A
 // page has its numbers in the order the attention kernel reads them, then one scale for each slot: keys
-// [dimension][slot], values [slot][dimension]. int8 is multiplied as integers in pairs, so there two
-// dimensions of a key lie beside each other, and two slots of a value: [dimension / 2][slot][2] and [slot /
-// 2][dimension][2]. Values that lie in the key cannot have both orders: their int8 is multiplied as floats,
-// in the plain one.
+// [dimension][slot], values [slot][dimension]. int8 is multiplied as integers, the keys in pairs and the
+// values in fours, so there two dimensions of a key lie beside each other, and four slots of a value:
+// [dimension / 2][slot][2] and [slot / 4][dimension][4]. Values that lie in the key cannot have both orders:
+// their int8 is multiplied as floats, in the plain one.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct EntryInfo {
   const char* name;
   size_t number_bytes;
   size_t scale_bytes;  // 0: numbers have no scale
-  bool pairs;
+  bool whole;          // multiplied as integers
 };
 
 // In the order of EntryId.
@@ -41,7 +41,7 @@ constexpr const EntryInfo& entry_info(EntryId id) { return kEntryInfos[int(id)];
 
 // Bytes of the numbers of a page's keys, or of its values, and of them with their scales.
 constexpr size_t numbers_bytes(EntryId id, int width) {
-  const size_t stored = size_t(width) + (entry_info(id).pairs ? size_t(width) % 2 : 0);
+  const size_t stored = size_t(width) + (entry_info(id).whole ? size_t(width) % 2 : 0);
   return size_t(kPageSize) * stored * entry_info(id).number_bytes;
 }
 constexpr size_t part_bytes(EntryId id, int width) {
@@ -50,11 +50,11 @@ constexpr size_t part_bytes(EntryId id, int width) {
 
 // Where a page has dimension d of the key in a slot, and of the value, in numbers.
 constexpr size_t key_place(EntryId id, int slot, int d) {
-  if (entry_info(id).pairs) return (size_t(d / 2) * kPageSize + size_t(slot)) * 2 + size_t(d % 2);
+  if (entry_info(id).whole) return (size_t(d / 2) * kPageSize + size_t(slot)) * 2 + size_t(d % 2);
   return size_t(d) * kPageSize + size_t(slot);
 }
 constexpr size_t value_place(EntryId id, int width, int slot, int d) {
-  if (entry_info(id).pairs) return (size_t(slot / 2) * size_t(width) + size_t(d)) * 2 + size_t(slot % 2);
+  if (entry_info(id).whole) return (size_t(slot / 4) * size_t(width) + size_t(d)) * 4 + size_t(slot % 4);
   return size_t(slot) * size_t(width) + size_t(d);
 }
 

@@ -31,10 +31,13 @@ constexpr size_t quantized_stride(int columns) {
   return (sizeof(QuantizedBlock) * size_t(columns / kQuantBlock) + 63) / 64 * 64;
 }
 
-// Floats of scratch memory that the attention kernel wants.
+constexpr int kTilePages = 4;  // whose scores attention has at a time
+constexpr int kTileSlots = kTilePages * kPageSize;
+
+// Floats of scratch memory that the attention kernel wants: a page, the scores of a tile, queries as codes.
 constexpr size_t attention_scratch(int queries, int key_width, int value_width) {
-  const size_t page = size_t(kPageSize) * size_t(key_width + value_width + 8);
-  return page + size_t(queries) * size_t(key_width / 2 + 2);  // queries as codes
+  return size_t(kPageSize) * size_t(key_width + value_width) + size_t(queries + 5) * kTileSlots +
+         size_t(queries) * size_t(key_width / 2 + 2);
 }
 
 }  // namespace
@@ -65,18 +68,20 @@ struct RopeTask {
   RopeStyle style;
 };
 
-// Up to kSegmentPages pages of one KV head against a block of queries.
+// Up to kSegmentPages pages of one KV head against a block of queries. Scores are in units of log 2: weights
+// are powers of two.
 struct AttentionSegment {
   const uint8_t* entries;  // the head's part of page 0
   size_t page_stride;      // bytes
   const int32_t* pages;
+  int first_page;  // the number of the first among those of its sequence
   int page_count;
   int key_width, value_width;
   bool value_in_key;
-  float soft_cap;           // 0: none
+  float soft_cap;           // in units of log 2, 0: none
   int rows, group;          // queries: rows * group
   const uint32_t* visible;  // [page][row], one bit a slot
-  const float* queries;     // [row * group + head][key_width], scaled
+  const float* queries;     // [row * group + head][key_width], scaled, for scores in units of log 2
   float* maximum;           // [query]: set here
   float* total;             // [query]
   float* output;            // [query][value_width]
@@ -107,7 +112,8 @@ struct Kernels {
   // (maximum, total, output) of a query becomes that of both parts, the given part being the later one.
   void (*attention_merge)(float* maximum, float* total, float* output, float part_maximum, float part_total,
                           const float* part_output, int width);
-  // y = output / total, with one more score that has no value if `sink` is given; zeros if nothing was seen.
+  // y = output / total, with one more score that has no value if `sink` is given (in units of log 2, too);
+  // zeros if nothing was seen.
   void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width,
                            float* y);
 

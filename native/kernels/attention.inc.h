@@ -1,11 +1,13 @@
-// Attention over one segment of pages: an online softmax, page by page, in float32 over entries as stored.
+// Attention over one segment of pages: an online softmax, tile by tile, in float32 over entries as stored.
 //
 // A page holds K^T (key_width x 32 slots), then V (32 slots x value_width), each with the scales of its slots
-// if the format has any. Sums are over codes: the scale of a key is applied to its score once, that of a
-// value to its softmax weight. With several queries the codes of a page are turned to float once, in scratch;
-// with few the kernel reads them as they lie. The numbers are the same.
+// if the format has any. A tile is up to four pages, from a multiple of four on: its scores are all there
+// before its softmax, then come its values. Sums are over codes: the scale of a key is applied to its score
+// once, that of a value to its softmax weight. With several queries the codes of a page are turned to float
+// once, in scratch; with few the kernel reads them as they lie. The numbers are the same, and so they are
+// whatever else is in the tile: a slot that a query does not see has no score and the weight zero.
 
-// The keys or the values of a page, and where those of the page after it lie, which are fetched meanwhile.
+// The keys or the values of a page, and what is read after it, which is fetched meanwhile.
 template <class Entry>
 struct Part {
   const typename Entry::Number* numbers;
@@ -30,49 +32,19 @@ constexpr size_t kLine = 64;  // bytes that are fetched at once
 // Up to so many queries read a page's codes as they lie; for more they are turned to floats first.
 constexpr int kDirectQueries = 12;
 
-inline float exp_scalar(float x) {
-  float out[kWidth];
-  store(out, exp(set1(x)));
-  return out[0];
-}
-
-// Q queries that see the same slots of the page.
-template <int Q>
-struct QueryGroup {
-  QueryGroup(const AttentionSegment& s, int first, uint32_t seen, float* memory)
-      : maximum(s.maximum + first),
-        total(s.total + first),
-        visible(seen),
-        key_width(s.key_width),
-        value_width(s.value_width),
-        soft_cap(s.soft_cap),
-        scores(memory) {
-    for (int q = 0; q < Q; ++q) {
-      queries[q] = s.queries + size_t(first + q) * s.key_width;
-      outputs[q] = s.output + size_t(first + q) * s.value_width;
-    }
-  }
-  const float* queries[Q];
-  float* outputs[Q];
-  float* maximum;  // Q following numbers
-  float* total;
-  uint32_t visible;
-  int key_width, value_width;
-  float soft_cap;
-  float* scores;  // Q x 32
-};
-
-// scores[q][slot] = q . K[slot], one chain along the key for each slot.
+// score(q, page)[slot] = q . K[slot], one chain along the key for each slot.
 template <int Q, class Entry>
-inline void page_scores(const QueryGroup<Q>& group, const Part<Entry>& keys) {
+FIVEFOLD_APART void page_scores(const QueryGroup<Q>& group, int page, const Part<Entry>& keys) {
   constexpr int kVectors = 2;
   constexpr size_t kStep = kPageSize * sizeof(typename Entry::Number);  // bytes of a column of all slots
+  const float* queries[Q];
+  for (int q = 0; q < Q; ++q) queries[q] = group.query(q);
   for (int first = 0; first < kPageSize; first += kVectors * kWidth) {
     F sums[Q][kVectors];
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) sums[q][v] = set1(0.0f);
     const auto* key = keys.numbers + first;
-    for (int d = 0; d < group.key_width; ++d, key += kPageSize) {
+    for (int d = 0; d < group.s.key_width; ++d, key += kPageSize) {
       if (!kTurned<Entry> && first == 0 && d * kStep % kLine == 0)
         __builtin_prefetch(keys.next + size_t(d) * kStep);
       F k[kVectors];
@@ -80,7 +52,7 @@ inline void page_scores(const QueryGroup<Q>& group, const Part<Entry>& keys) {
       for (int v = 0; v < kVectors; ++v) k[v] = Entry::floats(key + v * kWidth);
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) {
-        const F x = set1(group.queries[q][d]);
+        const F x = set1(queries[q][d]);
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) sums[q][v] = fma(x, k[v], sums[q][v]);
       }
@@ -88,131 +60,62 @@ inline void page_scores(const QueryGroup<Q>& group, const Part<Entry>& keys) {
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) {
         if constexpr (kScaled<Entry>) sums[q][v] = sums[q][v] * load(keys.scales + first + v * kWidth);
-        store(group.scores + q * kPageSize + first + v * kWidth, sums[q][v]);
+        store(group.score(q, page) + first + v * kWidth, sums[q][v]);
       }
   }
 }
 
-// Scores to weights, times the scales of the values if there are any; the running maxima and totals move on.
-// alpha[q] is the factor for what was summed before. The queries go through each step together, since a step
-// alone would only wait for the one before it.
-template <int Q, bool Scaled>
-inline void page_softmax(const QueryGroup<Q>& group, const float* scales, float* alpha) {
-  constexpr int kVectors = kPageSize / kWidth;
-  F s[Q][kVectors];
-  float before[kWidth] = {}, next[Q];
-#pragma GCC unroll 4
-  for (int q = 0; q < Q; ++q) {
-    F largest = set1(kMinusInfinity);
-    for (int v = 0; v < kVectors; ++v) {
-      s[q][v] = load(group.scores + q * kPageSize + v * kWidth);
-      if (group.soft_cap != 0.0f) s[q][v] = set1(group.soft_cap) * tanh(s[q][v] / set1(group.soft_cap));
-      s[q][v] = select_bits(group.visible >> (v * kWidth), s[q][v], set1(kMinusInfinity));
-      largest = max(s[q][v], largest);
-    }
-    const float seen = reduce_max(largest);
-    next[q] = group.maximum[q] > seen ? group.maximum[q] : seen;
-    if (next[q] == kMinusInfinity) {  // something is seen, and no score of it is a number: nor is the result
-      next[q] = 0.0f;
-      group.total[q] = __builtin_nanf("");
-    }
-    before[q] = group.maximum[q] - next[q];
-    group.maximum[q] = next[q];
-  }
-  float factors[kWidth];
-  store(factors, exp_negative(load(before)));
-#pragma GCC unroll 4
-  for (int q = 0; q < Q; ++q) {
-    for (int v = 0; v < kVectors; ++v) {
-      s[q][v] = exp_negative(s[q][v] - set1(next[q]));
-      F weight = s[q][v];
-      if constexpr (Scaled)  // a slot that is not seen may have any scale
-        weight = select_bits(group.visible >> (v * kWidth), weight * load(scales + v * kWidth), set1(0.0f));
-      store(group.scores + q * kPageSize + v * kWidth, weight);
-    }
-    for (int n = kVectors / 2; n > 0; n /= 2)
-      for (int v = 0; v < n; ++v) s[q][v] = s[q][v] + s[q][v + n];
-    alpha[q] = factors[q];
-    group.total[q] = group.total[q] * alpha[q] + reduce_tree(s[q][0]);
-  }
-}
-
-// outputs[q][at ...] = outputs * alpha + sum over slots of weight * V, slots in order; V vectors of columns.
+// output(q)[at ...] += sum over slots of weight * V, slots in order; V vectors of columns.
 template <int Q, int V, class Entry>
-inline void page_values(const QueryGroup<Q>& group, const Part<Entry>& values, const float* alpha, int at) {
-  const int first = __builtin_ctz(group.visible), last = 31 - __builtin_clz(group.visible);
+FIVEFOLD_APART void page_values(const QueryGroup<Q>& group, int page, uint32_t seen,
+                                const Part<Entry>& values, int at) {
+  const int first = __builtin_ctz(seen), last = 31 - __builtin_clz(seen);
+  const size_t width = size_t(group.s.value_width);
+  const float* weights[Q];
   F sums[Q][V];
-  for (int q = 0; q < Q; ++q)
-    for (int v = 0; v < V; ++v) sums[q][v] = load(group.outputs[q] + at + v * kWidth) * set1(alpha[q]);
-  const auto* value = values.numbers + size_t(first) * group.value_width + at;
-  for (int slot = first; slot <= last; ++slot, value += group.value_width) {
+  for (int q = 0; q < Q; ++q) {
+    weights[q] = group.score(q, page);
+    for (int v = 0; v < V; ++v) sums[q][v] = load(group.output(q) + at + v * kWidth);
+  }
+  const auto* value = values.numbers + size_t(first) * width + at;
+  for (int slot = first; slot <= last; ++slot, value += width) {
     if (!kTurned<Entry>)
       for (size_t byte = 0; byte < V * kWidth * sizeof(*value); byte += kLine)
-        __builtin_prefetch(values.next + (size_t(slot) * group.value_width + at) * sizeof(*value) + byte);
+        __builtin_prefetch(values.next + (size_t(slot) * width + at) * sizeof(*value) + byte);
     F x[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) x[v] = Entry::floats(value + v * kWidth);
 #pragma GCC unroll 4
     for (int q = 0; q < Q; ++q) {
-      const F p = set1(group.scores[q * kPageSize + slot]);
+      const F p = set1(weights[q][slot]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sums[q][v] = fma(p, x[v], sums[q][v]);
     }
   }
   for (int q = 0; q < Q; ++q)
-    for (int v = 0; v < V; ++v) store(group.outputs[q] + at + v * kWidth, sums[q][v]);
+    for (int v = 0; v < V; ++v) store(group.output(q) + at + v * kWidth, sums[q][v]);
 }
 
 template <int Q, class Entry>
-inline void attend_page(const QueryGroup<Q>& group, const Part<Entry>& keys, const Part<Entry>& values) {
+inline void add_values(const QueryGroup<Q>& group, int page, uint32_t seen, const Part<Entry>& values) {
   constexpr int kVectors = kWidth == 16 ? 4 : (Q == 1 ? 8 : Q == 2 ? 4 : 2);
-  page_scores<Q>(group, keys);
-  float alpha[Q];
-  page_softmax<Q, kScaled<Entry>>(group, values.scales, alpha);
+  const int width = group.s.value_width;
   int at = 0;
-  for (; at + kVectors * kWidth <= group.value_width; at += kVectors * kWidth)
-    page_values<Q, kVectors>(group, values, alpha, at);
-  for (; at + kWidth <= group.value_width; at += kWidth) page_values<Q, 1>(group, values, alpha, at);
-  const int first = __builtin_ctz(group.visible), last = 31 - __builtin_clz(group.visible);
-  for (; at < group.value_width; ++at)
+  for (; at + kVectors * kWidth <= width; at += kVectors * kWidth)
+    page_values<Q, kVectors>(group, page, seen, values, at);
+  for (; at + kWidth <= width; at += kWidth) page_values<Q, 1>(group, page, seen, values, at);
+  const int first = __builtin_ctz(seen), last = 31 - __builtin_clz(seen);
+  for (; at < width; ++at)
     for (int q = 0; q < Q; ++q) {
-      float sum = group.outputs[q][at] * alpha[q];
+      float sum = group.output(q)[at];
       for (int slot = first; slot <= last; ++slot)
-        sum = __builtin_fmaf(group.scores[q * kPageSize + slot],
-                             Entry::value(values.numbers[size_t(slot) * group.value_width + at]), sum);
-      group.outputs[q][at] = sum;
+        sum = __builtin_fmaf(group.score(q, page)[slot],
+                             Entry::value(values.numbers[size_t(slot) * size_t(width) + at]), sum);
+      group.output(q)[at] = sum;
     }
 }
 
-// Calls use(count, first query, seen slots) for up to four queries at a time that see the same slots of a
-// page.
-template <class Use>
-inline void each_group(const AttentionSegment& s, const uint32_t* visible, const Use& use) {
-  const int queries = s.rows * s.group;
-  for (int first = 0; first < queries;) {
-    const uint32_t seen = visible[first / s.group];
-    int count = 1;
-    while (count < 4 && first + count < queries && visible[(first + count) / s.group] == seen) ++count;
-    if (seen != 0) {
-      if (count == 4) use(std::integral_constant<int, 4>(), first, seen);
-      if (count == 3) use(std::integral_constant<int, 3>(), first, seen);
-      if (count == 2) use(std::integral_constant<int, 2>(), first, seen);
-      if (count == 1) use(std::integral_constant<int, 1>(), first, seen);
-    }
-    first += count;
-  }
-}
-
-// All queries against one page.
-template <class Entry>
-inline void attend_all(const AttentionSegment& s, const uint32_t* visible, const Part<Entry>& keys,
-                       const Part<Entry>& values) {
-  each_group(s, visible, [&](auto count, int first, uint32_t seen) {
-    attend_page<count.value>(QueryGroup<count.value>(s, first, seen, s.scratch), keys, values);
-  });
-}
-
-// A part of a page as floats at `y`; the next page's is fetched meanwhile.
+// A part of a page as floats at `y`; what is read next is fetched meanwhile.
 template <class Entry>
 inline Part<Turned<kScaled<Entry>>> turn(const Part<Entry>& part, int width, float* y) {
   const size_t count = size_t(width) * kPageSize;
@@ -229,51 +132,68 @@ template <class Entry>
 inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, int width) {
   const uint8_t* part = page + at;
   return {reinterpret_cast<const typename Entry::Number*>(part),
-          reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width)), next + at};
+          reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width)), next};
 }
 
-inline void start_segment(const AttentionSegment& s) {
-  const int queries = s.rows * s.group;
-  for (int q = 0; q < queries; ++q) {
-    s.maximum[q] = kMinusInfinity;
-    s.total[q] = 0.0f;
-  }
-  for (size_t i = 0; i < size_t(queries) * s.value_width; ++i) s.output[i] = 0.0f;
-}
-
-// Calls use(visible slots of the rows, rows that see any, page, next page) for each page that a row sees.
-template <class Use>
-inline void each_page(const AttentionSegment& s, const Use& use) {
-  for (int p = 0; p < s.page_count; ++p) {
-    const uint32_t* visible = s.visible + size_t(p) * s.rows;
-    int seeing = 0;
-    for (int row = 0; row < s.rows; ++row) seeing += visible[row] != 0;
-    if (seeing == 0) continue;
-    const uint8_t* page = s.entries + size_t(s.pages[p]) * s.page_stride;
-    const int32_t following = p + 1 < s.page_count ? s.pages[p + 1] : -1;
-    use(visible, seeing, page, following < 0 ? page : s.entries + size_t(following) * s.page_stride);
-  }
+// Calls use(page, part) for the keys of each page of a tile, or for the values (`at` in a page), in the order
+// in which they are read: all keys, then all values.
+template <class Entry, class Use>
+inline void each_part(const Tile& tile, size_t at, int width, const uint8_t* next, const Use& use) {
+  for (int p = 0; p < tile.pages; ++p)
+    use(p, part_at<Entry>(tile.page[p], p + 1 < tile.pages ? tile.page[p + 1] + at : next, at, width));
 }
 
 template <class Entry>
 void attention(const AttentionSegment& s) {
   start_segment(s);
-  float* key_floats = s.scratch + 4 * kPageSize;
+  const int queries = s.rows * s.group;
+  const bool direct = queries <= kDirectQueries && !s.value_in_key;
+  const size_t after_keys = s.value_in_key ? 0 : part_bytes(Entry::kId, s.key_width);
+  const int value_width = s.value_in_key ? s.key_width : s.value_width;  // of the entry
+  const size_t scales_at = after_keys + numbers_bytes(Entry::kId, value_width);
+  float* key_floats = s.scratch;
   float* value_floats = key_floats + size_t(s.key_width) * kPageSize;
-  each_page(s, [&](const uint32_t* visible, int seeing, const uint8_t* page, const uint8_t* next) {
-    const Part<Entry> keys = part_at<Entry>(page, next, 0, s.key_width);
-    if (s.value_in_key) {
-      const Part<Turned<kScaled<Entry>>> turned = turn(keys, s.key_width, key_floats);
+  float* scores = value_floats + size_t(s.value_width) * kPageSize;
+  const auto groups = [&](const auto& use) {
+    each_group(s, [=](int first) { return scores + size_t(first) * kTileSlots; }, use);
+  };
+  const auto add_scores = [&](const Tile& tile, int page, const auto& keys) {
+    groups([&](const auto& group) {
+      if (group.seen(tile, page) != 0) page_scores(group, page, keys);
+    });
+  };
+  // A query never meets a value that it does not see, which may be infinite: no weight makes up for that.
+  const auto add_all_values = [&](const Tile& tile, int page, const auto& values) {
+    groups([&](const auto& group) {
+      const uint32_t seen = group.seen(tile, page);
+      if (seen == 0) return;
+      if (group.all_see(tile, page, seen)) return add_values(group, page, seen, values);
+      for (int q = 0; q < group.kQueries; ++q) {
+        const uint32_t own = group.visible(tile, page, q);
+        if (own != 0) add_values(QueryGroup<1>(s, group.first + q, group.score(q, 0)), page, own, values);
+      }
+    });
+  };
+  each_tile(s, [&](const Tile& tile) {
+    each_part<Entry>(tile, 0, s.key_width, tile.page[0] + after_keys, [&](int page, const auto& keys) {
+      if (direct)
+        add_scores(tile, page, keys);
+      else
+        add_scores(tile, page, turn(keys, s.key_width, key_floats));
+    });
+    groups([&](const auto& group) {
+      float alpha[4], largest[4];
+      tile_softmax<kScaled<Entry>>(group, tile, scales_at, alpha, largest);
+      scale_outputs(group, alpha);
+    });
+    each_part<Entry>(tile, after_keys, value_width, tile.following, [&](int page, const auto& values) {
+      if (direct) return add_all_values(tile, page, values);
+      if (!s.value_in_key) return add_all_values(tile, page, turn(values, value_width, value_floats));
+      const auto turned = turn(values, s.key_width, key_floats);
       for (int slot = 0; slot < kPageSize; ++slot)
         for (int d = 0; d < s.value_width; ++d)
           value_floats[size_t(slot) * s.value_width + d] = key_floats[size_t(d) * kPageSize + slot];
-      attend_all(s, visible, turned, {value_floats, keys.scales, nullptr});
-      return;
-    }
-    const Part<Entry> values = part_at<Entry>(page, next, part_bytes(Entry::kId, s.key_width), s.value_width);
-    if (seeing * s.group <= kDirectQueries)
-      attend_all(s, visible, keys, values);
-    else
-      attend_all(s, visible, turn(keys, s.key_width, key_floats), turn(values, s.value_width, value_floats));
+      add_all_values(tile, page, decltype(turned){value_floats, turned.scales, nullptr});
+    });
   });
 }

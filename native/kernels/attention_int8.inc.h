@@ -1,13 +1,14 @@
-// Attention over int8 entries in whole numbers: queries and softmax weights become int16 codes, those of a
-// query with one scale, those of its weights with one for each page. A score is one exact sum over the key,
-// an output takes one exact sum over the slots of a page; what rounds is the scales alone.
+// Attention over int8 entries in whole numbers: a query becomes int16 codes with one scale, its softmax
+// weights codes from 0 to 255 with one scale for each tile. A score is one exact sum over the key, an output
+// takes one exact sum over the slots of a tile.
 
-constexpr float kLargestCode = 32767.0f;
+constexpr float kLargestQueryCode = 32767.0f;
+constexpr float kLargestWeightCode = 255.0f;
 
 // The largest code of a query: a sum of `width` products with int8 stays below 2^31.
 inline float largest_query_code(int width) {
   const float most = 2147483000.0f / (127.0f * float(width));
-  return most < kLargestCode ? __builtin_floorf(most) : kLargestCode;
+  return most < kLargestQueryCode ? __builtin_floorf(most) : kLargestQueryCode;
 }
 
 // The codes of all queries of a segment; `pairs` pairs of dimensions each.
@@ -45,19 +46,19 @@ inline QueryCodes query_codes(const AttentionSegment& s, float* memory) {
   return result;
 }
 
-// scores[q][slot] = the exact sum times both scales.
+// score(q, page)[slot] = the exact sum times both scales.
 template <int Q>
-FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, const Part<Int8Entry>& keys,
-                                 const QueryCodes& queries, int first_query) {
+FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, int page, const Part<Int8Entry>& keys,
+                                 const QueryCodes& queries) {
   constexpr int kVectors = 2;
   const int16_t* codes[Q];
-  for (int q = 0; q < Q; ++q) codes[q] = queries.codes + size_t(first_query + q) * queries.stride;
+  for (int q = 0; q < Q; ++q) codes[q] = queries.codes + size_t(group.first + q) * queries.stride;
   for (int first = 0; first < kPageSize; first += kVectors * kWidth) {
     I sums[Q][kVectors];
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) sums[q][v] = set1_int(0);
     const uint8_t* key = reinterpret_cast<const uint8_t*>(keys.numbers) + 2 * first;
-    for (int d = 0; d < group.key_width; d += 2, key += 2 * kPageSize) {
+    for (int d = 0; d < group.s.key_width; d += 2, key += 2 * kPageSize) {
       if (first == 0) __builtin_prefetch(keys.next + size_t(d) * kPageSize);
       I k[kVectors];
 #pragma GCC unroll 2
@@ -71,62 +72,60 @@ FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, const Part<Int8Entr
     }
     for (int q = 0; q < Q; ++q)
       for (int v = 0; v < kVectors; ++v) {
-        const F scale = load(keys.scales + first + v * kWidth) * set1(queries.scales[first_query + q]);
-        store(group.scores + q * kPageSize + first + v * kWidth, to_float(sums[q][v]) * scale);
+        const F scale = load(keys.scales + first + v * kWidth) * set1(queries.scales[group.first + q]);
+        store(group.score(q, page) + first + v * kWidth, to_float(sums[q][v]) * scale);
       }
   }
 }
 
-// The softmax weights of a page, times the scales of its values, as codes; their scales.
+// The weights of a tile as codes; the scales of each query's, from its largest weight.
 template <int Q>
-FIVEFOLD_APART void weight_codes(const QueryGroup<Q>& group, int16_t* codes, float* scales) {
-  constexpr int kVectors = kPageSize / kWidth;
-#pragma GCC unroll 4
+FIVEFOLD_APART void weight_codes(const QueryGroup<Q>& group, int pages, const float* largest, uint8_t* codes,
+                                 float* scales) {
   for (int q = 0; q < Q; ++q) {
-    F w[kVectors];
-    F largest = set1(0.0f);
-    for (int v = 0; v < kVectors; ++v) {
-      w[v] = load(group.scores + q * kPageSize + v * kWidth);
-      largest = max(w[v], largest);
-    }
-    scales[q] = reduce_max(largest) / kLargestCode;
-    float inverse = 1.0f / scales[q];
-    if (!(inverse <= 3.4028234e38f)) scales[q] = inverse = 0.0f;
-    for (int v = 0; v < kVectors; ++v) {
-      const F x = w[v] * set1(inverse);
-      const F most = set1(kLargestCode + 1.0f);  // a weight may be NaN: then so is the total
-      store_int16(codes + q * kPageSize + v * kWidth, round_int(select_less(x, most, x, set1(0.0f))));
-    }
+    const float inverse = kLargestWeightCode / largest[q];
+    const bool fits = inverse <= 3.4028234e38f;  // else it is zero, or too small to have an inverse
+    scales[q] = fits ? largest[q] * (1.0f / kLargestWeightCode) : 0.0f;
+    const F factor = set1(fits ? inverse : 0.0f);
+#pragma GCC unroll 4
+    for (int slot = 0; slot < pages * kPageSize; slot += kWidth)
+      store_uint8(codes + q * kTileSlots + slot, round_int(load(group.score(q, 0) + slot) * factor));
   }
 }
 
-// outputs[q][at ...] = outputs * alpha + the exact sum over slots times the weights' scale; V vectors, of
-// which only `count` numbers are there.
+// output(q)[at ...] = output * alpha + the exact sum over slots times the weights' scale; V vectors, of which
+// only `count` numbers are there.
 template <int Q, int V>
-FIVEFOLD_APART void whole_values(const QueryGroup<Q>& group, const Part<Int8Entry>& values,
-                                 const int16_t* codes, const float* scales, const float* alpha, int at,
+FIVEFOLD_APART void whole_values(const QueryGroup<Q>& group, const Tile& tile, const Part<Int8Entry>* values,
+                                 const uint8_t* codes, const float* scales, const float* alpha, int at,
                                  int count) {
   I sums[Q][V];
   for (int q = 0; q < Q; ++q)
     for (int v = 0; v < V; ++v) sums[q][v] = set1_int(0);
-  const size_t row = 2 * size_t(group.value_width);
-  const uint8_t* value = reinterpret_cast<const uint8_t*>(values.numbers) + 2 * at;
-  for (int slot = 0; slot < kPageSize; slot += 2, value += row) {
-    for (int byte = 0; byte < 2 * V * kWidth; byte += int(kLine))
-      __builtin_prefetch(values.next + size_t(slot / 2) * row + 2 * at + byte);
-    I x[V];
+  const size_t row = 4 * size_t(group.s.value_width);
+  for (int page = 0; page < tile.pages; ++page) {
+    const uint8_t* value = reinterpret_cast<const uint8_t*>(values[page].numbers) + 4 * at;
+    const uint8_t* next = values[page].next + 4 * at;
+    const uint8_t* code = codes + page * kPageSize;
+    for (int slot = 0; slot < kPageSize; slot += 4, value += row, next += row) {
+      Bytes x[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) x[v] = load_pairs(value + 2 * v * kWidth);
+      for (int v = 0; v < V; ++v) {
+        for (int byte = 0; byte < 4 * kWidth; byte += int(kLine))
+          __builtin_prefetch(next + 4 * v * kWidth + byte);
+        x[v] = load_bytes(value + 4 * v * kWidth);
+      }
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q) {
-      const I p = set1_pair(codes + q * kPageSize + slot);
+      for (int q = 0; q < Q; ++q) {
+        const Bytes p = repeat4(reinterpret_cast<const int8_t*>(code) + q * kTileSlots + slot);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[q][v] = pair_dot_add(sums[q][v], p, x[v]);
+        for (int v = 0; v < V; ++v) sums[q][v] = four_dot_add(sums[q][v], p, x[v]);
+      }
     }
   }
   for (int q = 0; q < Q; ++q)
     for (int v = 0; v < V; ++v) {
-      float* output = group.outputs[q] + at + v * kWidth;
+      float* output = group.output(q) + at + v * kWidth;
       const F sum = to_float(sums[q][v]) * set1(scales[q]);
       if (count - v * kWidth >= kWidth) {
         store(output, fma(load(output), set1(alpha[q]), sum));
@@ -139,32 +138,41 @@ FIVEFOLD_APART void whole_values(const QueryGroup<Q>& group, const Part<Int8Entr
 }
 
 template <int Q>
-inline void attend_whole(const AttentionSegment& s, int first, uint32_t visible, const Part<Int8Entry>& keys,
-                         const Part<Int8Entry>& values, const QueryCodes& queries) {
+inline void attend_tile(const QueryGroup<Q>& group, const Tile& tile, const QueryCodes& queries,
+                        uint8_t* codes) {
   constexpr int kVectors = kWidth == 16 ? 4 : 2;
-  QueryGroup<Q> group(s, first, visible, s.scratch);
-  int16_t* codes = reinterpret_cast<int16_t*>(s.scratch + 4 * kPageSize);
-  float alpha[Q], scales[Q];
-  whole_scores<Q>(group, keys, queries, first);
-  page_softmax<Q, true>(group, values.scales, alpha);
-  weight_codes<Q>(group, codes, scales);
+  const AttentionSegment& s = group.s;
+  const size_t after_keys = part_bytes(Int8Entry::kId, s.key_width);
+  // The first queries fetch what is read next for all.
+  const bool fetch = group.first == 0;
+  const uint8_t* first_values = fetch ? tile.page[0] + after_keys : nullptr;
+  each_part<Int8Entry>(tile, 0, s.key_width, first_values, [&](int page, Part<Int8Entry> keys) {
+    if (!fetch) keys.next = reinterpret_cast<const uint8_t*>(keys.numbers);
+    whole_scores(group, page, keys, queries);
+  });
+  float alpha[Q], largest[Q], scales[Q];
+  tile_softmax<true>(group, tile, after_keys + numbers_bytes(Int8Entry::kId, s.value_width), alpha, largest);
+  weight_codes(group, tile.pages, largest, codes, scales);
+  Part<Int8Entry> values[kTilePages];
+  each_part<Int8Entry>(tile, after_keys, s.value_width, tile.following, [&](int page, Part<Int8Entry> part) {
+    values[page] = part;
+    if (!fetch) values[page].next = reinterpret_cast<const uint8_t*>(part.numbers);
+  });
   int at = 0;
   for (; at + kVectors * kWidth <= s.value_width; at += kVectors * kWidth)
-    whole_values<Q, kVectors>(group, values, codes, scales, alpha, at, kVectors * kWidth);
+    whole_values<Q, kVectors>(group, tile, values, codes, scales, alpha, at, kVectors * kWidth);
   for (; at < s.value_width; at += kWidth)
-    whole_values<Q, 1>(group, values, codes, scales, alpha, at, s.value_width - at);
+    whole_values<Q, 1>(group, tile, values, codes, scales, alpha, at, s.value_width - at);
 }
 
 template <>
 void attention<Int8Entry>(const AttentionSegment& s) {
   start_segment(s);
-  const QueryCodes queries = query_codes(s, s.scratch + 8 * kPageSize);
-  each_page(s, [&](const uint32_t* visible, int, const uint8_t* page, const uint8_t* next) {
-    const Part<Int8Entry> keys = part_at<Int8Entry>(page, next, 0, s.key_width);
-    const size_t after = part_bytes(Int8Entry::kId, s.key_width);
-    const Part<Int8Entry> values = part_at<Int8Entry>(page, next, after, s.value_width);
-    each_group(s, visible, [&](auto count, int first, uint32_t seen) {
-      attend_whole<count.value>(s, first, seen, keys, values, queries);
-    });
+  float* scores = s.scratch;
+  uint8_t* codes = reinterpret_cast<uint8_t*>(scores + 4 * kTileSlots);
+  const QueryCodes queries = query_codes(s, scores + 5 * kTileSlots);
+  each_tile(s, [&](const Tile& tile) {
+    each_group(
+        s, [=](int) { return scores; }, [&](const auto& group) { attend_tile(group, tile, queries, codes); });
   });
 }

@@ -10,7 +10,7 @@ void attention_merge(float* maximum, float* total, float* output, float part_max
     return;
   }
   const float next = *maximum > part_maximum ? *maximum : part_maximum;
-  const float before = exp_scalar(*maximum - next), part = exp_scalar(part_maximum - next);
+  const float before = exp2_scalar(*maximum - next), part = exp2_scalar(part_maximum - next);
   map_vectors(output, part_output, size_t(width), output,
               [=](F a, F b) { return fma(a, set1(before), b * set1(part)); });
   *total = __builtin_fmaf(*total, before, part_total * part);
@@ -22,8 +22,8 @@ void attention_finish(float maximum, float total, const float* output, const flo
   float factor = 1.0f;
   if (sink != nullptr && maximum != kMinusInfinity) {
     const float next = maximum > *sink ? maximum : *sink;
-    factor = exp_scalar(maximum - next);
-    total = __builtin_fmaf(total, factor, exp_scalar(*sink - next));
+    factor = exp2_scalar(maximum - next);
+    total = __builtin_fmaf(total, factor, exp2_scalar(*sink - next));
   }
   if (maximum == kMinusInfinity) {
     for (int i = 0; i < width; ++i) y[i] = 0.0f;

@@ -114,7 +114,7 @@ template <class Entry>
 void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
                  uint8_t* page) {
   store_part<Entry>(key, key_width, page, slot, [=](int d) { return key_place(Entry::kId, slot, d); });
-  if (entry_info(Entry::kId).pairs && key_width % 2 != 0)
+  if (entry_info(Entry::kId).whole && key_width % 2 != 0)
     reinterpret_cast<typename Entry::Number*>(page)[key_place(Entry::kId, slot, key_width)] = 0;
   if (value == nullptr) return;
   store_part<Entry>(value, value_width, page + part_bytes(Entry::kId, key_width), slot,

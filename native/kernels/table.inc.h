@@ -25,6 +25,9 @@ namespace {
 
 #include "kernels/entries.inc.h"
 
+#include "kernels/attention_tile.inc.h"
+#include "kernels/attention_softmax.inc.h"
+
 #include "kernels/attention.inc.h"
 #include "kernels/attention_int8.inc.h"
 #include "kernels/attention_merge.inc.h"

@@ -95,6 +95,13 @@ inline float reduce_max(F a) {
   r = _mm_max_ps(r, _mm_movehl_ps(r, r));
   return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
 }
+inline float first_lane(F a) { return _mm256_cvtss_f32(a.v); }
+// The largest of all lanes, in each.
+inline F max_of_lanes(F a) {
+  a = max(a, {_mm256_permute2f128_ps(a.v, a.v, 1)});
+  a = max(a, {_mm256_permute_ps(a.v, 0x4e)});
+  return max(a, {_mm256_permute_ps(a.v, 0xb1)});
+}
 inline int32_t reduce_int(I a) {
   __m128i r = _mm_add_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
   r = _mm_add_epi32(r, _mm_shuffle_epi32(r, 0x4e));
@@ -108,6 +115,10 @@ inline void store_int8(int8_t* p, I a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
+inline void store_uint8(uint8_t* p, I a) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a.v), _mm256_extracti128_si256(a.v, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
 inline void store_int16(int16_t* p, I a) {
   const __m128i low = _mm256_castsi256_si128(a.v), high = _mm256_extracti128_si256(a.v, 1);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(low, high));
@@ -160,6 +171,13 @@ inline I pairs_times(I pairs, int factor) {
 }
 inline I pair_dot(I a, I b) { return {_mm256_madd_epi16(a.v, b.v)}; }
 inline I pair_dot_add(I sum, I a, I b) { return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(a.v, b.v))}; }
+// Four unsigned bytes times int8, one sum a lane: the even and the odd ones as pairs of int16.
+inline I four_dot_add(I sum, Bytes codes, Bytes x) {
+  const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8), odd = _mm256_srai_epi16(x.v, 8);
+  const __m256i even_codes = _mm256_and_si256(codes.v, _mm256_set1_epi16(255));
+  sum.v = _mm256_add_epi32(sum.v, _mm256_madd_epi16(even_codes, even));
+  return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(_mm256_srli_epi16(codes.v, 8), odd))};
+}
 inline I pairs_plus(I pairs, int number) {
   return {_mm256_add_epi16(pairs.v, _mm256_set1_epi16(int16_t(number)))};
 }

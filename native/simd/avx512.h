@@ -99,6 +99,14 @@ inline float reduce_max(F a) {
   r = _mm_max_ps(r, _mm_movehl_ps(r, r));
   return _mm_cvtss_f32(_mm_max_ss(r, _mm_movehdup_ps(r)));
 }
+inline float first_lane(F a) { return _mm512_cvtss_f32(a.v); }
+// The largest of all lanes, in each.
+inline F max_of_lanes(F a) {
+  a = max(a, {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)});
+  a = max(a, {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)});
+  a = max(a, {_mm512_permute_ps(a.v, 0x4e)});
+  return max(a, {_mm512_permute_ps(a.v, 0xb1)});
+}
 inline int32_t reduce_int(I a) {
   const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
   __m128i r = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
@@ -112,6 +120,9 @@ inline void store_int8(int8_t* p, I a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
 }
 
+inline void store_uint8(uint8_t* p, I a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtusepi32_epi8(a.v));
+}
 inline void store_int16(int16_t* p, I a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a.v));
 }
@@ -161,6 +172,8 @@ inline I pairs_times(I pairs, int factor) {
 }
 inline I pair_dot(I a, I b) { return {_mm512_madd_epi16(a.v, b.v)}; }
 inline I pair_dot_add(I sum, I a, I b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
+// Four unsigned bytes times int8, one sum a lane.
+inline I four_dot_add(I sum, Bytes codes, Bytes x) { return {_mm512_dpbusd_epi32(sum.v, codes.v, x.v)}; }
 inline I pairs_plus(I pairs, int number) {
   return {_mm512_add_epi16(pairs.v, _mm512_set1_epi16(int16_t(number)))};
 }

@@ -122,13 +122,26 @@ inline float reduce_max(F a) {
   const float32x4_t two = larger(four, vextq_f32(four, four, 2));
   return vgetq_lane_f32(larger(two, vextq_f32(two, two, 1)), 0);
 }
+inline float first_lane(F a) { return vgetq_lane_f32(a.low, 0); }
+// The largest of all lanes, in each.
+inline F max_of_lanes(F a) { return set1(reduce_max(a)); }
 inline int32_t reduce_int(I a) { return vaddvq_s32(vaddq_s32(a.low, a.high)); }
 
 // Rounds to the nearest integer (even on ties).
 inline I round_int(F a) { return {vcvtnq_s32_f32(a.low), vcvtnq_s32_f32(a.high)}; }
 inline void store_int8(int8_t* p, I a) { vst1_s8(p, vmovn_s16(vmovn_high_s32(vmovn_s32(a.low), a.high))); }
+inline void store_uint8(uint8_t* p, I a) {
+  const int16x8_t words = vcombine_s16(vqmovn_s32(a.low), vqmovn_s32(a.high));
+  vst1_u8(p, vqmovun_s16(words));
+}
 inline void store_int16(int16_t* p, I a) { vst1q_s16(p, vmovn_high_s32(vmovn_s32(a.low), a.high)); }
 
+inline Bytes repeat4(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  const uint8x16_t all = vreinterpretq_u8_s32(vdupq_n_s32(four));
+  return {all, all};
+}
 inline Bytes load_bytes(const uint8_t* p) { return {vld1q_u8(p), vld1q_u8(p + 16)}; }
 inline I lanes(Bytes a) { return {vreinterpretq_s32_u8(a.low), vreinterpretq_s32_u8(a.high)}; }
 inline Bytes bytes(I a) { return {vreinterpretq_u8_s32(a.low), vreinterpretq_u8_s32(a.high)}; }
@@ -162,6 +175,28 @@ inline int16x8_t halves_of(int32x4_t pairs) { return vreinterpretq_s16_s32(pairs
 inline I pairs_times(I pairs, int factor) {
   return {vreinterpretq_s32_s16(vmulq_n_s16(halves_of(pairs.low), int16_t(factor))),
           vreinterpretq_s32_s16(vmulq_n_s16(halves_of(pairs.high), int16_t(factor)))};
+}
+// Four unsigned bytes times int8, one sum a lane; a dot product is of signed ones, so there are two: of the
+// codes halved, and of what halving drops.
+inline int32x4_t four_dot_half(int32x4_t sum, uint8x16_t codes, uint8x16_t x) {
+  const int8x16_t b = vreinterpretq_s8_u8(x);
+#ifdef __ARM_FEATURE_DOTPROD
+  const int8x16_t half = vreinterpretq_s8_u8(vshrq_n_u8(codes, 1));
+  const int8x16_t rest = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(1)));
+  const int32x4_t halves = vdotq_s32(vdupq_n_s32(0), half, b);
+  return vdotq_s32(vaddq_s32(sum, vaddq_s32(halves, halves)), rest, b);
+#else
+  const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(codes)));
+  const int16x8_t high = vreinterpretq_s16_u16(vmovl_high_u8(codes));
+  const int16x8_t low_x = vmovl_s8(vget_low_s8(b)), high_x = vmovl_high_s8(b);
+  const int32x4_t two = vmull_s16(vget_low_s16(low), vget_low_s16(low_x));
+  const int32x4_t four = vmull_s16(vget_low_s16(high), vget_low_s16(high_x));
+  return vaddq_s32(sum, vpaddq_s32(vpaddq_s32(two, vmull_high_s16(low, low_x)),
+                                   vpaddq_s32(four, vmull_high_s16(high, high_x))));
+#endif
+}
+inline I four_dot_add(I sum, Bytes codes, Bytes x) {
+  return {four_dot_half(sum.low, codes.low, x.low), four_dot_half(sum.high, codes.high, x.high)};
 }
 inline I pairs_plus(I pairs, int number) {
   const int16x8_t all = vdupq_n_s16(int16_t(number));

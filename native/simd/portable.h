@@ -154,6 +154,9 @@ inline float reduce_max(F a) {
     for (int i = 0; i < n; ++i) a.v[i] = a.v[i] > a.v[i + n] ? a.v[i] : a.v[i + n];
   return a.v[0];
 }
+inline float first_lane(F a) { return a.v[0]; }
+// The largest of all lanes, in each.
+inline F max_of_lanes(F a) { return set1(reduce_max(a)); }
 inline int32_t reduce_int(I a) {
   int64_t sum = 0;  // what is no number gives any codes; unsigned, GCC 12 sums half of them at -O3
   FIVEFOLD_LANES sum += a.v[i];
@@ -166,6 +169,9 @@ inline I round_int(F a) {
   return as_int(a) - set1_int(0x4b400000);
 }
 inline void store_int8(int8_t* p, I a) { FIVEFOLD_LANES p[i] = int8_t(a.v[i]); }
+inline void store_uint8(uint8_t* p, I a) {
+  FIVEFOLD_LANES p[i] = uint8_t(a.v[i] < 0 ? 0 : a.v[i] > 255 ? 255 : a.v[i]);
+}
 inline void store_int16(int16_t* p, I a) { FIVEFOLD_LANES p[i] = int16_t(a.v[i]); }
 
 inline Bytes load_bytes(const uint8_t* p) {
@@ -239,6 +245,12 @@ inline I pair_dot(I a, I b) {
   return a;
 }
 inline I pair_dot_add(I sum, I a, I b) { return sum + pair_dot(a, b); }
+// Four unsigned bytes times int8, one sum a lane.
+inline I four_dot_add(I sum, Bytes codes, Bytes x) {
+  FIVEFOLD_LANES for (int t = 0; t < 4; ++t) sum.v[i] +=
+      int(codes.v[4 * i + t]) * int(int8_t(x.v[4 * i + t]));
+  return sum;
+}
 inline I pairs_plus(I pairs, int number) {
   FIVEFOLD_LANES pairs.v[i] = pair_of(low_of(pairs.v[i]) + number, high_of(pairs.v[i]) + number);
   return pairs;
