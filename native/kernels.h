@@ -25,6 +25,7 @@ struct QuantizedBlock {
   float scale;
   int16_t half_sums[2];  // the codes of each half, added
   float scaled_sum;      // scale * the sum of all codes
+  int32_t offset_sum;    // -8 * that sum: a smaller step of offsets no format has
 };
 
 constexpr size_t quantized_stride(int columns) {

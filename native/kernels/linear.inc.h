@@ -64,12 +64,13 @@ FIVEFOLD_INLINE void start_sum(WholeSum& sum, Dot& dot, I at) {
 template <class Format, int T>
 FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
-  constexpr int32_t kOffsetPair = int32_t((0x10000u - unsigned(kOffset)) % 0x10000u * 0x10001u);
+  constexpr int kShift = __builtin_ctz(kOffset / 8 | 256);
+  static_assert(kOffset == 0 || kOffset == 8 << kShift, "the offset is eight times a power of two");
   typename Format::Codes::Dot dots[T];
   WholeSum products[T];
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
-    if (kOffset) start_sum(products[t], dots[t], pair_dot(set1_int(kOffsetPair), set1_pair(x[t]->half_sums)));
+    if (kOffset) start_sum(products[t], dots[t], shift_left<kShift>(set1_int(x[t]->offset_sum)));
   multiply_part<Format, T>(weights + 2 * Format::kScales * kWidth, x, dots,
                            [&](int t, auto dot, int) FIVEFOLD_INLINED { products[t].take(dot); });
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);

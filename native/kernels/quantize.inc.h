@@ -33,6 +33,7 @@ void quantize(const float* x, int rows, int columns, uint8_t* out) {
       }
       block->scale = d;
       block->scaled_sum = d * float(int32_t(sum));
+      block->offset_sum = int32_t(0u - 8u * sum);
     }
     if (reduce_tree(bad) != 0.0f) block[-1].scale = block[-1].scaled_sum = __builtin_nanf("");
   }
