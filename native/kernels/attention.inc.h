@@ -135,12 +135,24 @@ inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, 
           reinterpret_cast<const float*>(part + numbers_bytes(Entry::kId, width)), next};
 }
 
-// Calls use(page, part) for the keys of each page of a tile, or for the values (`at` in a page), in the order
-// in which they are read: all keys, then all values.
+// Calls use(page, part) for the keys of each page of a tile, and then for the values, which lie `after_keys`
+// bytes behind them. What a part fetches meanwhile is read after the part that follows it.
 template <class Entry, class Use>
-inline void each_part(const Tile& tile, size_t at, int width, const uint8_t* next, const Use& use) {
-  for (int p = 0; p < tile.pages; ++p)
-    use(p, part_at<Entry>(tile.page[p], p + 1 < tile.pages ? tile.page[p + 1] + at : next, at, width));
+inline void each_keys(const Tile& tile, int width, size_t after_keys, const Use& use) {
+  for (int p = 0; p < tile.pages; ++p) {
+    const int ahead = p + 2 - tile.pages;
+    const uint8_t* next =
+        ahead < 0 ? tile.page[p + 2] : tile.page[ahead < tile.pages ? ahead : 0] + after_keys;
+    use(p, part_at<Entry>(tile.page[p], next, 0, width));
+  }
+}
+template <class Entry, class Use>
+inline void each_values(const Tile& tile, int width, size_t after_keys, const Use& use) {
+  for (int p = 0; p < tile.pages; ++p) {
+    const int ahead = p + 2 - tile.pages;
+    const uint8_t* next = ahead < 0 ? tile.page[p + 2] + after_keys : tile.following[ahead];
+    use(p, part_at<Entry>(tile.page[p], next, after_keys, width));
+  }
 }
 
 template <class Entry>
@@ -175,7 +187,7 @@ void attention(const AttentionSegment& s) {
     });
   };
   each_tile(s, [&](const Tile& tile) {
-    each_part<Entry>(tile, 0, s.key_width, tile.page[0] + after_keys, [&](int page, const auto& keys) {
+    each_keys<Entry>(tile, s.key_width, after_keys, [&](int page, const auto& keys) {
       if (direct)
         add_scores(tile, page, keys);
       else
@@ -186,7 +198,7 @@ void attention(const AttentionSegment& s) {
       tile_softmax<kScaled<Entry>>(group, tile, scales_at, alpha, largest);
       scale_outputs(group, alpha);
     });
-    each_part<Entry>(tile, after_keys, value_width, tile.following, [&](int page, const auto& values) {
+    each_values<Entry>(tile, value_width, after_keys, [&](int page, const auto& values) {
       if (direct) return add_all_values(tile, page, values);
       if (!s.value_in_key) return add_all_values(tile, page, turn(values, value_width, value_floats));
       const auto turned = turn(values, s.key_width, key_floats);

@@ -145,8 +145,7 @@ inline void attend_tile(const QueryGroup<Q>& group, const Tile& tile, const Quer
   const size_t after_keys = part_bytes(Int8Entry::kId, s.key_width);
   // The first queries fetch what is read next for all.
   const bool fetch = group.first == 0;
-  const uint8_t* first_values = fetch ? tile.page[0] + after_keys : nullptr;
-  each_part<Int8Entry>(tile, 0, s.key_width, first_values, [&](int page, Part<Int8Entry> keys) {
+  each_keys<Int8Entry>(tile, s.key_width, after_keys, [&](int page, Part<Int8Entry> keys) {
     if (!fetch) keys.next = reinterpret_cast<const uint8_t*>(keys.numbers);
     whole_scores(group, page, keys, queries);
   });
@@ -154,7 +153,7 @@ inline void attend_tile(const QueryGroup<Q>& group, const Tile& tile, const Quer
   tile_softmax<true>(group, tile, after_keys + numbers_bytes(Int8Entry::kId, s.value_width), alpha, largest);
   weight_codes(group, tile.pages, largest, codes, scales);
   Part<Int8Entry> values[kTilePages];
-  each_part<Int8Entry>(tile, after_keys, s.value_width, tile.following, [&](int page, Part<Int8Entry> part) {
+  each_values<Int8Entry>(tile, s.value_width, after_keys, [&](int page, Part<Int8Entry> part) {
     values[page] = part;
     if (!fetch) values[page].next = reinterpret_cast<const uint8_t*>(part.numbers);
   });

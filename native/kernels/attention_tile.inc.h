@@ -7,7 +7,7 @@ struct Tile {
   int pages = 0;
   const uint8_t* page[kTilePages];
   const uint32_t* visible[kTilePages];  // of each row
-  const uint8_t* following;             // the page after the tile
+  const uint8_t* following[2];          // the pages after the tile
 };
 
 // Q queries that follow each other, of one row or of several, and their scores in a tile.
@@ -77,8 +77,10 @@ inline void each_tile(const AttentionSegment& s, const Use& use) {
       tile.visible[tile.pages++] = visible;
     }
     if (tile.pages == 0) continue;
-    const int32_t following = p < s.page_count ? s.pages[p] : -1;
-    tile.following = following < 0 ? tile.page[0] : s.entries + size_t(following) * s.page_stride;
+    for (int i = 0; i < 2; ++i) {
+      const int32_t page = p + i < s.page_count ? s.pages[p + i] : -1;
+      tile.following[i] = page < 0 ? tile.page[0] : s.entries + size_t(page) * s.page_stride;
+    }
     use(tile);
   }
 }
