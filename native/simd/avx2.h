@@ -108,6 +108,30 @@ inline int32_t reduce_int(I a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
 }
 
+// The same of several vectors.
+template <int N>
+inline void reduce_max(const F (&a)[N], float* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
+}
+template <int N>
+inline void reduce_int(const I (&a)[N], int32_t* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
+}
+// Four vectors are first turned, so that each 128 bits hold a number of every one.
+inline void reduce_max(const F (&a)[4], float* out) {
+  const F ab = max({_mm256_unpacklo_ps(a[0].v, a[1].v)}, {_mm256_unpackhi_ps(a[0].v, a[1].v)});
+  const F cd = max({_mm256_unpacklo_ps(a[2].v, a[3].v)}, {_mm256_unpackhi_ps(a[2].v, a[3].v)});
+  const F all = max({_mm256_shuffle_ps(ab.v, cd.v, 0x44)}, {_mm256_shuffle_ps(ab.v, cd.v, 0xee)});
+  _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(all.v), _mm256_extractf128_ps(all.v, 1)));
+}
+inline void reduce_int(const I (&a)[4], int32_t* out) {
+  const I ab = I{_mm256_unpacklo_epi32(a[0].v, a[1].v)} + I{_mm256_unpackhi_epi32(a[0].v, a[1].v)};
+  const I cd = I{_mm256_unpacklo_epi32(a[2].v, a[3].v)} + I{_mm256_unpackhi_epi32(a[2].v, a[3].v)};
+  const I all = I{_mm256_unpacklo_epi64(ab.v, cd.v)} + I{_mm256_unpackhi_epi64(ab.v, cd.v)};
+  const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(all.v), _mm256_extracti128_si256(all.v, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sums);
+}
+
 // Rounds to the nearest integer (even on ties).
 inline I round_int(F a) { return {_mm256_cvtps_epi32(a.v)}; }
 inline void store_int8(int8_t* p, I a) {

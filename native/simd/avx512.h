@@ -114,6 +114,32 @@ inline int32_t reduce_int(I a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
 }
 
+// The same of several vectors.
+template <int N>
+inline void reduce_max(const F (&a)[N], float* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
+}
+template <int N>
+inline void reduce_int(const I (&a)[N], int32_t* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
+}
+// Four vectors are first turned, so that each 128 bits hold a number of every one.
+inline void reduce_max(const F (&a)[4], float* out) {
+  const F ab = max({_mm512_unpacklo_ps(a[0].v, a[1].v)}, {_mm512_unpackhi_ps(a[0].v, a[1].v)});
+  const F cd = max({_mm512_unpacklo_ps(a[2].v, a[3].v)}, {_mm512_unpackhi_ps(a[2].v, a[3].v)});
+  const F all = max({_mm512_shuffle_ps(ab.v, cd.v, 0x44)}, {_mm512_shuffle_ps(ab.v, cd.v, 0xee)});
+  const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all.v), upper_half(all.v));
+  _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
+inline void reduce_int(const I (&a)[4], int32_t* out) {
+  const I ab = I{_mm512_unpacklo_epi32(a[0].v, a[1].v)} + I{_mm512_unpackhi_epi32(a[0].v, a[1].v)};
+  const I cd = I{_mm512_unpacklo_epi32(a[2].v, a[3].v)} + I{_mm512_unpackhi_epi32(a[2].v, a[3].v)};
+  const I all = I{_mm512_unpacklo_epi64(ab.v, cd.v)} + I{_mm512_unpackhi_epi64(ab.v, cd.v)};
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all.v), _mm512_extracti64x4_epi64(all.v, 1));
+  const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sums);
+}
+
 // Rounds to the nearest integer (even on ties).
 inline I round_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline void store_int8(int8_t* p, I a) {

@@ -1,6 +1,7 @@
 """Bench: honest measurement of speed and quality."""
 
 from .compare import OURS, Comparison, Outcome, compare
+from .growth import GrowthSetup, growth_lines, measure_growth
 from .kernels import KernelSetup, kernel_lines, measure_kernels
 from .load.plan import LONG_ANSWER, LongPrompt, Plan
 from .peers import SERVER, Subject, find_tool, open_peers, parse_pairs
@@ -15,10 +16,11 @@ from .speed import decode_rate, prefill_rate
 from .work import Reading, Timeline, Work
 
 __all__ = [
-    "LONG_ANSWER", "OURS", "SERVER", "Comparison", "KernelSetup", "LongPrompt", "Outcome", "Plan",
-    "Process", "Quality", "Reading", "Server", "Serving", "Subject", "Timeline", "Work", "alternate",
-    "check_base", "check_picture", "compare", "decode_rate", "depth_report", "draw", "ended_with_us",
-    "find_tool", "free_base", "kernel_lines", "log_softmax", "measure_kernels", "measure_quality",
-    "measure_servers", "model_figures", "open_peers", "parse_pairs", "prefill_rate", "serve_lines",
-    "serve_report", "speed_lines", "speed_report",
+    "LONG_ANSWER", "OURS", "SERVER", "Comparison", "GrowthSetup", "KernelSetup", "LongPrompt",
+    "Outcome", "Plan", "Process", "Quality", "Reading", "Server", "Serving", "Subject", "Timeline",
+    "Work", "alternate", "check_base", "check_picture", "compare", "decode_rate", "depth_report",
+    "draw", "ended_with_us", "find_tool", "free_base", "growth_lines", "kernel_lines", "log_softmax",
+    "measure_growth", "measure_kernels", "measure_quality", "measure_servers", "model_figures",
+    "open_peers", "parse_pairs", "prefill_rate", "serve_lines", "serve_report", "speed_lines",
+    "speed_report",
 ]  # fmt: skip

@@ -65,6 +65,8 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Titles and contents of the pictures beside each other."""
     if answer["work"] == "kernels":
         return _kernel_panels(answer)
+    if answer["work"] == "growth":
+        return _growth_panels(answer)
     sides = answer["sides"]
     if answer["work"] == "depth":
         curves = {
@@ -79,6 +81,32 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         title = f"{answer['requests']} requests, all writing, tokens/s"
         return [(title, {"bars": sides}), ("with the reading of the prompts, tokens/s", {"bars": whole})]
     return [(f"{answer['work']}, {answer['tokens']} tokens, tokens/s", {"bars": sides})]
+
+
+def _growth_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Each curve's milliseconds, and its fit dashed."""
+    titles = {
+        "depth": ("a decoding step", "entries in the cache"),
+        "length": ("reading a prompt", "tokens"),
+        "rows": ("a step of many sequences", "rows"),
+    }
+    panels = []
+    for name, curve in answer["curves"].items():
+        title, across = titles[name]
+        points = [
+            (place, each["median"] * 1e3, [one * 1e3 for one in each["rounds"]])
+            for place, each in zip(curve["places"], curve["seconds"], strict=True)
+        ]
+        fit = (curve["fit"] or {}).get("seconds", ())
+        fitted = [
+            (place, value, [value])
+            for place in curve["places"]
+            for value in [1e3 * sum(each * place**power for power, each in enumerate(fit))]
+        ]
+        label = "measured (dashed: fit)"
+        dashed = {label: fitted if fit else []}
+        panels.append((f"{title}, ms", {"curves": {label: points}, "dashed": dashed, "x": across, "y": "ms"}))
+    return panels
 
 
 def _kernel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

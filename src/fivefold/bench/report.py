@@ -36,7 +36,7 @@ def speed_report(loaded: LoadedModel, work: Work, comparison: Comparison) -> dic
     moved = int(cost.weight_bytes + cost.cache_bytes)
     answer = {
         "work": work.kind,
-        **_subject(loaded, comparison),
+        **subject_figures(loaded, comparison),
         "tokens": work.prompt if work.kind == "prefill" else work.tokens,
         "step_bytes": moved,
         "step_flops": int(cost.flops),
@@ -72,7 +72,7 @@ def depth_report(loaded: LoadedModel, works: Sequence[Work], comparison: Compari
         sides[name] = {"depths": depths, "fit": line_figures(line)}
     return {
         "work": "depth",
-        **_subject(loaded, comparison),
+        **subject_figures(loaded, comparison),
         "tokens": works[0].tokens,
         "depths": [work.prompt for work in works],
         "sides": sides,
@@ -153,7 +153,7 @@ def _depth_lines(answer: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _subject(loaded: LoadedModel, comparison: Comparison) -> dict[str, Any]:
+def subject_figures(loaded: LoadedModel, comparison: Comparison) -> dict[str, Any]:
     """What was measured, and where."""
     settings = loaded.settings
     machine = describe_machine()

@@ -42,6 +42,38 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     return Line(float(base), float(slope), float(np.sqrt(left / len(across))), explained)
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A polynomial through points, the constant first, fitted so that relative distances are least.
+
+    residual   root of the mean squared relative distance of the points to it.
+    excess     the largest share by which a point lies above it (a cliff), and where; negative if none does.
+    """
+
+    coefficients: tuple[float, ...]
+    residual: float
+    excess: float
+    excess_at: float
+
+
+def fit_curve(x: Sequence[float], y: Sequence[float], degree: int) -> Curve | None:
+    """The polynomial of that degree; None unless more points than it has coefficients differ in x."""
+    if len(set(x)) <= degree + 1:
+        return None
+    across, up = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    matrix = across[:, None] ** np.arange(degree + 1)
+    # Columns of one size, so that powers of thousands do not drown the constant.
+    sizes = np.abs(matrix).max(axis=0)
+    found, *_ = np.linalg.lstsq(matrix / sizes / up[:, None], np.ones_like(up), rcond=None)
+    coefficients = found / sizes
+    relative = up / (matrix @ coefficients) - 1.0
+    most = int(relative.argmax())
+    return Curve(
+        tuple(float(each) for each in coefficients), float(np.sqrt(np.mean(relative**2))),
+        float(relative[most]), float(across[most]),
+    )  # fmt: skip
+
+
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
     """p50, p90, p95 and p99, interpolated linearly between the two nearest; None without values."""
     if not values:

@@ -10,11 +10,14 @@ import typer
 
 from fivefold.bench import (
     Comparison,
+    GrowthSetup,
     Subject,
     Work,
     compare,
     depth_report,
     ended_with_us,
+    growth_lines,
+    measure_growth,
     open_peers,
     parse_pairs,
     speed_lines,
@@ -28,6 +31,9 @@ from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, che
 from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
 Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
+GROWTH_ROOM = 32
+"""Entries that the steps at a depth add."""
+
 Named = tuple[list[str] | None, list[str] | None]
 
 
@@ -112,13 +118,46 @@ def depth(
     picture: Picture = "",
 ) -> None:
     """Tokens a second of one sequence far into a text, and the line of a step's time against depth."""
-    works = [Work("depth", 1, each, tokens) for each in _depths(depths)]
+    works = [Work("depth", 1, each, tokens) for each in _rising(depths, "--depths", 0)]
     options = load_options(isa, threads, 0, activations, kv)
     outputs = (as_json, picture)
     check_outputs(*outputs)
     loaded, comparison = _compared(model, works, options, (peers, peer_model), rounds)
     answer = depth_report(loaded, works, comparison)
     deliver(answer, speed_lines(answer), *outputs)
+
+
+@bench.command("growth")
+def growth(
+    model: Model = DEFAULT_MODEL,
+    depths: Annotated[str, typer.Option(help="Entries in the cache, rising.")] = "0,500,1000,2000,4000,6000",
+    lengths: Annotated[
+        str, typer.Option(help="Tokens of the prompt, rising.")
+    ] = "64,128,256,512,1024,2048,4096",
+    rows: Annotated[str, typer.Option(help="Sequences in a step, rising.")] = "1,2,3,4,6,8,12,16,24,32,48,64",
+    rounds: Rounds = 3,
+    isa: Isa = "auto",
+    threads: Threads = 0,
+    activations: Activations = "int8",
+    kv: Kv = "f16",
+    as_json: JsonFile = "",
+    picture: Picture = "",
+) -> None:
+    """How a step's time grows with depth and with rows, and a prompt's with its length; a fit for each."""
+    check_outputs(as_json, picture)
+    setup = GrowthSetup(
+        _rising(depths, "--depths", 0), _rising(lengths, "--lengths", 1), _rising(rows, "--rows", 1)
+    )
+    options = load_options(isa, threads, 0, activations, kv)
+    loaded = load(find_model(model), replace(options, max_rows=max(512, setup.rows[-1])))
+    longest = max(setup.depths[-1] + GROWTH_ROOM, setup.lengths[-1])
+    if longest > loaded.context:
+        raise InputError(
+            f"{longest} entries are more than the context of {loaded.context}",
+            where="--depths or --lengths", remedy="give fewer",
+        )  # fmt: skip
+    answer: dict[str, Any] = measure_growth(loaded, setup, rounds)
+    deliver(answer, growth_lines(answer), as_json, picture)
 
 
 def _one(
@@ -150,14 +189,14 @@ def _compared(
         return loaded, compare(loaded, works, opened, rounds)
 
 
-def _depths(text: str) -> list[int]:
-    """Rising whole numbers, separated by commas."""
+def _rising(text: str, option: str, least: int) -> list[int]:
+    """Rising whole numbers from `least` on, separated by commas."""
     try:
-        depths = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        depths = []
-    if not depths or depths[0] < 0 or any(later <= depth for depth, later in pairwise(depths)):
+        numbers = []
+    if not numbers or numbers[0] < least or any(after <= before for before, after in pairwise(numbers)):
         raise InputError(
-            f"{text!r} are no rising numbers", where="--depths", remedy="give them like 0,1000,2000"
+            f"{text!r} are no rising numbers from {least} on", where=option, remedy="give them like 1,10,100"
         )
-    return depths
+    return numbers
