@@ -28,7 +28,8 @@ def test_near_the_reference_that_rounds_alike(form: str) -> None:
     """A number that lies between two codes may get another one here than there, which later rows see."""
     ours, alike, exact = logits(form), logits(form, reference=True), logits(None, reference=True)
     apart = np.abs(ours - alike)
-    assert np.median(apart) <= (3e-4 if form == "int8" else 1e-5)  # int8: queries and weights of 15 bits
+    # int8: queries have 15 bits there, which moves a weight now and then to another of its 255 steps.
+    assert np.median(apart) <= (2e-3 if form == "int8" else 1e-5)
     assert apart.max() < 0.3 * np.abs(ours - exact).max()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fivefold.core.errors import InputError
 from fivefold.formats import bf16
@@ -29,12 +30,15 @@ class EntryFormat:
     number_bytes  bytes of a stored number.
     scale_bytes   bytes of the scale that a key and a value of one KV head have each; 0: they have none.
     read_back     (..., width) float32 keys or values of one head each -> the same, stored and read again.
+    weights       softmax weights (slots,) over values (slots, width) as read, at those slots -> the weights
+                  as the kernels multiply them; None: as they are.
     """
 
     name: str
     number_bytes: int
     scale_bytes: int
     read_back: Callable[[Float32], Float32]
+    weights: Callable[[Float32, Float32, NDArray[np.integer]], Float32] | None = None
 
 
 def _half(x: Float32) -> Float32:
@@ -80,10 +84,30 @@ def _scaled(largest: float, rounded: Callable[[Float32], Float32]) -> Callable[[
     return read_back
 
 
+_TILE = 128
+"""Slots whose weights have one scale."""
+
+
+def _weights_255(weights: Float32, values: Float32, slots: NDArray[np.integer]) -> Float32:
+    """Weights that, times the scales of their values, are whole steps: 255 to the largest in a tile."""
+    scales = np.abs(values).max(axis=1).astype(np.float64) / 127
+    products = weights * scales
+    rounded = np.zeros_like(products)
+    for tile in np.unique(slots // _TILE):
+        inside = slots // _TILE == tile
+        step = products[inside].max() / 255
+        if step > 0:
+            rounded[inside] = np.rint(products[inside] / step) * step
+    found: Float32 = np.divide(rounded, scales, out=np.zeros_like(scales), where=scales > 0).astype(
+        np.float32
+    )
+    return found
+
+
 _ROWS = (
     EntryFormat("f16", 2, 0, _half),
     EntryFormat("bf16", 2, 0, _brain),
-    EntryFormat("int8", 1, 4, _scaled(127, _whole)),
+    EntryFormat("int8", 1, 4, _scaled(127, _whole), _weights_255),
     EntryFormat("fp8", 1, 4, _scaled(448 / float(_E4M3_UNIT), _e4m3)),
 )
 

@@ -76,7 +76,7 @@ def _attend(call: Call) -> tuple[Float32, ...]:
             keys, values = call.cache.read(call.batch, group, call.layer, row, kv_head, slots)
             for head in range(kv_head * share, (kv_head + 1) * share):
                 weights = _row_head(call, queries[head], keys, head)
-                out[index, head] = weights @ values
+                out[index, head] = call.cache.weigh(group, weights, values, slots) @ values
                 if row in wanted:
                     importance[call.batch.sequence[row]][kv_head, slots] += weights
     if watched:

@@ -28,6 +28,7 @@ class ReferenceCache:
     def __init__(self, layout: CacheLayout, pages: int, form: EntryFormat = UNROUNDED) -> None:
         self.layout = layout
         self._read_back = form.read_back
+        self._weights = form.weights
         self._keys: dict[str, Float32] = {}
         self._values: dict[str, Float32] = {}
         for group in layout.groups:
@@ -67,6 +68,15 @@ class ReferenceCache:
         if group.value_in_key:
             return keys, keys[:, : group.value_width]
         return keys, self._values[name][at, pages, inner, within]
+
+    def weigh(self, name: str, weights: Float32, values: Float32, slots: Any) -> Float32:
+        """Softmax weights as the format's kernels multiply them with the values at those slots.
+
+        Values that lie in the key are multiplied as they are read, whatever the format.
+        """
+        if self._weights is None or self.layout.group(name).value_in_key:
+            return weights
+        return self._weights(weights, values, slots)
 
     def copy_entries(
         self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
