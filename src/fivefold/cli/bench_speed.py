@@ -149,8 +149,11 @@ def growth(
         _rising(depths, "--depths", 0), _rising(lengths, "--lengths", 1), _rising(rows, "--rows", 1)
     )
     options = load_options(isa, threads, 0, activations, kv)
-    loaded = load(find_model(model), replace(options, max_rows=max(512, setup.rows[-1])))
     longest = max(setup.depths[-1] + GROWTH_ROOM, setup.lengths[-1])
+    # The sequence that is read on from depth to depth stays while prompts and crowds come and go.
+    others = max(setup.lengths[-1] + PAGE_SIZE, setup.rows[-1] * PAGE_SIZE)
+    options = replace(options, max_rows=max(512, setup.rows[-1]), entries=longest + PAGE_SIZE + others)
+    loaded = load(find_model(model), options)
     if longest > loaded.context:
         raise InputError(
             f"{longest} entries are more than the context of {loaded.context}",
