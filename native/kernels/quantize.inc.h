@@ -30,7 +30,6 @@ FIVEFOLD_INLINE F quantize_blocks(const float* x, F bad, QuantizedBlock* blocks)
 #pragma GCC unroll 4
     for (int b = 0; b < B; ++b) {
       codes_of_half[b] = set1_int(0);
-#pragma GCC unroll 4
       for (int j = half * kVectors / 2; j < (half + 1) * kVectors / 2; ++j) {
         const I code = round_int(v[b][j] * set1(inverses[b]));
         codes_of_half[b] = codes_of_half[b] + code;
