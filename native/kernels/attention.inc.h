@@ -174,7 +174,7 @@ void attention(const AttentionSegment& s) {
       if (group.seen(tile, page) != 0) page_scores(group, page, keys);
     });
   };
-  // A query never meets a value that it does not see, which may be infinite: no weight makes up for that.
+  // A query meets no value before the first or after the last that it sees, which may be infinite.
   const auto add_all_values = [&](const Tile& tile, int page, const auto& values) {
     groups([&](const auto& group) {
       const uint32_t seen = group.seen(tile, page);

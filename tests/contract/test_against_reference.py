@@ -17,8 +17,6 @@ HERE = Path(__file__).parent
 RECORDED = json.loads((HERE.parents[1] / "bench" / "numeric" / "kl.json").read_text())
 GREEDY = json.loads((HERE / "data" / "greedy_llama_cpp.json").read_text())
 
-"""The one prompt of twenty where int8 activations miss the bound: 0.58, not under 0.5."""
-
 
 @pytest.fixture(scope="module")
 def text() -> str:
