@@ -14,3 +14,19 @@
 #else
 #include "simd/portable.h"
 #endif
+
+namespace fivefold {
+namespace {
+
+// The reductions of several vectors; a wrapper that does four of them faster together has an overload.
+template <int N>
+inline void reduce_max(const F (&a)[N], float* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
+}
+template <int N>
+inline void reduce_int(const I (&a)[N], int32_t* out) {
+  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
+}
+
+}  // namespace
+}  // namespace fivefold

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fivefold.bench import OURS, polynomial
+
 BEGIN, END = "<!-- tables -->\n", "<!-- end of the tables -->"
-OURS = "fivefold"
 PEERS = ("llama.cpp", "openvino")
 MOST_ROWS_SHOWN = 16
 
@@ -100,20 +101,20 @@ def _line(name: str, answer: Answer, what: str, sides: dict[str, float], unit: s
 
 def _growth(found: dict[str, Answer]) -> str:
     rows = [
-        f"| {curve} | {answer['instruction_set']} | {_polynomial(each['fit']['seconds'])} "
+        f"| {curve} | {answer['instruction_set']} | {_milliseconds(each['fit'])} "
         f"| {each['fit']['relative_residual']:.1%} | {each['fit']['largest_excess']:+.1%} at "
         f"{each['fit']['largest_excess_at']:.0f} | `{name}` |"
         for name, answer in found.items()
         if answer["work"] == "growth"
         for curve, each in answer["curves"].items()
+        if each["fit"] is not None
     ]
     head = "| time against | kernels | fit, ms | deviation | most above it | file |\n" + "|---" * 6 + "|"
     return "\n".join([head, *rows]) if rows else ""
 
 
-def _polynomial(seconds: list[float]) -> str:
-    powers = ("", " x", " x²")
-    return " + ".join(f"{each * 1e3:.3g}{powers[power]}" for power, each in enumerate(seconds))
+def _milliseconds(fit: Answer) -> str:
+    return polynomial([1e3 * each for each in fit["seconds"]], 3)
 
 
 def _kernels(found: dict[str, Answer]) -> str:

@@ -4,11 +4,13 @@
 constexpr float kMinusInfinity = -__builtin_inff();
 constexpr float kRounding = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
 
-// exp(x) = p * 2^n for x between -104 and 88.8: returns p; n is in the low bits of `shifted`.
-FIVEFOLD_INLINE F exp_factor(F x, F* shifted) {
-  *shifted = fma(x, set1(1.44269504088896341f), set1(kRounding));
-  const F n = *shifted - set1(kRounding);
-  F r = fma(n, set1(-0.693145751953125f), x);
+// About 1 ulp; 0 below -104, infinity above 88.8, also for infinite x.
+FIVEFOLD_INLINE F exp(F x) {
+  const F low = set1(-104.0f), high = set1(88.8f);
+  const F inside = select_less(x, low, low, select_less(high, x, high, x));
+  const F shifted = fma(inside, set1(1.44269504088896341f), set1(kRounding));
+  const F n = shifted - set1(kRounding);
+  F r = fma(n, set1(-0.693145751953125f), inside);
   r = fma(n, set1(-1.42860682030941723e-6f), r);
   F p = set1(1.0f / 5040.0f);
   p = fma(p, r, set1(1.0f / 720.0f));
@@ -16,14 +18,7 @@ FIVEFOLD_INLINE F exp_factor(F x, F* shifted) {
   p = fma(p, r, set1(1.0f / 24.0f));
   p = fma(p, r, set1(1.0f / 6.0f));
   p = fma(p, r, set1(0.5f));
-  return fma(p * r, r, r) + set1(1.0f);
-}
-
-// About 1 ulp; 0 below -104, infinity above 88.8, also for infinite x.
-FIVEFOLD_INLINE F exp(F x) {
-  const F low = set1(-104.0f), high = set1(88.8f);
-  F shifted;
-  const F p = exp_factor(select_less(x, low, low, select_less(high, x, high, x)), &shifted);
+  p = fma(p * r, r, r) + set1(1.0f);
   // 2^n in two factors, so that n from -150 to 128 works.
   const I whole = as_int(shifted) - as_int(set1(kRounding));
   const I half = shift_right<1>(whole);

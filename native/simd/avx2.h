@@ -108,16 +108,7 @@ inline int32_t reduce_int(I a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(r, _mm_shuffle_epi32(r, 0xb1)));
 }
 
-// The same of several vectors.
-template <int N>
-inline void reduce_max(const F (&a)[N], float* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
-}
-template <int N>
-inline void reduce_int(const I (&a)[N], int32_t* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
-}
-// Four vectors are first turned, so that each 128 bits hold a number of every one.
+// The same of four vectors, which are first turned, so that each 128 bits hold a number of every one.
 inline void reduce_max(const F (&a)[4], float* out) {
   const F ab = max({_mm256_unpacklo_ps(a[0].v, a[1].v)}, {_mm256_unpackhi_ps(a[0].v, a[1].v)});
   const F cd = max({_mm256_unpacklo_ps(a[2].v, a[3].v)}, {_mm256_unpackhi_ps(a[2].v, a[3].v)});

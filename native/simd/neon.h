@@ -127,16 +127,6 @@ inline float first_lane(F a) { return vgetq_lane_f32(a.low, 0); }
 inline F max_of_lanes(F a) { return set1(reduce_max(a)); }
 inline int32_t reduce_int(I a) { return vaddvq_s32(vaddq_s32(a.low, a.high)); }
 
-// The same of several vectors.
-template <int N>
-inline void reduce_max(const F (&a)[N], float* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
-}
-template <int N>
-inline void reduce_int(const I (&a)[N], int32_t* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
-}
-
 // Rounds to the nearest integer (even on ties).
 inline I round_int(F a) { return {vcvtnq_s32_f32(a.low), vcvtnq_s32_f32(a.high)}; }
 inline void store_int8(int8_t* p, I a) { vst1_s8(p, vmovn_s16(vmovn_high_s32(vmovn_s32(a.low), a.high))); }

@@ -163,16 +163,6 @@ inline int32_t reduce_int(I a) {
   return int32_t(sum);
 }
 
-// The same of several vectors.
-template <int N>
-inline void reduce_max(const F (&a)[N], float* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_max(a[i]);
-}
-template <int N>
-inline void reduce_int(const I (&a)[N], int32_t* out) {
-  for (int i = 0; i < N; ++i) out[i] = reduce_int(a[i]);
-}
-
 // Rounds |a| < 2^22 to the nearest integer (even on ties).
 inline I round_int(F a) {
   FIVEFOLD_LANES a.v[i] += 12582912.0f;

@@ -13,6 +13,7 @@ from .serve_report import serve_lines, serve_report
 from .servers import Process, Server, check_base, ended_with_us, free_base
 from .serving import Serving, measure_servers
 from .speed import decode_rate, prefill_rate
+from .summary import polynomial
 from .work import Reading, Timeline, Work
 
 __all__ = [
@@ -21,6 +22,6 @@ __all__ = [
     "Work", "alternate", "check_base", "check_picture", "compare", "decode_rate", "depth_report",
     "draw", "ended_with_us", "find_tool", "free_base", "growth_lines", "kernel_lines", "log_softmax",
     "measure_growth", "measure_kernels", "measure_quality", "measure_servers", "model_figures",
-    "open_peers", "parse_pairs", "prefill_rate", "serve_lines", "serve_report", "speed_lines",
+    "open_peers", "parse_pairs", "polynomial", "prefill_rate", "serve_lines", "serve_report", "speed_lines",
     "speed_report",
 ]  # fmt: skip

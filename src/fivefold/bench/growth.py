@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from fivefold.core.batch import Commit, Span, Step
+from fivefold.core.errors import InputError
+from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.runner import Runner
 from fivefold.engine import LoadedModel
 from fivefold.executor import read_bandwidth
@@ -26,12 +28,13 @@ from .compare import BANDWIDTH_SECONDS, Comparison, work_cost
 from .report import machine_line, subject_figures
 from .rounds import alternate
 from .speed import Depths, prefill_rate
-from .summary import Curve, fit_curve, spread
+from .summary import Curve, fit_curve, polynomial, spread
 from .work import Work
 
 UNITS = {"depth": "entries", "length": "tokens", "rows": "rows"}
 DEGREES = {"depth": 1, "length": 2, "rows": 1}
 STEPS = 8
+DEPTH_STEPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,18 @@ class GrowthSetup:
 
 
 def measure_growth(loaded: LoadedModel, setup: GrowthSetup, rounds: int) -> dict[str, Any]:
-    """The figures of `bench growth` under the keys that docs/bench.md lists."""
+    """The figures of `bench growth` under the keys that docs/bench.md lists.
+
+    InputError, before anything is measured, for what the context or the cache cannot hold.
+    """
+    _check(loaded, setup)
     depths = Depths(loaded.runner)
     size = int(work_cost(loaded, Work("decode", 1, 1, 1)).weight_bytes)
     sides: dict[tuple[str, int], Callable[[int], float]] = {
         ("memory", 0): lambda turn: read_bandwidth(loaded.settings.threads, size, BANDWIDTH_SECONDS)
     }
     for depth in setup.depths:
-        sides["depth", depth] = partial(_depth_seconds, depths, depth)
+        sides["depth", depth] = partial(_depth_seconds, depths, depth, depth == setup.depths[-1])
     for length in setup.lengths:
         sides["length", length] = partial(_length_seconds, loaded.runner, length)
     for rows in setup.rows:
@@ -76,6 +83,21 @@ def measure_growth(loaded: LoadedModel, setup: GrowthSetup, rounds: int) -> dict
     }
 
 
+def _check(loaded: LoadedModel, setup: GrowthSetup) -> None:
+    longest = max(setup.depths[-1] + DEPTH_STEPS, setup.lengths[-1])
+    if longest > loaded.context:
+        raise InputError(
+            f"a prompt of {setup.lengths[-1]} tokens or a depth of {setup.depths[-1]} and {DEPTH_STEPS} "
+            f"steps is more than the context of {loaded.context}",
+            where="--depths or --lengths", remedy="give fewer",
+        )  # fmt: skip
+    most = min(loaded.runner.max_rows, loaded.runner.figures().capacity // PAGE_SIZE)
+    if setup.rows[-1] > most:
+        raise InputError(
+            f"a step has no room for {setup.rows[-1]} sequences", where="--rows", remedy=f"give up to {most}"
+        )
+
+
 def growth_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """The report for people."""
     yield machine_line(answer)
@@ -89,9 +111,7 @@ def growth_lines(answer: Mapping[str, Any]) -> Iterator[str]:
             )
         fit = curve["fit"]
         if fit is not None:
-            terms = " + ".join(
-                f"{each * 1e6:.4g}{('', ' x', ' x^2')[power]}" for power, each in enumerate(fit["seconds"])
-            )
+            terms = polynomial([each * 1e6 for each in fit["seconds"]], 4)
             yield (
                 f"{'':<4}fit: {terms} us; deviation {fit['relative_residual']:.1%}, "
                 f"at most {fit['largest_excess']:+.1%} at {fit['largest_excess_at']}"
@@ -117,9 +137,12 @@ def _fit_figures(fit: Curve) -> dict[str, Any]:
     }
 
 
-def _depth_seconds(depths: Depths, depth: int, turn: int) -> float:
-    """A decoding step with so many entries in the cache."""
-    return 1.0 / depths.rate(depth, 2 * STEPS)
+def _depth_seconds(depths: Depths, depth: int, last: bool, turn: int) -> float:
+    """A decoding step with so many entries in the cache, which after the last depth are given back."""
+    seconds = 1.0 / depths.rate(depth, DEPTH_STEPS)
+    if last:
+        depths.rest()
+    return seconds
 
 
 def _length_seconds(runner: Runner, length: int, turn: int) -> float:

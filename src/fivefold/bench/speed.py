@@ -53,14 +53,18 @@ class Depths:
     def rate(self, depth: int, count: int) -> float:
         """Tokens a second of `count` greedy steps after `depth` entries."""
         if depth < self._held:
-            self._runner.truncate(self._sequence, 0)
-            self._held = 0
+            self.rest()
         _read(self._runner, self._sequence, self._held, depth)
         self._held = depth
         try:
             return count / _decode(self._runner, self._sequence, depth, count)
         finally:
             self._runner.truncate(self._sequence, depth)
+
+    def rest(self) -> None:
+        """Give the entries back until the next depth."""
+        self._runner.truncate(self._sequence, 0)
+        self._held = 0
 
     def close(self) -> None:
         """Give the sequence's pages back."""

@@ -74,6 +74,14 @@ def fit_curve(x: Sequence[float], y: Sequence[float], degree: int) -> Curve | No
     )  # fmt: skip
 
 
+def polynomial(coefficients: Sequence[float], digits: int) -> str:
+    """A polynomial in x as people write it, the constant first."""
+    text = f"{coefficients[0]:.{digits}g}"
+    for power, each in enumerate(coefficients[1:], 1):
+        text += f" {'-' if each < 0 else '+'} {abs(each):.{digits}g} x{'²' if power == 2 else ''}"
+    return text
+
+
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
     """p50, p90, p95 and p99, interpolated linearly between the two nearest; None without values."""
     if not values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,21 @@ def check_outputs(as_json: str, picture: str) -> None:
         raise InputError("there is no such folder", where=f"--json {as_json}", remedy="make it first")
     if picture:
         check_picture(Path(picture))
+
+
+def rising(text: str, where: str, least: int, most: int | None = None) -> list[int]:
+    """Rising whole numbers from `least` to `most`, separated by commas; InputError for anything else."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    ordered = all(before < after for before, after in pairwise(numbers))
+    if not numbers or not ordered or numbers[0] < least or (most is not None and numbers[-1] > most):
+        limits = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise InputError(
+            f"{text!r} are no rising numbers {limits}", where=where, remedy="give them like 1,4,64"
+        )
+    return numbers
 
 
 def deliver(answer: dict[str, Any], lines: Iterable[str], as_json: str, picture: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from fivefold.core.errors import InputError
 from fivefold.executor import allowed_threads, choose_isa
 from fivefold.formats import FORMATS
 
-from .bench_group import JsonFile, Picture, Rounds, bench, check_outputs, deliver
+from .bench_group import JsonFile, Picture, Rounds, bench, check_outputs, deliver, rising
 from .options import Activations, Isa, Threads
 
 MEGABYTE = 1 << 20
@@ -53,15 +52,11 @@ def kernels(
 
 
 def _rows(text: str) -> list[int]:
-    """Rising whole numbers that begin with 1."""
-    try:
-        rows = [int(part) for part in text.split(",")]
-    except ValueError:
-        rows = []
-    rising = all(before < after for before, after in pairwise(rows))
-    if not rows or rows[0] != 1 or rows[-1] > MOST_ROWS or not rising:
+    """Rising numbers of rows that begin with 1, over which the others' times are given."""
+    rows = rising(text, "--rows", 1, MOST_ROWS)
+    if rows[0] != 1:
         raise InputError(
-            f"{text!r} are no rising numbers from 1 to {MOST_ROWS}",
+            f"{text!r} are no rising numbers that begin with 1",
             where="--rows",
             remedy="give them like 1,4,64",
         )

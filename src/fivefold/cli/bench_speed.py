@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -27,13 +26,10 @@ from fivefold.core.errors import InputError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.engine import LoadedModel, LoadOptions, load
 
-from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, check_outputs, deliver
+from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, check_outputs, deliver, rising
 from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
 Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
-GROWTH_ROOM = 32
-"""Entries that the steps at a depth add."""
-
 Named = tuple[list[str] | None, list[str] | None]
 
 
@@ -118,7 +114,7 @@ def depth(
     picture: Picture = "",
 ) -> None:
     """Tokens a second of one sequence far into a text, and the line of a step's time against depth."""
-    works = [Work("depth", 1, each, tokens) for each in _rising(depths, "--depths", 0)]
+    works = [Work("depth", 1, each, tokens) for each in rising(depths, "--depths", 0)]
     options = load_options(isa, threads, 0, activations, kv)
     outputs = (as_json, picture)
     check_outputs(*outputs)
@@ -146,19 +142,9 @@ def growth(
     """How a step's time grows with depth and with rows, and a prompt's with its length; a fit for each."""
     check_outputs(as_json, picture)
     setup = GrowthSetup(
-        _rising(depths, "--depths", 0), _rising(lengths, "--lengths", 1), _rising(rows, "--rows", 1)
+        rising(depths, "--depths", 0), rising(lengths, "--lengths", 1), rising(rows, "--rows", 1)
     )
-    options = load_options(isa, threads, 0, activations, kv)
-    longest = max(setup.depths[-1] + GROWTH_ROOM, setup.lengths[-1])
-    # The sequence that is read on from depth to depth stays while prompts and crowds come and go.
-    others = max(setup.lengths[-1] + PAGE_SIZE, setup.rows[-1] * PAGE_SIZE)
-    options = replace(options, max_rows=max(512, setup.rows[-1]), entries=longest + PAGE_SIZE + others)
-    loaded = load(find_model(model), options)
-    if longest > loaded.context:
-        raise InputError(
-            f"{longest} entries are more than the context of {loaded.context}",
-            where="--depths or --lengths", remedy="give fewer",
-        )  # fmt: skip
+    loaded = load(find_model(model), load_options(isa, threads, 0, activations, kv))
     answer: dict[str, Any] = measure_growth(loaded, setup, rounds)
     deliver(answer, growth_lines(answer), as_json, picture)
 
@@ -190,16 +176,3 @@ def _compared(
     subject = Subject(loaded.checkpoint.path, loaded.settings.threads, loaded.model.shape.vocabulary)
     with ended_with_us(), open_peers(chosen, models, subject, works) as opened:
         return loaded, compare(loaded, works, opened, rounds)
-
-
-def _rising(text: str, option: str, least: int) -> list[int]:
-    """Rising whole numbers from `least` on, separated by commas."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or numbers[0] < least or any(after <= before for before, after in pairwise(numbers)):
-        raise InputError(
-            f"{text!r} are no rising numbers from {least} on", where=option, remedy="give them like 1,10,100"
-        )
-    return numbers
