@@ -65,7 +65,7 @@ FIVEFOLD_APART void page_scores(const QueryGroup<Q>& group, int page, const Part
   }
 }
 
-// output(q)[at ...] += sum over slots of weight * V, slots in order; V vectors of columns.
+// output(q)[at ...] += sum over the seen slots of weight * V, slots in order; V vectors of columns.
 template <int Q, int V, class Entry>
 FIVEFOLD_APART void page_values(const QueryGroup<Q>& group, int page, uint32_t seen,
                                 const Part<Entry>& values, int at) {
@@ -79,6 +79,7 @@ FIVEFOLD_APART void page_values(const QueryGroup<Q>& group, int page, uint32_t s
   }
   const auto* value = values.numbers + size_t(first) * width + at;
   for (int slot = first; slot <= last; ++slot, value += width) {
+    if ((seen >> slot & 1) == 0) continue;
     if (!kTurned<Entry>)
       for (size_t byte = 0; byte < V * kWidth * sizeof(*value); byte += kLine)
         __builtin_prefetch(values.next + (size_t(slot) * width + at) * sizeof(*value) + byte);
@@ -109,8 +110,9 @@ inline void add_values(const QueryGroup<Q>& group, int page, uint32_t seen, cons
     for (int q = 0; q < Q; ++q) {
       float sum = group.output(q)[at];
       for (int slot = first; slot <= last; ++slot)
-        sum = __builtin_fmaf(group.score(q, page)[slot],
-                             Entry::value(values.numbers[size_t(slot) * size_t(width) + at]), sum);
+        if ((seen >> slot & 1) != 0)
+          sum = __builtin_fmaf(group.score(q, page)[slot],
+                               Entry::value(values.numbers[size_t(slot) * size_t(width) + at]), sum);
       group.output(q)[at] = sum;
     }
 }
@@ -174,7 +176,7 @@ void attention(const AttentionSegment& s) {
       if (group.seen(tile, page) != 0) page_scores(group, page, keys);
     });
   };
-  // A query meets no value before the first or after the last that it sees, which may be infinite.
+  // A query never meets a value that it does not see, which may be infinite: no weight makes up for that.
   const auto add_all_values = [&](const Tile& tile, int page, const auto& values) {
     groups([&](const auto& group) {
       const uint32_t seen = group.seen(tile, page);

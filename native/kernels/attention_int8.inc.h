@@ -78,7 +78,8 @@ FIVEFOLD_APART void whole_scores(const QueryGroup<Q>& group, int page, const Par
   }
 }
 
-// The weights of a tile as codes; the scales of each query's, from its largest weight.
+// The weights of a tile as codes; the scales of each query's, from its largest weight. Codes cannot tell of a
+// weight that is no number, as that of a value with such a scale is: then the scale is none.
 template <int Q>
 FIVEFOLD_APART void weight_codes(const QueryGroup<Q>& group, int pages, const float* largest, uint8_t* codes,
                                  float* scales) {
@@ -87,9 +88,14 @@ FIVEFOLD_APART void weight_codes(const QueryGroup<Q>& group, int pages, const fl
     const bool fits = inverse <= 3.4028234e38f;  // else it is zero, or too small to have an inverse
     scales[q] = fits ? largest[q] * (1.0f / kLargestWeightCode) : 0.0f;
     const F factor = set1(fits ? inverse : 0.0f);
+    F bad = set1(0.0f);  // stays zero while all are finite
 #pragma GCC unroll 4
-    for (int slot = 0; slot < pages * kPageSize; slot += kWidth)
-      store_uint8(codes + q * kTileSlots + slot, round_int(load(group.score(q, 0) + slot) * factor));
+    for (int slot = 0; slot < pages * kPageSize; slot += kWidth) {
+      const F weight = load(group.score(q, 0) + slot);
+      bad = fma(weight, set1(0.0f), bad);
+      store_uint8(codes + q * kTileSlots + slot, round_int(weight * factor));
+    }
+    if (reduce_tree(bad) != 0.0f) scales[q] = __builtin_nanf("");
   }
 }
 

@@ -301,6 +301,36 @@ def test_later_entries_do_not_matter_to_rows_beside_them(lab, isa, form) -> None
     assert np.isnan(got[37:]).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_shows_in_all_rows_that_see_it(lab, isa, form, what) -> None:
+    """Its key is finite, so nothing but the value tells."""
+    setup = Setup(form=form)
+    inputs = setup.inputs(40)
+    view, sequence = setup.causal(40)
+    want = run_in_pieces(setup, lab, isa, 1, inputs, view, sequence, [40])
+    inputs[2][20] = what
+    got = run_in_pieces(setup, lab, isa, 1, inputs, view, sequence, [40])
+    np.testing.assert_array_equal(got[:20], want[:20])
+    assert not np.isfinite(got[20:]).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("width", [64, 12])
+def test_a_hole_in_a_mask_hides_what_is_not_finite(lab, isa, form, width) -> None:
+    """As a draft beside it does in a tree: rows that do not see it are as if it were any entry."""
+    setup = Setup(form=form, value=width)
+    inputs = setup.inputs(40)
+    view, sequence = setup.causal(40)
+    view.mask = np.full((40, 1), ~np.uint64(1 << 12), np.uint64)
+    view.mask_from = np.zeros_like(view.start)
+    want = run_in_pieces(setup, lab, isa, 1, inputs, view, sequence, [40])
+    for x in inputs[1:]:
+        x[12] = np.inf
+    got = run_in_pieces(setup, lab, isa, 1, inputs, view, sequence, [40])
+    np.testing.assert_array_equal(got, want)
+
+
 def test_only_the_rows_of_a_row_set(lab, isa) -> None:
     setup = Setup()
     inputs = setup.inputs(50)
