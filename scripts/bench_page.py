@@ -20,6 +20,7 @@ from fivefold.bench import OURS, polynomial
 BEGIN, END = "<!-- tables -->\n", "<!-- end of the tables -->"
 PEERS = ("llama.cpp", "openvino")
 MOST_ROWS_SHOWN = 16
+PLACES = {"cold": "on disk", "warm": "in memory"}
 
 Answer = dict[str, Any]
 
@@ -67,6 +68,15 @@ def _lines(name: str, answer: Answer) -> Iterator[str]:
         yield _line(name, answer, what, rates)
         waits = {side: found["ttft_seconds"]["p95"]["median"] for side, found in sides.items()}
         yield _line(name, answer, "the same: p95 of the time to a first token", waits, unit="s")
+    elif work == "start":
+        for kind, side in answer["sides"][OURS].items():
+            first = {OURS: side["first_text_seconds"]["median"]}
+            yield _line(
+                name, answer, f"from the command to the first text, file {PLACES[kind]}", first, unit="s"
+            )
+        peak = {OURS: answer["sides"][OURS]["warm"]["peak_resident_bytes"]["median"] / 1e6}
+        what = f"the most memory of it (bound {answer['resident_bound'] / 1e6:.0f} MB)"
+        yield _line(name, answer, what, peak, unit="MB")
     elif work == "serve":
         gaps = {side: found["p99_ratio"]["median"] for side, found in answer["sides"].items()}
         what = f"{answer['clients']} writers while {answer['long_words']} words are read: p99 of the gap"
@@ -103,18 +113,26 @@ def _growth(found: dict[str, Answer]) -> str:
     rows = [
         f"| {curve} | {answer['instruction_set']} | {_milliseconds(each['fit'])} "
         f"| {each['fit']['relative_residual']:.1%} | {each['fit']['largest_excess']:+.1%} at "
-        f"{each['fit']['largest_excess_at']:.0f} | `{name}` |"
+        f"{each['fit']['largest_excess_at']:.0f} | {each['fit']['largest_jump']:+.1%} at "
+        f"{each['fit']['largest_jump_at']:.0f} | `{name}` |"
         for name, answer in found.items()
         if answer["work"] == "growth"
         for curve, each in answer["curves"].items()
         if each["fit"] is not None
     ]
-    head = "| time against | kernels | fit, ms | deviation | most above it | file |\n" + "|---" * 6 + "|"
+    head = (
+        "| time against | kernels | fit, ms | deviation | most above it | largest jump | file |\n"
+        + "|---" * 7
+        + "|"
+    )
     return "\n".join([head, *rows]) if rows else ""
 
 
 def _milliseconds(fit: Answer) -> str:
-    return polynomial([1e3 * each for each in fit["seconds"]], 3)
+    line = polynomial([1e3 * each for each in fit["seconds"]], 3)
+    if fit["floor_seconds"] is None:
+        return line
+    return f"{1e3 * fit['floor_seconds']:.3g} to {fit['flat_to']:.0f}, then {line}"
 
 
 def _kernels(found: dict[str, Answer]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fivefold.bench.summary import fit_curve
+from fivefold.bench.summary import fit_bent, fit_curve
 from fivefold.cli.app import status
 
 PAGE = Path(__file__).parents[2] / "docs" / "bench.md"
@@ -32,9 +32,32 @@ def test_a_cliff_stands_out() -> None:
     assert found.excess > 0.25
 
 
+def test_a_step_that_lasts_is_a_jump() -> None:
+    depths = [0.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0]
+    times = [(4.0 + depth / 1000) * (1.2 if depth >= 3000 else 1.0) for depth in depths]
+    found = fit_curve(depths, times, 1)
+    assert found is not None
+    assert found.jump_at == 3000.0
+    assert found.jump > 0.1
+    assert found.excess < found.jump
+
+
+def test_a_floor_before_a_line_is_found_again() -> None:
+    rows = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0]
+    found = fit_bent(rows, [max(3.0, 1.0 + 0.5 * row) for row in rows])
+    assert found is not None
+    assert (found.floor, found.flat_to) == (pytest.approx(3.0), pytest.approx(4.0))
+    assert found.coefficients == pytest.approx((1.0, 0.5))
+    assert found.residual == pytest.approx(0.0, abs=1e-9)
+    line = fit_bent(rows, [1.0 + 0.5 * row for row in rows])
+    assert line is not None and line.floor is None
+
+
 def test_too_few_points_have_no_fit() -> None:
     assert fit_curve([1.0, 2.0], [1.0, 2.0], 1) is None
     assert fit_curve([1.0, 1.0, 2.0], [1.0, 1.0, 2.0], 1) is None
+    assert fit_curve([1.0, 2.0, 3.0], [1.0, 0.0, 2.0], 1) is None
+    assert fit_bent([1.0, 2.0], [1.0, 2.0]) is None
 
 
 def test_curves_and_fits(default_model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ keeps the rows that are committed. It schedules nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Step
-from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import CacheLayout
 from fivefold.core.runner import CacheFigures
 from fivefold.executor import NativeCache, NativeExecutor, Settings, dequantize
@@ -74,15 +74,26 @@ def pages_for(layout: CacheLayout, entries: int) -> dict[str, int]:
 
 
 class NativeRunner(_CachedRunner):
-    """A model on the native executor, with room for `entries` positions in its cache."""
+    """A model on the native executor, with room for `entries` positions in its cache.
 
-    def __init__(self, model: Model, checkpoint: Checkpoint, settings: Settings, entries: int) -> None:
+    `packed` is told of each stored matrix that is no longer needed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        checkpoint: Checkpoint,
+        settings: Settings,
+        entries: int,
+        packed: Callable[[Tensor], None] | None = None,
+    ) -> None:
         pages = pages_for(model.layout, entries)
         storage = NativeCache(model.layout, pages, settings.cache_format)
         super().__init__(model.layout, pages, storage)
         self.executor = NativeExecutor(
-            model.main, checkpoint.tensors.__getitem__, storage, settings, where=str(checkpoint.path)
-        )
+            model.main, checkpoint.tensors.__getitem__, storage, settings,
+            where=str(checkpoint.path), packed=packed,
+        )  # fmt: skip
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
 

@@ -13,6 +13,7 @@ from .serve_report import serve_lines, serve_report
 from .servers import Process, Server, check_base, ended_with_us, free_base
 from .serving import Serving, measure_servers
 from .speed import decode_rate, prefill_rate
+from .start import measure_start, start_lines
 from .summary import polynomial
 from .work import Reading, Timeline, Work
 
@@ -21,7 +22,7 @@ __all__ = [
     "Outcome", "Plan", "Process", "Quality", "Reading", "Server", "Serving", "Subject", "Timeline",
     "Work", "alternate", "check_base", "check_picture", "compare", "decode_rate", "depth_report",
     "draw", "ended_with_us", "find_tool", "free_base", "growth_lines", "kernel_lines", "log_softmax",
-    "measure_growth", "measure_kernels", "measure_quality", "measure_servers", "model_figures",
-    "open_peers", "parse_pairs", "polynomial", "prefill_rate", "serve_lines", "serve_report", "speed_lines",
-    "speed_report",
+    "measure_growth", "measure_kernels", "measure_quality", "measure_servers", "measure_start",
+    "model_figures", "open_peers", "parse_pairs", "polynomial", "prefill_rate", "serve_lines", "serve_report",
+    "speed_lines", "speed_report", "start_lines",
 ]  # fmt: skip

@@ -28,11 +28,10 @@ from .compare import BANDWIDTH_SECONDS, Comparison, work_cost
 from .report import machine_line, subject_figures
 from .rounds import alternate
 from .speed import Depths, prefill_rate
-from .summary import Curve, fit_curve, polynomial, spread
+from .summary import Curve, fit_bent, fit_curve, polynomial, spread
 from .work import Work
 
 UNITS = {"depth": "entries", "length": "tokens", "rows": "rows"}
-DEGREES = {"depth": 1, "length": 2, "rows": 1}
 STEPS = 8
 DEPTH_STEPS = 16
 
@@ -77,7 +76,7 @@ def measure_growth(loaded: LoadedModel, setup: GrowthSetup, rounds: int) -> dict
         "work": "growth",
         **subject_figures(loaded, Comparison((), tuple(bandwidths), {}, {})),
         "curves": {
-            name: _curve(places, [found[name, place] for place in places], DEGREES[name])
+            name: _curve(name, places, [found[name, place] for place in places])
             for name, places in setup.curves.items()
         },
     }
@@ -114,13 +113,21 @@ def growth_lines(answer: Mapping[str, Any]) -> Iterator[str]:
             terms = polynomial([each * 1e6 for each in fit["seconds"]], 4)
             yield (
                 f"{'':<4}fit: {terms} us; deviation {fit['relative_residual']:.1%}, "
-                f"at most {fit['largest_excess']:+.1%} at {fit['largest_excess_at']}"
+                f"at most {fit['largest_excess']:+.1%} at {fit['largest_excess_at']:.0f}, "
+                f"a jump of {fit['largest_jump']:+.1%} at {fit['largest_jump_at']:.0f}"
             )
+            if fit["floor_seconds"] is not None:
+                yield f"{'':<4}but {fit['floor_seconds'] * 1e6:.4g} us up to {fit['flat_to']:.0f}"
 
 
-def _curve(places: Sequence[int], rounds: Sequence[Sequence[float]], degree: int) -> dict[str, Any]:
+def _curve(name: str, places: Sequence[int], rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
     medians = [statistics.median(times) for times in rounds]
-    fit = fit_curve([float(place) for place in places], medians, degree)
+    across = [float(place) for place in places]
+    fit = (
+        fit_bent(across, medians)
+        if name == "rows"
+        else fit_curve(across, medians, 2 if name == "length" else 1)
+    )
     return {
         "places": list(places),
         "seconds": [spread(times, 9) for times in rounds],
@@ -134,6 +141,10 @@ def _fit_figures(fit: Curve) -> dict[str, Any]:
         "relative_residual": round(fit.residual, 4),
         "largest_excess": round(fit.excess, 4),
         "largest_excess_at": fit.excess_at,
+        "largest_jump": round(fit.jump, 4),
+        "largest_jump_at": fit.jump_at,
+        "floor_seconds": None if fit.floor is None else float(f"{fit.floor:.6g}"),
+        "flat_to": fit.flat_to,
     }
 
 

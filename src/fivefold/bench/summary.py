@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+Float64 = npt.NDArray[np.float64]
 PERCENTILES = (50, 90, 95, 99)
 
 
@@ -48,29 +50,70 @@ class Curve:
 
     residual   root of the mean squared relative distance of the points to it.
     excess     the largest share by which a point lies above it (a cliff), and where; negative if none does.
+    jump       the largest share by which the points rise from one to the next more than it does (a step that
+               lasts), and where to.
+    floor      what the points up to `flat_to` have in common, not on the polynomial; None if all are on it.
     """
 
     coefficients: tuple[float, ...]
     residual: float
     excess: float
     excess_at: float
+    jump: float
+    jump_at: float
+    floor: float | None = None
+    flat_to: float | None = None
 
 
 def fit_curve(x: Sequence[float], y: Sequence[float], degree: int) -> Curve | None:
-    """The polynomial of that degree; None unless more points than it has coefficients differ in x."""
-    if len(set(x)) <= degree + 1:
+    """The polynomial of that degree; None unless more points than it has coefficients differ in x, and all
+    are above zero."""
+    if len(set(x)) <= degree + 1 or min(y) <= 0:
         return None
     across, up = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    coefficients = _coefficients(across, up, degree)
+    return _curve(across, up, _values(coefficients, across), coefficients)
+
+
+def fit_bent(x: Sequence[float], y: Sequence[float]) -> Curve | None:
+    """A line, or a floor of two points or more and a line through the rest, whichever is nearer; x rising.
+
+    None as with `fit_curve`.
+    """
+    best = fit_curve(x, y, 1)
+    if best is None:
+        return None
+    across, up = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    for flat in range(2, len(x) - 2):
+        coefficients = _coefficients(across[flat:], up[flat:], 1)
+        floor = 1.0 / float(np.mean(1.0 / up[:flat]))
+        fitted = np.concatenate([np.full(flat, floor), _values(coefficients, across[flat:])])
+        found = _curve(across, up, fitted, coefficients)
+        if found.residual < best.residual:
+            best = replace(found, floor=floor, flat_to=float(across[flat - 1]))
+    return best
+
+
+def _coefficients(across: Float64, up: Float64, degree: int) -> Float64:
     matrix = across[:, None] ** np.arange(degree + 1)
     # Columns of one size, so that powers of thousands do not drown the constant.
     sizes = np.abs(matrix).max(axis=0)
     found, *_ = np.linalg.lstsq(matrix / sizes / up[:, None], np.ones_like(up), rcond=None)
-    coefficients = found / sizes
-    relative = up / (matrix @ coefficients) - 1.0
-    most = int(relative.argmax())
+    return np.asarray(found / sizes, np.float64)
+
+
+def _values(coefficients: Float64, across: Float64) -> Float64:
+    return np.asarray(across[:, None] ** np.arange(len(coefficients)) @ coefficients, np.float64)
+
+
+def _curve(across: Float64, up: Float64, fitted: Float64, coefficients: Float64) -> Curve:
+    over = up / fitted
+    most = int(over.argmax())
+    rises = over[1:] / over[:-1] - 1.0
+    highest = int(rises.argmax())
     return Curve(
-        tuple(float(each) for each in coefficients), float(np.sqrt(np.mean(relative**2))),
-        float(relative[most]), float(across[most]),
+        tuple(float(each) for each in coefficients), float(np.sqrt(np.mean((over - 1.0) ** 2))),
+        float(over[most] - 1.0), float(across[most]), float(rises[highest]), float(across[highest + 1]),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from .terminal import app
 
 bench = typer.Typer(
     rich_markup_mode=None,
-    help="Measure speed here, with peers in the same alternating rounds. All take --json and --picture.",
+    help="Measure speed here, with peers in the same alternating rounds. All take --json.",
 )
 app.add_typer(bench, name="bench")
 

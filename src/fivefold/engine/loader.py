@@ -102,7 +102,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     runner: Runner = (
         ReferenceRunner(model, checkpoint, entries, form)
         if chosen.reference
-        else NativeRunner(model, checkpoint, settings, entries)
+        else NativeRunner(model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
     )
     give_back(checkpoint.tensors.values())
     return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)

@@ -75,12 +75,15 @@ class NativeExecutor:
         pool: ThreadPool | None = None,
         taps: Sequence[str] = (),
         where: str = "",
+        packed: Callable[[Tensor], None] | None = None,
     ) -> None:
-        """`where` the weights lie, for errors. FileError for a weight that is not finite.
+        """`where` the weights lie, for errors; `packed` is told of each matrix whose stored bytes are no
+        longer needed. FileError for a weight that is not finite.
 
         Tables of embeddings are not read here: what is wrong with a row shows in the logits.
         """
         self._where = where
+        self._packed = packed
         self._program = program
         self._tensors = tensors
         self._settings = settings
@@ -185,6 +188,8 @@ class NativeExecutor:
         if not matrix.finite:
             raise self._not_finite(name)
         self.weight_bytes += matrix.bytes
+        if self._packed is not None:
+            self._packed(tensor)
         return self._core.add_matrix(matrix)
 
     def _table(self, name: str) -> int:
