@@ -90,7 +90,7 @@ def compare(loaded: LoadedModel, works: Sequence[Work], peers: Sequence[Peer], r
 
 def work_cost(loaded: LoadedModel, work: Work) -> Cost:
     """What a step takes: one token of each request at half the length it writes, or the whole prompt."""
-    stored = {tensor.name: float(len(tensor.data)) for tensor in loaded.checkpoint.tensors.values()}
+    stored = {tensor.name: float(tensor.stored_bytes) for tensor in loaded.checkpoint.tensors.values()}
     form = ENTRY_FORMATS[loaded.settings.cache_format]
     if work.kind == "prefill":
         return step_cost(loaded.model.main, stored, work.prompt, 0, entries=form)

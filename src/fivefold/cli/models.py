@@ -92,13 +92,13 @@ def _inspect_model(name: str) -> dict[str, Any]:
     model = load_model(checkpoint)
     formats: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
-        formats[tensor.format] += len(tensor.data)
+        formats[tensor.format] += tensor.stored_bytes
     shape = model.shape
     entries = {
         name: int(model.layout.entry_bytes(form.number_bytes, form.scale_bytes))
         for name, form in ENTRY_FORMATS.items()
     }
-    stored = {tensor.name: float(len(tensor.data)) for tensor in checkpoint.tensors.values()}
+    stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     return {
         "path": str(path),

@@ -123,7 +123,7 @@ def _entries(model: Model, checkpoint: Checkpoint, wanted: tuple[int, float], op
     if options.memory is None:
         return least
     names = {weight.name for program in model.programs.values() for weight in program.weights.values()}
-    stored = sum(len(checkpoint.tensors[name].data) for name in names if name in checkpoint.tensors)
+    stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
     if size == 0:
         return least
     fitting = int((options.memory - stored) / size)

@@ -184,7 +184,9 @@ class NativeExecutor:
     def _pack(self, name: str) -> int:
         tensor = self._tensors(name)
         rows, columns = tensor.shape
-        matrix = Matrix(self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns)
+        matrix = Matrix(
+            self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns, *_scales(tensor)
+        )
         if not matrix.finite:
             raise self._not_finite(name)
         self.weight_bytes += matrix.bytes
@@ -194,7 +196,7 @@ class NativeExecutor:
 
     def _table(self, name: str) -> int:
         tensor = self._tensors(name)
-        return self._core.add_table(tensor.format, tensor.data, *tensor.shape)
+        return self._core.add_table(tensor.format, tensor.data, *tensor.shape, *_scales(tensor))
 
     def _vector(self, name: str) -> int:
         constant = self._program.constants.get(name)
@@ -211,6 +213,20 @@ class NativeExecutor:
 
 
 def dequantize(tensor: Tensor) -> Float32:
-    """A stored tensor as float32 in its own shape."""
+    """A stored tensor as float32 in its own shape; each product with a scale is rounded once."""
     count = int(np.prod(tensor.shape))
-    return format_of(tensor.format, tensor.name).unpack(tensor.data, count).reshape(tensor.shape)
+    values = format_of(tensor.format, tensor.name).unpack(tensor.data, count).reshape(tensor.shape)
+    if tensor.scales is None:
+        return values
+    if not tensor.scales.fits(tensor.shape):
+        raise FileError(
+            f"scales {list(tensor.scales.values.shape)} do not fit tensor {tensor.name} {list(tensor.shape)}",
+            remedy="fetch the file again or take another conversion of the model",
+        )
+    return values * tensor.scales.spread(tensor.shape)
+
+
+def _scales(tensor: Tensor) -> tuple[Float32, int, int] | tuple[()]:
+    """A tensor's scales as the core takes them: (R, C), rows and columns of a block; nothing without."""
+    scales = tensor.scales
+    return () if scales is None else (scales.values, scales.rows, scales.columns)
