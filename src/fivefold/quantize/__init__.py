@@ -1,0 +1,1 @@
+"""Quantize: from a model's numbers to fewer bits, and into files that others read too."""
