@@ -2,6 +2,7 @@
 // the interpreter's lock while work is done.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -167,14 +168,28 @@ int64_t draw(Array<float, 1> logits, float temperature, int64_t top_k, double to
                     {temperature, top_k, top_p, min_p, uniform}, weights);
 }
 
+// Scales as Python gives them, checked; none for None.
+Scales scales_of(const std::optional<Array<float, 2>>& values, int block_rows, int block_columns,
+                 int64_t rows, int64_t columns) {
+  Scales scales;
+  if (!values) return scales;
+  scales.values.assign(values->data(), values->data() + values->size());
+  scales.rows = block_rows;
+  scales.columns = block_columns;
+  scales.check(values->shape(0), values->shape(1), rows, columns);
+  return scales;
+}
+
 int add_table(Executor& executor, const std::string& format, Array<uint8_t, 1> data, int64_t rows,
-              int64_t columns) {
+              int64_t columns, const std::optional<Array<float, 2>>& scales, int scale_rows,
+              int scale_columns) {
   using Owned = Array<uint8_t, 1>;
   std::shared_ptr<void> owner(new Owned(data), [](void* p) {
     nb::gil_scoped_acquire acquire;
     delete static_cast<Owned*>(p);
   });
-  return executor.add_table(format, data.data(), data.size(), rows, columns, std::move(owner));
+  return executor.add_table(format, data.data(), data.size(), rows, columns, std::move(owner),
+                            scales_of(scales, scale_rows, scale_columns, rows, columns));
 }
 
 nb::dict report() {
@@ -256,7 +271,8 @@ void bind_executor(nb::module_& m) {
           "add_vector",
           [](Executor& e, Array<float, 1> values) { return e.add_vector(values.data(), values.size()); },
           nb::arg("values"))
-      .def("add_table", add_table, nb::arg("format"), nb::arg("data"), nb::arg("rows"), nb::arg("columns"))
+      .def("add_table", add_table, nb::arg("format"), nb::arg("data"), nb::arg("rows"), nb::arg("columns"),
+           nb::arg("scales") = nb::none(), nb::arg("scale_rows") = 0, nb::arg("scale_columns") = 0)
       .def("add_row_set", &Executor::add_row_set)
       .def("add_slots", &Executor::add_slots, nb::arg("widths"))
       .def("add_buffer", &Executor::add_buffer, nb::arg("slot"), nb::arg("width"), nb::arg("row_set"))
@@ -296,12 +312,15 @@ NB_MODULE(_native, m) {
       .def(
           "__init__",
           [](Matrix* self, ThreadPool& pool, const std::string& isa, const std::string& format,
-             Array<uint8_t, 1> data, int64_t rows, int64_t columns) {
+             Array<uint8_t, 1> data, int64_t rows, int64_t columns,
+             const std::optional<Array<float, 2>>& scales, int scale_rows, int scale_columns) {
+            const Scales given = scales_of(scales, scale_rows, scale_columns, rows, columns);
             nb::gil_scoped_release release;
-            new (self) Matrix(pool, isa, format, data.data(), data.size(), rows, columns);
+            new (self) Matrix(pool, isa, format, data.data(), data.size(), rows, columns, given);
           },
           nb::arg("pool"), nb::arg("isa"), nb::arg("format"), nb::arg("data"), nb::arg("rows"),
-          nb::arg("columns"))
+          nb::arg("columns"), nb::arg("scales") = nb::none(), nb::arg("scale_rows") = 0,
+          nb::arg("scale_columns") = 0)
       .def_prop_ro("bytes", &Matrix::bytes)
       .def_prop_ro("finite", &Matrix::finite)
       .def_prop_ro("rows", &Matrix::rows)

@@ -60,12 +60,12 @@ int Executor::add_vector(const float* values, size_t size) {
 }
 
 int Executor::add_table(const std::string& format, const uint8_t* stored, size_t bytes, int64_t rows,
-                        int64_t columns, std::shared_ptr<void> owner) {
+                        int64_t columns, std::shared_ptr<void> owner, Scales scales) {
   building();
   const FormatInfo& info = require_format(format);
   const size_t row_bytes = stored_row_bytes(info, bytes, rows, columns);
-  auto table =
-      std::make_unique<Table>(Table{&info, stored, row_bytes, int(rows), int(columns), std::move(owner)});
+  auto table = std::make_unique<Table>(
+      Table{&info, stored, row_bytes, int(rows), int(columns), std::move(owner), std::move(scales)});
   state_.weights.push_back({nullptr, {}, std::move(table)});
   return int(state_.weights.size()) - 1;
 }

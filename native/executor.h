@@ -22,7 +22,7 @@ class Executor {
   int add_matrix(std::shared_ptr<Matrix> matrix);
   int add_vector(const float* values, size_t size);
   int add_table(const std::string& format, const uint8_t* stored, size_t bytes, int64_t rows, int64_t columns,
-                std::shared_ptr<void> owner);
+                std::shared_ptr<void> owner, Scales scales = {});
   int add_row_set();
   void add_slots(const std::vector<int>& widths);
   int add_buffer(int slot, int width, int row_set);

@@ -65,6 +65,14 @@ inline uint16_t float_to_bfloat(float value) {
   return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// Exact; NaN for the two codes that are.
+inline float e4m3_to_float(uint8_t code) {
+  const uint32_t sign = uint32_t(code & 0x80u) << 24;
+  const uint32_t rest = code & 0x7fu;
+  if (rest == 0x7fu) return bits_float(sign | 0x7fc00000u);
+  return bits_float(float_bits(bits_float(rest << 20) * 0x1p120f) | sign);
+}
+
 // The half that is a finite E4M3 number over 256.
 inline uint16_t e4m3_half(uint8_t code) { return uint16_t((code & 0x80u) << 8 | (code & 0x7fu) << 7); }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -36,8 +37,41 @@ size_t stored_row_bytes(const FormatInfo& format, size_t stored_bytes, int64_t r
   return row_bytes;
 }
 
+void Scales::check(size_t high, size_t wide, int64_t matrix_rows, int64_t matrix_columns) const {
+  const std::string what = "scales of " + std::to_string(high) + " x " + std::to_string(wide);
+  if (rows < 1 || columns < 1) throw std::invalid_argument(what + ": a block must have rows and columns");
+  if (int64_t(high) != (matrix_rows + rows - 1) / rows ||
+      int64_t(wide) != (matrix_columns + columns - 1) / columns)
+    throw std::invalid_argument(what + " do not fit a matrix of " + std::to_string(matrix_rows) + " x " +
+                                std::to_string(matrix_columns) + " in blocks of " + std::to_string(rows) +
+                                " x " + std::to_string(columns));
+  for (float value : values)
+    if (!std::isfinite(value)) throw std::invalid_argument(what + ": one is not finite");
+}
+
+// The scales of each tile and segment of columns, side by side for its rows, with the format's own factor.
+void Matrix::spread_scales(const Scales& scales) {
+  if (scales.values.empty() && format_->factor == 1.0f) return;
+  const bool given = !scales.values.empty();
+  const int segments = given ? scales.wide(columns_) : 1;
+  scale_columns_ = given ? std::min(scales.columns, columns_) : columns_;
+  if (segments > 1 && format_->integer_dot)
+    throw std::invalid_argument(std::string(format_->name) + " takes one scale a row, not one for each " +
+                                std::to_string(scales.columns) + " columns");
+  const int width = kernels_->width;
+  scales_.assign(size_t(tiles()) * size_t(segments) * size_t(width), 0.0f);
+  for (int row = 0; row < rows_; ++row)
+    for (int segment = 0; segment < segments; ++segment) {
+      float scale = format_->factor;
+      if (given) scale *= scales.values[size_t(row / scales.rows) * size_t(segments) + size_t(segment)];
+      finite_ &= std::isfinite(scale);
+      scales_[(size_t(row / width) * size_t(segments) + size_t(segment)) * size_t(width) +
+              size_t(row % width)] = scale;
+    }
+}
+
 Matrix::Matrix(ThreadPool& pool, const std::string& isa, const std::string& format, const uint8_t* stored,
-               size_t stored_bytes, int64_t rows, int64_t columns)
+               size_t stored_bytes, int64_t rows, int64_t columns, const Scales& scales)
     : kernels_(&require_kernels(isa)),
       format_(&require_format(format)),
       rows_(int(rows)),
@@ -58,6 +92,7 @@ Matrix::Matrix(ThreadPool& pool, const std::string& isa, const std::string& form
     }
   });
   finite_ = finite;
+  spread_scales(scales);
 }
 
 }  // namespace fivefold

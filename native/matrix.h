@@ -4,6 +4,8 @@
 // a copy.
 #pragma once
 
+#include <vector>
+
 #include "formats/formats.h"
 #include "kernels.h"
 #include "memory.h"
@@ -11,19 +13,33 @@
 
 namespace fivefold {
 
+// Factors of a stored matrix: each is for `rows` x `columns` numbers of it, fewer at the edges. Row by row.
+struct Scales {
+  std::vector<float> values;  // empty: there are none
+  int rows = 0, columns = 0;
+
+  // Throws std::invalid_argument unless they are finite and as many as such a matrix has blocks.
+  void check(size_t high, size_t wide, int64_t matrix_rows, int64_t matrix_columns) const;
+  int wide(int matrix_columns) const { return (matrix_columns + columns - 1) / columns; }
+};
+
 class Matrix {
  public:
-  // `stored` holds rows x columns in the format's own blocks. Throws std::invalid_argument.
+  // `stored` holds rows x columns in the format's own blocks. Throws std::invalid_argument, too where a format
+  // whose kernels add integers has more than one scale a row.
   Matrix(ThreadPool& pool, const std::string& isa, const std::string& format, const uint8_t* stored,
-         size_t stored_bytes, int64_t rows, int64_t columns);
+         size_t stored_bytes, int64_t rows, int64_t columns, const Scales& scales = {});
 
   int rows() const { return rows_; }
   int columns() const { return columns_; }
-  size_t bytes() const { return memory_.size(); }
+  size_t bytes() const { return memory_.size() + scales_.size() * sizeof(float); }
   const FormatInfo& format() const { return *format_; }
   const Kernels& kernels() const { return *kernels_; }
   const uint8_t* data() const { return memory_.data(); }
   size_t tile_bytes() const { return tile_bytes_; }
+  // Factors of outputs as kernels take them, see LinearTask; null if there are none.
+  const float* scales() const { return scales_.empty() ? nullptr : scales_.data(); }
+  int scale_columns() const { return scale_columns_; }
   // Whether all numbers are: no NaN, nothing infinite.
   bool finite() const { return finite_; }
   int tiles() const { return (rows_ + kernels_->width - 1) / kernels_->width; }
@@ -32,7 +48,11 @@ class Matrix {
   const Kernels* kernels_;
   const FormatInfo* format_;
   int rows_, columns_;
+  void spread_scales(const Scales& scales);
+
   size_t tile_bytes_ = 0;
+  std::vector<float> scales_;
+  int scale_columns_ = 0;
   bool finite_ = true;
   Memory memory_;
 };

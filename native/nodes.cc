@@ -57,8 +57,12 @@ void embed_run(State& state, const Node& node, int begin, int end) {
   const Table& table = *state.weights[size_t(node.weights[0])].table;
   for (int i = begin; i < end; ++i) {
     const size_t token = size_t(state.run.tokens[state.row(node.row_set, i)]);
-    table.format->decode(table.stored + token * table.row_bytes, table.columns / table.format->block,
-                         state.buffer_row(node.outputs[0], i));
+    float* out = state.buffer_row(node.outputs[0], i);
+    table.format->decode(table.stored + token * table.row_bytes, table.columns / table.format->block, out);
+    if (table.scales.values.empty()) continue;
+    const int columns = table.scales.columns, wide = table.scales.wide(table.columns);
+    const float* scales = table.scales.values.data() + token / size_t(table.scales.rows) * size_t(wide);
+    for (int k = 0; k < table.columns; ++k) out[k] *= scales[k / columns];
   }
 }
 
@@ -132,6 +136,8 @@ void linear_run(State& state, const Node& node, int chunk, int) {
   task.tile_bytes = matrix.tile_bytes();
   task.outputs = matrix.rows();
   task.columns = matrix.columns();
+  task.scales = matrix.scales();
+  task.scale_columns = matrix.scale_columns();
   task.bias = node.weights.size() > 1 ? state.vector(node.weights[1]) : nullptr;
   task.x =
       node.integer ? state.slots[size_t(x.slot)].quantized.data() : reinterpret_cast<const uint8_t*>(x.data);

@@ -38,6 +38,7 @@ struct Table {
   size_t row_bytes;
   int rows, columns;
   std::shared_ptr<void> owner;
+  Scales scales;
 };
 
 // Exactly one of the three is there.

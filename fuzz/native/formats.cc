@@ -28,6 +28,8 @@ std::vector<float> multiply(const Kernels& kernels, const Matrix& matrix, const 
   task.tile_bytes = matrix.tile_bytes();
   task.outputs = matrix.rows();
   task.columns = matrix.columns();
+  task.scales = matrix.scales();
+  task.scale_columns = matrix.scale_columns();
   task.bias = bias;
   task.x = reinterpret_cast<const uint8_t*>(x.data());
   task.x_stride = size_t(matrix.columns()) * sizeof(float);
@@ -81,12 +83,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<float> out(static_cast<size_t>(columns));
     format.decode(one.data(), blocks, out.data());
   }
+  Scales scales;
+  if (taken.one_in(2)) {
+    scales.rows = 1 + taken.below(rows);
+    scales.columns = format.integer_dot ? columns : 1 + taken.below(columns);
+    const int high = (rows + scales.rows - 1) / scales.rows, wide = scales.wide(columns);
+    for (int i = 0; i < high * wide; ++i) scales.values.push_back(taken.real());
+  }
   std::vector<float> first[2];
   for (const size_t k : chosen_kernels(taken, all.size())) {
     const Kernels* kernels = all[k];
     try {
       const Matrix matrix(pool, kernels->isa, format.name, stored.data(), stored.size() - size_t(cut), rows,
-                          columns);
+                          columns, scales);
       if (cut != 0) fault("a matrix of another size was taken");
       for (int integer = 0; integer <= (format.integer_dot ? 1 : 0); ++integer) {
         const std::vector<float> y =

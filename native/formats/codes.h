@@ -89,6 +89,24 @@ struct TableCodes {
 #endif
 };
 
+// E2M1, four-bit floats: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and the same with a sign. Here twice that, and 16 more, so
+// that all are whole numbers from 0 to 31.
+struct E2m1Codes {
+  static constexpr int kBytes = 16;
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 16;
+  static constexpr int8_t kValues[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+  static int value(uint8_t code) { return kValues[code]; }
+  static void put(const uint8_t* codes, uint8_t* bytes) { BitCodes<4>::put(codes, bytes); }
+#ifdef FIVEFOLD_KERNELS
+  using Dot = CodeDot<5>;
+  template <int J>
+  static Bytes get(const uint8_t* packed) {
+    return lookup(BitCodes<4>::get<J>(packed), kValues);
+  }
+#endif
+};
+
 // 16 bytes that hold 32 codes: byte i has code i below and code 16 + i above. How many formats store them.
 inline void read_nibbles(const uint8_t* bytes, uint8_t* codes) {
   for (int i = 0; i < 16; ++i) {

@@ -2,6 +2,8 @@
 
 #include "formats/formats.h"
 
+#include <type_traits>
+
 #define FIVEFOLD_FORMAT_BODIES 1
 #include "formats/list.h"
 
@@ -46,7 +48,11 @@ bool pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
       for (int g = 0; g < Format::Codes::kBytes; g += 4, out += 4 * width)
         std::memcpy(out + 4 * row, bytes + g, 4);
     }
-    return is_finite(half_to_float(block.scales[0])) && is_finite(half_to_float(block.scales[1]));
+    bool finite = is_finite(half_to_float(block.scales[0])) && is_finite(half_to_float(block.scales[1]));
+    if constexpr (Format::Parts::kFloat)
+      for (int half = 0; half < Format::Parts::kScales * block.kParts; ++half)
+        finite &= is_finite(Format::Parts::number(block.small, half));
+    return finite;
   }
 }
 
@@ -70,7 +76,9 @@ void decode_block(const uint8_t* stored, float* out) {
   const float d = half_to_float(block.scales[0]), second = half_to_float(block.scales[1]);
   for (int k = 0; k < Format::kBlock; ++k) {
     const float code = float(Format::Codes::value(block.codes[k]) - Format::kOffset);
-    if constexpr (Parts::kBytes == 0) {
+    if constexpr (Parts::kFloat) {
+      out[k] = Parts::number(block.small, k / (32 / Parts::kScales)) * Parts::kFactor * code;
+    } else if constexpr (Parts::kBytes == 0) {
       out[k] = Format::kScales == 2 ? __builtin_fmaf(d, code, second) : d * code;
     } else {
       const uint8_t* small = block.small + k / 32 * (Parts::kRead / block.kParts);
@@ -92,6 +100,13 @@ void decode_row(const uint8_t* stored, int blocks, float* out) {
   }
 }
 
+template <class Format, class = void>
+constexpr float kFactor = 1.0f;
+template <class Format>
+constexpr float kFactor<Format, std::void_t<decltype(Format::kFactor)>> = Format::kFactor;
+template <class Format>
+constexpr float kFactor<Format, std::void_t<decltype(Format::Parts::kFactor)>> = Format::Parts::kFactor;
+
 template <class Format>
 constexpr FormatInfo row(FormatId id) {
   return {Format::kName,
@@ -100,6 +115,7 @@ constexpr FormatInfo row(FormatId id) {
           Format::kStoredBytes,
           PackedBlock<Format>::kBytes,
           !kDense<Format>,
+          kFactor<Format>,
           pack_tile<Format>,
           decode_row<Format>};
 }

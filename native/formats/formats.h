@@ -2,16 +2,17 @@
 // each.
 //
 // A row is made from the format's own struct, which each header beside this one has:
-//   kName, kBlock, kStoredBytes   name; numbers of a stored block (1, 32 or 256), along the columns; its
+//   kName, kBlock, kStoredBytes   name; numbers of a stored block (1, 32, 64 or 256), along the columns; its
 //   bytes
 // and if a block is one number
 //   value(stored)                 the number
-//   weights(packed)               for kernels, W of them
+//   weights(packed)               for kernels, W of them, over kFactor if it has one
 // or if it is more
-//   kScales                       f16 numbers: 1 (d), or 2 (d, and a minimum or the scale of minima)
+//   kScales                       f16 numbers: 1 (d), or 2 (d, and a minimum or the scale of minima); 0 if
+//                                 parts have floats of their own
 //   kOffset                       what is taken off a code, or off what the code stands for
 //   Codes                         how codes lie in packed tiles, and what they stand for: codes.h
-//   Parts                         how the small integers of a block of 256 do: parts.h
+//   Parts                         how what parts have of their own does: parts.h
 //   read(block, scales, small, codes)   takes a stored block apart: f16 numbers, Parts::kRead bytes, a code
 //   each
 #pragma once
@@ -36,6 +37,7 @@ struct FormatInfo {
   int stored_bytes;  // bytes of a block in a file
   int packed_bytes;  // bytes of a block and row in a packed tile
   bool integer_dot;  // has a linear kernel with int8 activations
+  float factor;      // a number is that times what the kernels take for it
 
   // Packs one tile: `rows` rows (the rest of `width` is zero) from `stored` rows `row_bytes` apart. Returns
   // whether all its numbers are finite.

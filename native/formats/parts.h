@@ -1,5 +1,6 @@
-// The small integers that parts (32 columns) of a stored block of 256 have: scales, and minima in some
-// formats.
+// What parts (32 columns) of a stored block have beside their codes. In blocks of 256 that are small integers:
+// scales, and minima in some formats. In blocks without f16 numbers (kFloat) they are scales of one byte that
+// stand for floats: number() of a half, NaN for a byte that is none.
 //
 // They stay as narrow as they are stored. A struct here says how those of a block are read and how they lie
 // in a packed tile:
@@ -26,8 +27,54 @@ struct NoParts {
   static constexpr int kRead = 0;
   static constexpr int kScales = 1;
   static constexpr bool kMinima = false;
+  static constexpr bool kFloat = false;
   static constexpr int group(int) { return 0; }
   static void put(const uint8_t*, uint8_t*) {}
+};
+
+// mxfp4: a power of two for the whole part, E8M0. Kernels take 2^(e - 127) times codes of E2M1 doubled.
+struct PowerScale {
+  static constexpr int kBytes = 1;
+  static constexpr int kRead = 1;
+  static constexpr int kScales = 1;
+  static constexpr bool kMinima = false;
+  static constexpr bool kFloat = true;
+  static constexpr float kFactor = 0.5f;
+  static constexpr int group(int i) { return i == 0 ? 1 : 0; }
+  static void put(const uint8_t* read, uint8_t* bytes) { bytes[0] = read[0]; }
+  static float number(const uint8_t* part, int) {
+    if (part[0] == 255) return bits_float(0x7fc00000u);
+    return bits_float(part[0] == 0 ? 0x00400000u : uint32_t(part[0]) << 23);
+  }
+#ifdef FIVEFOLD_KERNELS
+  PowerScale(const uint8_t* packed, int) {
+    one = max(as_float(shift_left<23>(load_unsigned(packed))), set1(0x1p-127f));
+  }
+  F float_scale(int) const { return one; }
+  F one;
+#endif
+};
+
+// nvfp4: a scale in E4M3 for each half. Kernels take it over 256, times codes of E2M1 doubled.
+struct E4m3Scales {
+  static constexpr int kBytes = 4;
+  static constexpr int kRead = 4;
+  static constexpr int kScales = 2;
+  static constexpr bool kMinima = false;
+  static constexpr bool kFloat = true;
+  static constexpr float kFactor = 128.0f;
+  static constexpr int group(int i) { return i < 4 ? 1 : 0; }
+  static void put(const uint8_t* read, uint8_t* bytes) { std::memcpy(bytes, read, 4); }
+  static float number(const uint8_t* part, int half) {
+    return e4m3_to_float(uint8_t(part[half] & 0x7f)) * 0x1p-8f;
+  }
+#ifdef FIVEFOLD_KERNELS
+  E4m3Scales(const uint8_t* packed, int part) {
+    for (int half = 0; half < 2; ++half) halves[half] = load_e4m3(packed + (2 * part + half) * kWidth);
+  }
+  F float_scale(int half) const { return halves[half]; }
+  F halves[2];
+#endif
 };
 
 #ifdef FIVEFOLD_KERNELS
@@ -72,6 +119,7 @@ struct SixBitPairs {
 struct ByteScales : BytePairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = false;
+  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return int8_t(part[half]); }
   static int minimum(const uint8_t*, int) { return 0; }
 #ifdef FIVEFOLD_KERNELS
@@ -87,6 +135,7 @@ struct ByteScales : BytePairs {
 struct SixBitScales : SixBitPairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = false;
+  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return part[half] - 32; }
   static int minimum(const uint8_t*, int) { return 0; }
 #ifdef FIVEFOLD_KERNELS
@@ -102,6 +151,7 @@ struct SixBitScales : SixBitPairs {
 struct SixBitScaleAndMinimum : SixBitPairs {
   static constexpr int kScales = 1;
   static constexpr bool kMinima = true;
+  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int) { return part[0]; }
   static int minimum(const uint8_t* part, int) { return part[1]; }
 #ifdef FIVEFOLD_KERNELS
@@ -121,6 +171,7 @@ struct SixBitScaleAndMinimum : SixBitPairs {
 struct NibbleScalesAndMinima : BytePairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = true;
+  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return part[half] & 15; }
   static int minimum(const uint8_t* part, int half) { return part[half] >> 4; }
 #ifdef FIVEFOLD_KERNELS
@@ -147,6 +198,7 @@ struct SixBitScale {
   static constexpr int kRead = 8;
   static constexpr int kScales = 1;
   static constexpr bool kMinima = false;
+  static constexpr bool kFloat = false;
   static constexpr int group(int i) { return i == 0 ? 4 : i == 1 ? 2 : 0; }
   static int scale(const uint8_t* part, int) { return part[0] - 32; }
   static int minimum(const uint8_t*, int) { return 0; }

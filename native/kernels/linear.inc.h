@@ -60,6 +60,15 @@ FIVEFOLD_INLINE void start_sum(WholeSum& sum, Dot& dot, I at) {
     sum.start(at);
 }
 
+// The scale of a block that is one part.
+template <class Format>
+FIVEFOLD_INLINE F block_scale(const uint8_t* weights) {
+  if constexpr (Format::Parts::kFloat)
+    return typename Format::Parts(weights, 0).float_scale(0);
+  else
+    return load_half(reinterpret_cast<const uint16_t*>(weights));
+}
+
 // A block that is one part: an exact integer sum, then one or two fused adds.
 template <class Format, int T>
 FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
@@ -71,17 +80,42 @@ FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
     if (kOffset) start_sum(products[t], dots[t], shift_left<kShift>(set1_int(x[t]->offset_sum)));
-  multiply_part<Format, T>(weights + 2 * Format::kScales * kWidth, x, dots,
+  multiply_part<Format, T>(weights + (2 * Format::kScales + Format::Parts::kBytes) * kWidth, x, dots,
                            [&](int t, auto dot, int) FIVEFOLD_INLINED { products[t].take(dot); });
-  const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);
-  const F d = load_half(halves);
+  const F d = block_scale<Format>(weights);
   F m = d;
-  if (Format::kScales == 2) m = load_half(halves + kWidth);
+  if (Format::kScales == 2) m = load_half(reinterpret_cast<const uint16_t*>(weights) + kWidth);
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     sums[t] = fma(products[t].value(), d * set1(x[t]->scale), sums[t]);
     if (Format::kScales == 2) sums[t] = fma(m, set1(x[t]->scaled_sum), sums[t]);
     ++x[t];
+  }
+}
+
+// A block of parts whose halves have a float scale each: of a part's two exact integer sums the first is
+// multiplied, the second added, fused; then that times the scale of x.
+template <class Format, int T>
+FIVEFOLD_INLINE void add_halves(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+  using Codes = typename Format::Codes;
+  static_assert(Format::kOffset == 16 && Codes::Dot::kOffset == 0, "half_offsets are for these");
+  const uint8_t* codes = weights + Format::Parts::kBytes * kWidth;
+  for (int p = 0; p < Format::kBlock / 32; ++p, codes += Codes::kBytes * kWidth) {
+    const typename Format::Parts parts(weights, p);
+    typename Codes::Dot dots[T];
+    F part[T];
+    multiply_part<Format, T>(codes, x, dots, [&](int t, auto dot, int half) FIVEFOLD_INLINED {
+      WholeSum whole;
+      whole.start(set1_int(x[t]->half_offsets[half]));
+      whole.take(dot);
+      part[t] = half == 0 ? whole.value() * parts.float_scale(0)
+                          : fma(whole.value(), parts.float_scale(1), part[t]);
+    });
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      sums[t] = fma(part[t], set1(x[t]->scale), sums[t]);
+      ++x[t];
+    }
   }
 }
 
@@ -145,13 +179,20 @@ inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
     sums[t] = set1(0.0f);
   }
   for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes) {
-    if constexpr (Format::Parts::kBytes == 0) {
+    if constexpr (Format::kBlock < 256) {
       if (T == 1)
         for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
-      add_block<Format, T>(weights, x, sums);
+      if constexpr (Format::Parts::kScales == 2)
+        add_halves<Format, T>(weights, x, sums);
+      else
+        add_block<Format, T>(weights, x, sums);
     } else {
       add_parts<Format, T>(weights, x, sums);
     }
+  }
+  if (task.scales) {
+    const F scale = load(task.scales + size_t(tile) * kWidth);
+    for (int t = 0; t < T; ++t) sums[t] = sums[t] * scale;
   }
   for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
 }

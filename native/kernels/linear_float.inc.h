@@ -1,5 +1,5 @@
 // y = x W^T + bias over packed tiles, float activations: every output is one chain of fused adds, column by
-// column, in order.
+// column, in order. Where segments of columns have scales, each has a chain of its own, and those are a chain.
 
 // The float weights of a dense format, as they lie.
 template <class Format, bool kDense = Format::kBlock == 1>
@@ -21,11 +21,15 @@ struct FloatPart<Format, false> {
 
   void open(const uint8_t* block, int part) {
     const uint16_t* halves = reinterpret_cast<const uint16_t*>(block);
-    const F d = load_half(halves);
+    F d = set1(1.0f);
+    if (Format::kScales > 0) d = load_half(halves);
     F second = d;
     if (Format::kScales == 2) second = load_half(halves + kWidth);
     const uint8_t* small = block + 2 * Format::kScales * kWidth;
-    if constexpr (Parts::kBytes == 0) {
+    if constexpr (Parts::kFloat) {
+      const Parts parts(small, part);
+      for (int half = 0; half < 2; ++half) step[half] = parts.float_scale(half);
+    } else if constexpr (Parts::kBytes == 0) {
       step[0] = step[1] = d;
       least[0] = least[1] = second;
     } else {
@@ -64,21 +68,35 @@ inline void linear_float_rows(const LinearTask& task, int tile, int row) {
   const float* x[T];
   F sums[S][T];
   for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(task.x + size_t(row + t) * task.x_stride);
-  for (int s = 0; s < S; ++s)
-    for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
-  for (int k0 = 0; k0 < task.columns; k0 += kColumns) {
-    const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
-    FloatPart<Format> part[S];
-    for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
-    for (int k = 0; k < kColumns; ++k) {
-      F w[S];
+  const int segment = task.scales ? task.scale_columns : task.columns;
+  const int segments = (task.columns + segment - 1) / segment;
+  F totals[S][T];  // of all segments but the one under way
+  for (int n = 0; n < segments; ++n) {
+    for (int s = 0; s < S; ++s)
+      for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
+    const int end = n + 1 == segments ? task.columns : (n + 1) * segment;
+    for (int k0 = n * segment; k0 < end; k0 += kColumns) {
+      const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
+      FloatPart<Format> part[S];
+      for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
+      for (int k = 0; k < kColumns; ++k) {
+        F w[S];
 #pragma GCC unroll 16
-      for (int s = 0; s < S; ++s) w[s] = part[s].column(k);
+        for (int s = 0; s < S; ++s) w[s] = part[s].column(k);
 #pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) {
+          const F v = set1(x[t][k0 + k]);
+#pragma GCC unroll 16
+          for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
+        }
+      }
+    }
+    if (task.scales == nullptr) break;
+    for (int s = 0; s < S; ++s) {
+      const F scale = load(task.scales + (size_t(tile + s) * segments + n) * kWidth);
       for (int t = 0; t < T; ++t) {
-        const F v = set1(x[t][k0 + k]);
-#pragma GCC unroll 16
-        for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
+        sums[s][t] = n == 0 ? sums[s][t] * scale : fma(sums[s][t], scale, totals[s][t]);
+        totals[s][t] = sums[s][t];
       }
     }
   }

@@ -42,7 +42,10 @@ FIVEFOLD_INLINE F quantize_blocks(const float* x, F bad, QuantizedBlock* blocks)
     // It may wrap, as those of the halves, when a number is none.
     const uint32_t sum = uint32_t(sums[0][b]) + uint32_t(sums[1][b]);
     blocks[b].scale = scales[b];
-    for (int half = 0; half < 2; ++half) blocks[b].half_sums[half] = int16_t(sums[half][b]);
+    for (int half = 0; half < 2; ++half) {
+      blocks[b].half_sums[half] = int16_t(sums[half][b]);
+      blocks[b].half_offsets[half] = int32_t(0u - 16u * uint32_t(sums[half][b]));
+    }
     blocks[b].scaled_sum = scales[b] * float(int32_t(sum));
     blocks[b].offset_sum = int32_t(0u - 8u * sum);
   }

@@ -41,10 +41,22 @@ class ThreadPool:
     def threads(self) -> int: ...
 
 class Matrix:
-    """A weight (M, K) repacked for the kernels of one instruction set; the given bytes are copied."""
+    """A weight (M, K) repacked for the kernels of one instruction set; the given bytes are copied.
+
+    `scales` (R, C), if given, are factors of `scale_rows` x `scale_columns` numbers each.
+    """
 
     def __init__(
-        self, pool: ThreadPool, isa: str, format: str, data: _Bytes, rows: int, columns: int
+        self,
+        pool: ThreadPool,
+        isa: str,
+        format: str,
+        data: _Bytes,
+        rows: int,
+        columns: int,
+        scales: _Float32 | None = None,
+        scale_rows: int = 0,
+        scale_columns: int = 0,
     ) -> None: ...
     @property
     def bytes(self) -> int: ...
@@ -84,7 +96,16 @@ class Executor:
     def __init__(self, pool: ThreadPool, isa: str, activations: str, max_rows: int) -> None: ...
     def add_matrix(self, matrix: Matrix) -> int: ...
     def add_vector(self, values: _Float32) -> int: ...
-    def add_table(self, format: str, data: _Bytes, rows: int, columns: int) -> int: ...
+    def add_table(
+        self,
+        format: str,
+        data: _Bytes,
+        rows: int,
+        columns: int,
+        scales: _Float32 | None = None,
+        scale_rows: int = 0,
+        scale_columns: int = 0,
+    ) -> int: ...
     def add_row_set(self) -> int: ...
     def add_slots(self, widths: Sequence[int]) -> None: ...
     def add_buffer(self, slot: int, width: int, row_set: int) -> int: ...

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from fivefold import _native
-from fivefold.formats import FORMATS
+from fivefold.formats import FORMATS, e4m3
 from fivefold.formats.superblock import read_bits, read_pairs
 
 Array = npt.NDArray[Any]
@@ -83,8 +83,47 @@ def whole_numbers(name: str, blocks: Array) -> tuple[Array, Array, Array]:
     return codes.reshape(*whole.shape, -1), whole, np.broadcast_to(minima, whole.shape).astype(np.int64)
 
 
+def four_bit_floats(name: str, blocks: Array) -> tuple[Array, Array, float]:
+    """What blocks (..., bytes) of E2M1 hold: codes doubled (..., parts, 16 or 32), the scales as kernels take
+    them (..., parts), and what outputs are multiplied by."""
+    doubled = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])
+    flat = blocks.reshape(-1, blocks.shape[-1])
+    if name == "mxfp4":
+        codes = np.concatenate([flat[:, 1:] & 15, flat[:, 1:] >> 4], axis=1)[:, None]
+        return doubled[codes], np.ldexp(np.float32(1), flat[:, :1].astype(np.int32) - 127), 0.5
+    packed = flat[:, 4:].reshape(-1, 4, 8)
+    codes = np.concatenate([packed & 15, packed >> 4], axis=2)
+    return doubled[codes], e4m3.VALUES[flat[:, :4] & 0x7F] / np.float32(256), 128.0
+
+
+def float_parts_linear(name: str, data: Array, outputs: int, x: Array) -> Array:
+    """The same for formats whose parts have floats of their own."""
+    blocks = data.reshape(outputs, -1, FORMATS[name].block_bytes)
+    codes, scales, factor = four_bit_floats(name, blocks)
+    halves = codes.shape[-1] == 16
+    codes = codes.reshape(outputs, -1, codes.shape[-1])
+    scales = scales.reshape(outputs, -1)
+    rows, scale = rounded_rows(x)
+    y = np.zeros((len(x), outputs), np.float32)
+    for b in range(rows.shape[1]):
+        if not halves:
+            dots = (rows[:, b] @ codes[:, b].T).astype(np.float32)
+            y = fused(dots, scales[None, :, b] * scale[:, b, None], y)
+            continue
+        low, high = (
+            (rows[:, b, 16 * h : 16 * h + 16] @ codes[:, 2 * b + h].T).astype(np.float32) for h in (0, 1)
+        )
+        part = fused(
+            high, np.broadcast_to(scales[None, :, 2 * b + 1], high.shape), low * scales[None, :, 2 * b]
+        )
+        y = fused(part, np.broadcast_to(scale[:, b, None], part.shape), y)
+    return y * np.float32(factor)
+
+
 def int8_linear(name: str, data: Array, outputs: int, x: Array) -> Array:
     """The int8 linear as the numeric contract defines it, one rounding at a time."""
+    if name in {"mxfp4", "nvfp4"}:
+        return float_parts_linear(name, data, outputs, x)
     row = FORMATS[name]
     blocks = data.reshape(outputs, -1, row.block_bytes)
     first = {"q2_k": 80, "q3_k": 108, "q6_k": 208}.get(name, 0)

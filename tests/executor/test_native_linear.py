@@ -9,7 +9,8 @@ from fivefold import _native
 from fivefold.formats import FORMATS
 
 QUANTIZED = sorted(name for name in FORMATS if FORMATS[name].quantized)
-ALL = ["f32", "f16", "bf16", *QUANTIZED]
+BESIDE = {"f8_e4m3", "mxfp4", "nvfp4"}  # outputs have a factor
+ALL = ["f32", "f16", "bf16", "f8_e4m3", *QUANTIZED]
 
 
 def whole(name: str, columns: int) -> int:
@@ -32,7 +33,7 @@ def places_of_floats(name: str) -> list[int]:
     """Where in a stored block float numbers lie."""
     if name in {"q4_1", "q5_1", "q4_k", "q5_k"}:
         return [0, 2]
-    return {"q2_k": [80, 82], "q3_k": [108], "q6_k": [208]}.get(name, [0])
+    return {"q2_k": [80, 82], "q3_k": [108], "q6_k": [208], "nvfp4": [0, 3]}.get(name, [0])
 
 
 def any_blocks(name: str, count: int, fill: int | None = None) -> np.ndarray:
@@ -41,6 +42,12 @@ def any_blocks(name: str, count: int, fill: int | None = None) -> np.ndarray:
     random = np.random.default_rng(8)
     shape = (count // row.block, row.block_bytes)
     blocks = random.integers(0, 256, shape, np.uint8) if fill is None else np.full(shape, fill, np.uint8)
+    if name == "mxfp4":
+        blocks[:, 0] = random.integers(110, 140, len(blocks))
+        return blocks.reshape(-1)
+    if name == "nvfp4":
+        blocks[:, :4][blocks[:, :4] & 0x7F == 0x7F] = 3  # the codes of NaN
+        return blocks.reshape(-1)
     for at in places_of_floats(name):
         numbers = random.normal(0, 0.1, (len(blocks), 1)).astype(np.float16)
         blocks[:, at : at + 2] = numbers.view(np.uint8)
@@ -183,7 +190,8 @@ def test_columns_that_are_no_whole_blocks_are_refused(lab, isa, name) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_a_packed_matrix_takes_the_bytes_of_the_stored_one(isa, stored, name) -> None:
     data, _ = stored(name, 32, 256)
-    assert _native.Matrix(_native.ThreadPool(1), isa, name, data, 32, 256).bytes == data.size
+    scales = 4 * 32 if name in BESIDE else 0
+    assert _native.Matrix(_native.ThreadPool(1), isa, name, data, 32, 256).bytes == data.size + scales
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -210,11 +218,106 @@ def test_a_matrix_knows_whether_it_is_finite(isa, stored, name) -> None:
     assert _native.Matrix(pool, isa, name, data, 20, columns).finite
     blocks = data.reshape(-1, row.block_bytes).copy()
     for at in places_of_floats(name):
-        for bad in (np.nan, np.inf, -np.inf):
+        for bad in spoiling(name):
             spoilt = blocks.copy()
-            spoilt[len(blocks) * 2 // 3, at : at + len(float_bytes(name, bad))] = float_bytes(name, bad)
+            spoilt[len(blocks) * 2 // 3, at : at + len(bad)] = bad
             assert not _native.Matrix(pool, isa, name, spoilt.reshape(-1), 20, columns).finite
 
 
-def float_bytes(name: str, value: float) -> np.ndarray:
-    return FORMATS[name if name in ("f32", "bf16") else "f16"].pack(np.array([value], np.float32))
+def spoiling(name: str) -> list[np.ndarray]:
+    """Bytes of numbers that are not finite."""
+    if name in BESIDE:
+        return [np.array([code], np.uint8) for code in ((0xFF,) if name == "mxfp4" else (0x7F, 0xFF))]
+    form = FORMATS[name if name in ("f32", "bf16") else "f16"]
+    return [form.pack(np.array([value], np.float32)) for value in (np.nan, np.inf, -np.inf)]
+
+
+def scaled(random: np.random.Generator, high: int, wide: int) -> np.ndarray:
+    return random.uniform(0.001, 3.0, (high, wide)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["int8", "float"])
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp4", "f8_e4m3", "q4_0", "f16"])
+@pytest.mark.parametrize("block_rows", [1, 7, 40, 500])
+def test_scales_of_rows_multiply_outputs(lab, isa, stored, name, kind, block_rows) -> None:
+    """One rounding more, whatever the format, and the bias comes after it."""
+    outputs, columns = 40, 128
+    data, _ = stored(name, outputs, columns, 3)
+    scales = scaled(np.random.default_rng(2), -(-outputs // block_rows), 1)
+    x, bias = activations(5, columns), np.arange(outputs, dtype=np.float32)
+    plain = linear(lab(isa, activations=kind), name, data, (outputs, columns), x)
+    engine = lab(isa, 2, kind)
+    matrix = _native.Matrix(engine.pool, isa, name, data, outputs, columns, scales, block_rows, columns)
+    inside, out = engine.input(columns), engine.buffer(outputs)
+    weights = [engine.executor.add_matrix(matrix), engine.vector(bias)]
+    engine.node("linear", [inside], [out], weights=weights)
+    engine.run(x)
+    each = np.repeat(scales[:, 0], block_rows)[:outputs]
+    # A format's own factor is a power of two, so that it makes no difference when it is multiplied.
+    np.testing.assert_array_equal(engine.result(out), plain * each + bias)
+
+
+@pytest.mark.parametrize("name", ["f8_e4m3", "f32"])
+@pytest.mark.parametrize(("block_rows", "block_columns"), [(128, 128), (3, 50), (200, 1), (1, 300)])
+def test_scales_of_blocks_are_a_chain(lab, isa, stored, name, block_rows, block_columns) -> None:
+    """Each segment of columns is a chain of its own, and their products with the scales are one more."""
+    outputs, columns = 150, 300
+    data, values = stored(name, outputs, columns, 3)
+    wide = -(-columns // block_columns)
+    scales = scaled(np.random.default_rng(2), -(-outputs // block_rows), wide)
+    x = activations(9, columns)
+    engine = lab(isa, 2)
+    matrix = _native.Matrix(engine.pool, isa, name, data, outputs, columns, scales, block_rows, block_columns)
+    inside, out = engine.input(columns), engine.buffer(outputs)
+    engine.node("linear", [inside], [out], weights=[engine.executor.add_matrix(matrix)])
+    engine.run(x)
+    factor = np.float32(256 if name == "f8_e4m3" else 1)
+    each = np.repeat(scales, block_rows, axis=0)[:outputs] * factor
+    total = np.zeros((len(x), outputs), np.float32)
+    for segment in range(wide):
+        part = np.zeros_like(total)
+        for k in range(segment * block_columns, min((segment + 1) * block_columns, columns)):
+            column = np.broadcast_to(values[None, :, k] / factor, part.shape)
+            part = engine.fused(column, np.broadcast_to(x[:, k, None], part.shape), part)
+        scale = np.broadcast_to(each[None, :, segment], part.shape)
+        total = part * scale if segment == 0 else engine.fused(part, scale, total)
+    np.testing.assert_array_equal(engine.result(out), total)
+    np.testing.assert_array_equal(engine.result(out)[4:5], again(engine, x[4:5], out))
+
+
+def again(engine, x: np.ndarray, out: int) -> np.ndarray:
+    engine.run(x)
+    return engine.result(out)
+
+
+@pytest.mark.parametrize("name", ["f8_e4m3", "nvfp4"])
+def test_embedding_rows_are_scaled(lab, isa, stored, name) -> None:
+    data, values = stored(name, 20, 128, 3)
+    block_columns = 128 if name == "nvfp4" else 50
+    scales = scaled(np.random.default_rng(4), 3, -(-128 // block_columns))
+    engine = lab(isa, 2)
+    out = engine.buffer(128)
+    table = engine.executor.add_table(name, data, 20, 128, scales, 8, block_columns)
+    engine.node("embed", [], [out], weights=[table])
+    tokens = np.array([19, 0, 8, 7], np.int32)
+    engine.run(rows=4, tokens=tokens)
+    each = np.repeat(np.repeat(scales, 8, axis=0)[:20], block_columns, axis=1)[:, :128]
+    np.testing.assert_array_equal(engine.result(out), (values * each)[tokens])
+
+
+def test_scales_that_do_not_fit_are_refused(isa, stored) -> None:
+    pool = _native.ThreadPool(1)
+    data, _ = stored("nvfp4", 20, 128, 3)
+    ones = np.ones((2, 1), np.float32)
+    with pytest.raises(
+        ValueError, match=r"scales of 2 x 1 do not fit a matrix of 20 x 128 in blocks of 20 x 128"
+    ):
+        _native.Matrix(pool, isa, "nvfp4", data, 20, 128, ones, 20, 128)
+    with pytest.raises(ValueError, match="a block must have rows and columns"):
+        _native.Matrix(pool, isa, "nvfp4", data, 20, 128, ones)
+    with pytest.raises(ValueError, match="nvfp4 takes one scale a row, not one for each 64 columns"):
+        _native.Matrix(pool, isa, "nvfp4", data, 20, 128, np.ones((1, 2), np.float32), 20, 64)
+    with pytest.raises(ValueError, match="one is not finite"):
+        _native.Matrix(pool, isa, "nvfp4", data, 20, 128, np.full((1, 1), np.nan, np.float32), 20, 128)
+    huge = np.full((1, 1), 3e38, np.float32)
+    assert not _native.Matrix(pool, isa, "nvfp4", data, 20, 128, huge, 20, 128).finite

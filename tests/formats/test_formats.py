@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
-from fivefold.formats import FORMATS, format_of
+from fivefold.formats import FORMATS, e2m1, e4m3, format_of, nvfp4
 
 NAMES = sorted(FORMATS)
 BLOCKED = [name for name in NAMES if FORMATS[name].quantized]
@@ -28,6 +28,12 @@ def samples() -> np.ndarray:
     values[4] = np.tile([2.0, -2.0], 16)
     values[5, 0] = 1000.0
     return values.astype(np.float32).reshape(-1)
+
+
+def fitting(name: str) -> np.ndarray:
+    """The same, such that the format can hold them without a factor for all."""
+    largest = {"f8_e4m3": 448.0, "nvfp4": 2688.0}.get(name)
+    return samples() if largest is None else np.clip(samples(), -largest, largest)
 
 
 @pytest.mark.parametrize("name", SAME_BYTES)
@@ -60,7 +66,7 @@ def test_recorded_blocks() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes(name: str) -> None:
     row = FORMATS[name]
-    values = samples()
+    values = fitting(name)
     data = row.pack(values)
     assert data.dtype == np.uint8 and data.shape == (row.bytes_for(values.size),)
     read = row.unpack(data, values.size)
@@ -79,7 +85,7 @@ def test_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_packing_what_was_unpacked_changes_no_number(name: str) -> None:
     row = FORMATS[name]
-    once = row.unpack(row.pack(samples()), samples().size)
+    once = row.unpack(row.pack(fitting(name)), samples().size)
     twice = row.unpack(row.pack(once), once.size)
     # A part's smallest code may move by one where its scale is a rounded multiple of the block's.
     rounded = {"q2_k": 0.4, "q3_k": 0.1, "q4_k": 0.1, "q5_k": 0.05, "q6_k": 0.02, "iq4_xs": 0.1}
@@ -123,7 +129,7 @@ def test_unpack_by_hand() -> None:
 
 def test_unpack_does_not_look_into_its_source() -> None:
     """Numbers read are a copy: a mapped file stays as it is, and unaligned views are fine."""
-    values = samples()[:256]
+    values = np.clip(samples()[:256], -448, 448)
     for row in FORMATS.values():
         stored = np.concatenate([np.zeros(1, np.uint8), row.pack(values)])
         stored.flags.writeable = False
@@ -179,8 +185,91 @@ def test_extreme_blocks(name: str) -> None:
     np.testing.assert_array_equal(row.unpack(row.pack(tiny), size), np.zeros(size))
     huge = np.full(size, 3e38, np.float32)
     huge[0] = -3e38
-    with pytest.raises(FivefoldError, match="more than f16 can hold"):
+    if name == "mxfp4":  # whose powers of two go as far as float32
+        np.testing.assert_array_equal(
+            row.unpack(row.pack(huge), size), np.sign(huge) * np.float32(6 * 2.0**125)
+        )
+        return
+    with pytest.raises(FivefoldError, match=r"more than (f16|E4M3) can hold"):
         row.pack(huge)
+
+
+def test_all_numbers_of_e4m3_survive() -> None:
+    codes = np.arange(256, dtype=np.uint8)
+    values = FORMATS["f8_e4m3"].unpack(codes, 256)
+    known = ~np.isnan(values)
+    assert np.flatnonzero(~known).tolist() == [0x7F, 0xFF]
+    np.testing.assert_array_equal(FORMATS["f8_e4m3"].pack(values[known]), codes[known])
+    by_definition = [
+        (-1) ** (c >> 7)
+        * (2.0**-6 * (c & 7) / 8 if c >> 3 & 15 == 0 else 2.0 ** ((c >> 3 & 15) - 7) * (1 + (c & 7) / 8))
+        for c in codes[known].tolist()
+    ]
+    np.testing.assert_array_equal(values[known], by_definition)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.floats(0, 464, width=32))
+def test_e4m3_takes_the_nearest_number_the_even_code_on_ties(value: float) -> None:
+    """Also between 256 and 448, and from the largest subnormal number to the least normal one."""
+    numbers = e4m3.VALUES[:127].astype(np.float64)
+    distances = np.abs(numbers - value)
+    best = np.flatnonzero(distances == distances.min())
+    code = int(e4m3.nearest(np.array([value], np.float32))[0])
+    assert code in best
+    assert len(best) == 1 or code % 2 == 0
+
+
+@pytest.mark.parametrize("bad", [465.0, -1e9, np.nan, np.inf])
+def test_e4m3_refuses_what_it_cannot_hold(bad: float) -> None:
+    with pytest.raises(FivefoldError, match="number 1 is"):
+        FORMATS["f8_e4m3"].pack(np.array([1.0, bad], np.float32))
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.floats(-8, 8, width=32))
+def test_e2m1_takes_the_nearest_number_the_even_code_on_ties(value: float) -> None:
+    distances = np.abs(e2m1.VALUES.astype(np.float64) - value)
+    best = np.flatnonzero(distances == distances.min())
+    code = int(e2m1.nearest(np.array([value], np.float32))[0])
+    assert code in best
+    assert code != 8
+    assert len(best) == 1 or code % 2 == 0 or value == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_part_of_nvfp4_is_its_numbers_over_its_scale(data: st.DataObject) -> None:
+    numbers = st.floats(-2600, 2600, width=32, allow_subnormal=False)
+    values = data.draw(hnp.arrays(np.float32, 64, elements=numbers))
+    row = FORMATS["nvfp4"]
+    stored = row.pack(values)
+    np.testing.assert_array_equal(nvfp4.join(*nvfp4.split(stored.reshape(1, -1))), stored)
+    read = row.unpack(stored, 64).reshape(4, 16)
+    largest = np.abs(values).reshape(4, 16).max(axis=1)
+    error = np.abs(read - values.reshape(4, 16)).max(axis=1)
+    # The scale is off by at most 1/16; a step between 4 and 6 is 2 scales wide. Subnormal scales are coarser.
+    assert (error <= largest / 6 * 1.4 + 6 * 2.0**-10).all()
+
+
+def test_scales_of_four_bit_floats_at_their_ends() -> None:
+    stored = np.zeros(17, np.uint8)
+    stored[1] = 0x17  # 6 and 0.5
+    for code, power in ((0, 2.0**-127), (1, 2.0**-126), (127, 1.0), (254, 2.0**127)):
+        stored[0] = code
+        read = FORMATS["mxfp4"].unpack(stored, 32)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(
+                read[[0, 16]], np.array([6 * power, 0.5 * power]).astype(np.float32)
+            )
+    stored[0] = 255
+    assert np.isnan(FORMATS["mxfp4"].unpack(stored, 32)).any()
+    part = np.zeros(36, np.uint8)
+    part[:4], part[4] = [1, 0x7E, 0x80 | 0x38, 0x7F], 0x17
+    part[12] = part[20] = part[28] = 0x17
+    read = FORMATS["nvfp4"].unpack(part, 64).reshape(4, 16)
+    np.testing.assert_array_equal(read[:3, 0], [6 * 2.0**-9, 6 * 448, 6])  # a scale's sign is ignored
+    assert np.isnan(read[3, 0])
 
 
 def test_table() -> None:

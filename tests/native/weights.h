@@ -40,6 +40,7 @@ struct Packed {
   size_t tile_bytes;
   int tiles;
   std::vector<uint8_t> bytes;  // and room behind them, for what kernels fetch ahead of time
+  std::vector<float> scales;   // of each row, the format's own factor among them
 };
 
 inline Packed pack(const Kernels& kernels, const Weights& weights) {
@@ -47,7 +48,10 @@ inline Packed pack(const Kernels& kernels, const Weights& weights) {
   const size_t row_bytes = size_t(blocks) * size_t(weights.format->stored_bytes);
   Packed packed{size_t(blocks) * size_t(weights.format->packed_bytes) * size_t(width),
                 (weights.outputs + width - 1) / width,
+                {},
                 {}};
+  for (int row = 0; row < packed.tiles * width; ++row)
+    packed.scales.push_back(weights.format->factor * float(1 + row % 3));
   packed.bytes.resize(packed.tile_bytes * size_t(packed.tiles) + 4096);
   for (int tile = 0; tile < packed.tiles; ++tile)
     weights.format->pack_tile(weights.stored.data() + size_t(tile * width) * row_bytes, row_bytes,
@@ -64,6 +68,8 @@ inline LinearTask whole_task(const Weights& weights, const Packed& packed, const
   task.tile_bytes = packed.tile_bytes;
   task.outputs = weights.outputs;
   task.columns = weights.columns;
+  task.scales = packed.scales.data();
+  task.scale_columns = weights.columns;
   task.bias = bias;
   task.x = static_cast<const uint8_t*>(x);
   task.x_stride = stride;

@@ -37,7 +37,7 @@ class Scales:
         return Scales(np.full((1, 1), value, np.float32), shape[0], shape[-1])
 
     def spread(self, shape: tuple[int, ...]) -> Float32:
-        """The factor of each number of a matrix (M, K), or of each of its rows (M, 1) if those have one each."""
+        """The factor of each number of a matrix (M, K), or (M, 1) where a row has one for all."""
         over_rows = np.repeat(self.values, self.rows, axis=0)[: shape[0]]
         if self.values.shape[1] == 1:
             return over_rows

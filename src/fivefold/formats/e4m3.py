@@ -1,7 +1,7 @@
 """f8_e4m3: one byte a number: a sign, four bits of exponent (7 is 1), three of mantissa.
 
 No infinities; both NaNs are all ones but the sign. The largest number is 448, the smallest above zero 2^-9
-(subnormal). As in OCP's OFP8 and PyTorch's float8_e4m3fn. Checkpoints keep scales beside such matrices; blocks
+(subnormal). As in OCP's OFP8 and PyTorch's float8_e4m3fn. Checkpoints keep scales beside such matrices; parts
 of NVFP4 have one such number as their scale.
 """
 
@@ -14,6 +14,8 @@ from fivefold.formats.format import Bytes, Float32, Format, stored_blocks
 
 LARGEST = np.float32(448.0)
 NAN = np.uint8(0x7F)
+MOST = np.float32(464.0)
+"""What still rounds to 448: half a step above it, which is even."""
 
 
 def _values() -> Float32:
@@ -49,7 +51,7 @@ def pack(values: Float32) -> Bytes:
     FivefoldError for a number past 448 once it is rounded, or one that is not finite: scale it first.
     """
     values = np.ascontiguousarray(values, np.float32).reshape(-1)
-    fitting = np.abs(values) <= 464.0  # half a step above 448, which is even
+    fitting = np.abs(values) <= MOST
     if not fitting.all():
         index = int(np.flatnonzero(~fitting)[0])
         raise FivefoldError(

@@ -2,14 +2,15 @@
 
 Layout of a block of 64 (36 bytes), as GGUF stores it: the scales of its four parts, then 8 bytes for each
 part; byte j of a part holds code j in its low and code j + 8 in its high nibble. A number is scale * E2M1.
-Scales have no sign: that bit is ignored. 0x7f is NaN. The tensor's factor lies beside the blocks (`Tensor.scales`),
-in GGUF in a tensor of its own. Source: NVIDIA's NVFP4, ggml-common.h (block_nvfp4).
+Scales have no sign: that bit is ignored. 0x7f is NaN. The tensor's factor lies beside the blocks
+(`Tensor.scales`), in GGUF in a tensor of its own. Source: NVIDIA's NVFP4, ggml-common.h (block_nvfp4).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from fivefold.core.errors import FivefoldError
 from fivefold.formats import e2m1, e4m3
 from fivefold.formats.format import Bytes, Float32, Format, stored_blocks, value_blocks
 
@@ -30,10 +31,22 @@ def unpack(data: Bytes, count: int) -> Float32:
 def pack(values: Float32) -> Bytes:
     """Float32 (count,) -> stored blocks: each part's scale is its largest magnitude over 6, nearest even.
 
-    What is too large for a scale of 448 is held at 6 times that: divide by the tensor's factor first.
+    FivefoldError for a scale past 448: divide by the tensor's factor first.
     """
     parts = value_blocks("nvfp4", values, BLOCK).reshape(-1, PART)
-    scales = e4m3.nearest(np.abs(parts).max(axis=1) / e2m1.LARGEST)
+    wanted = np.abs(parts).max(axis=1) / e2m1.LARGEST
+    if (wanted > e4m3.MOST).any():
+        index = int(np.flatnonzero(wanted > e4m3.MOST)[0])
+        raise FivefoldError(
+            f"part {index} needs a scale of {wanted[index]:g}, more than E4M3 can hold", where="nvfp4",
+            remedy="divide by a factor for the whole tensor first",
+        )  # fmt: skip
+    return fit(parts, wanted)
+
+
+def fit(parts: Float32, wanted: Float32) -> Bytes:
+    """Parts (n, 16) with the scales (n,) nearest to those wanted, the least instead of none -> stored blocks."""
+    scales = np.maximum(e4m3.nearest(wanted), (wanted > 0).astype(np.uint8))
     return join(scales, codes_for(parts, e4m3.VALUES[scales]))
 
 
