@@ -2,10 +2,10 @@
 
 from .choice import draw, largest_logit
 from .machine import Processor, allowed_threads, choose_isa, processor, read_bandwidth
-from .native import NativeCache, NativeExecutor, Settings, dequantize
+from .native import NativeCache, NativeExecutor, PackedMatrices, Settings, dequantize
 from .probe import LinearProbe, Probes
 
 __all__ = [
-    "LinearProbe", "NativeCache", "NativeExecutor", "Probes", "Processor", "Settings", "allowed_threads",
-    "choose_isa", "dequantize", "draw", "largest_logit", "processor", "read_bandwidth",
+    "LinearProbe", "NativeCache", "NativeExecutor", "PackedMatrices", "Probes", "Processor", "Settings",
+    "allowed_threads", "choose_isa", "dequantize", "draw", "largest_logit", "processor", "read_bandwidth",
 ]  # fmt: skip

@@ -63,6 +63,10 @@ class NativeCache:
         self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
 
 
+PackedMatrices = dict[str, tuple[Tensor, Matrix]]
+"""Packed matrices by name, each with the tensor that it is made of."""
+
+
 class NativeExecutor:
     """One Program ready to run. `tensors` looks a stored weight up by name."""
 
@@ -76,14 +80,17 @@ class NativeExecutor:
         taps: Sequence[str] = (),
         where: str = "",
         packed: Callable[[Tensor], None] | None = None,
+        matrices: PackedMatrices | None = None,
     ) -> None:
         """`where` the weights lie, for errors; `packed` is told of each matrix whose stored bytes are no
-        longer needed. FileError for a weight that is not finite.
+        longer needed; `matrices` holds those that other executors with the same settings have packed, and
+        gets those of this one. FileError for a weight that is not finite.
 
         Tables of embeddings are not read here: what is wrong with a row shows in the logits.
         """
         self._where = where
         self._packed = packed
+        self._shared = matrices
         self._program = program
         self._tensors = tensors
         self._settings = settings
@@ -183,6 +190,10 @@ class NativeExecutor:
 
     def _pack(self, name: str) -> int:
         tensor = self._tensors(name)
+        known = None if self._shared is None else self._shared.get(name)
+        if known is not None and known[0] is tensor:
+            self.weight_bytes += known[1].bytes
+            return self._core.add_matrix(known[1])
         rows, columns = tensor.shape
         matrix = Matrix(
             self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns, *_scales(tensor)
@@ -192,6 +203,8 @@ class NativeExecutor:
         self.weight_bytes += matrix.bytes
         if self._packed is not None:
             self._packed(tensor)
+        if self._shared is not None:
+            self._shared[name] = (tensor, matrix)
         return self._core.add_matrix(matrix)
 
     def _table(self, name: str) -> int:

@@ -45,7 +45,7 @@ def pack(values: Float32) -> Bytes:
 
 
 def fit(parts: Float32, wanted: Float32) -> Bytes:
-    """Parts (n, 16) with the scales (n,) nearest to those wanted, the least instead of none -> stored blocks."""
+    """Parts (n, 16) -> stored blocks, with the scales nearest to those wanted (n,), the least for 0."""
     scales = np.maximum(e4m3.nearest(wanted), (wanted > 0).astype(np.uint8))
     return join(scales, codes_for(parts, e4m3.VALUES[scales]))
 

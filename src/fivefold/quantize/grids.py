@@ -1,0 +1,162 @@
+"""What numbers a part of a matrix's row can take, for each format that shares a scale among few numbers.
+
+A grid offers scales for parts, rounds numbers over a scale to its levels, and puts the chosen ones together
+as a stored tensor. Arrays here are transposed, (K, M): what is done column by column lies together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fivefold.core.checkpoint import Scales, Tensor
+from fivefold.core.errors import UnsupportedError
+from fivefold.formats import e2m1, e4m3, mxfp4, nvfp4
+from fivefold.formats.format import half_bytes, half_values, pack_nibbles
+
+Float32 = npt.NDArray[np.float32]
+
+SHRINK, GROW = 3, 6
+"""Codes of E4M3 below and above the plain scale that are tried: from 0.7 to 1.7 times it, so that a part's
+largest number may also lie on 4 instead of 6."""
+ROOM = np.float32(6.0 * 256.0)
+"""A tensor's largest number over its factor: leaves room below 448 for scales that grow."""
+
+
+class Grid(Protocol):
+    """One format. `part` is the number of columns that share a scale."""
+
+    part: int
+
+    def factor(self, values: Float32) -> np.float32:
+        """What a matrix is divided by before all else."""
+        ...
+
+    def candidates(self, part: Float32) -> Float32:
+        """Scales to try for numbers (part, M): (C, M), the plain one among them, none of them zero."""
+        ...
+
+    def round(self, scaled: Float32) -> Float32:
+        """The nearest levels."""
+        ...
+
+    def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
+        """Levels (K, M) and scales (K / part, M) as a stored matrix (M, K)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Nvfp4Grid:
+    """NVFP4: scales are numbers of E4M3."""
+
+    part: int = nvfp4.PART
+
+    def factor(self, values: Float32) -> np.float32:
+        """What brings the largest number to 6 times 256."""
+        return np.float32(np.abs(values).max() / ROOM) or np.float32(1.0)
+
+    def candidates(self, part: Float32) -> Float32:
+        """The plain scale and its neighbours."""
+        plain = e4m3.nearest(np.abs(part).max(axis=0) / e2m1.LARGEST).astype(np.int32)
+        steps = np.arange(-SHRINK, GROW + 1)
+        return e4m3.VALUES[np.clip(plain + steps[:, None], 1, 0x7E)]
+
+    def round(self, scaled: Float32) -> Float32:
+        """Levels of E2M1."""
+        return round_e2m1(scaled)
+
+    def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
+        """In GGUF's blocks."""
+        columns, rows = levels.shape
+        codes = e2m1.nearest(levels.T.reshape(-1, self.part))
+        stored = nvfp4.join(e4m3.nearest(scales.T.reshape(-1)), codes)
+        return Tensor(name, "nvfp4", (rows, columns), stored, Scales.whole(float(factor), (rows, columns)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mxfp4Grid:
+    """MXFP4: scales are powers of two."""
+
+    part: int = mxfp4.BLOCK
+
+    def factor(self, values: Float32) -> np.float32:
+        """None: the format has no room for one."""
+        return np.float32(1.0)
+
+    def candidates(self, part: Float32) -> Float32:
+        """The plain power of two and its neighbours."""
+        _, exponent = np.frexp(np.abs(part).max(axis=0))
+        powers = np.clip(exponent - 3 + np.arange(-1, 2)[:, None], -126, 127)
+        return np.ldexp(np.float32(1.0), powers.astype(np.int32))
+
+    def round(self, scaled: Float32) -> Float32:
+        """Levels of E2M1."""
+        return round_e2m1(scaled)
+
+    def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
+        """In GGUF's blocks."""
+        columns, rows = levels.shape
+        _, exponent = np.frexp(scales.T.reshape(-1, 1))
+        stored = (exponent - 1 + mxfp4.BIAS).astype(np.uint8)
+        codes = pack_nibbles(e2m1.nearest(levels.T.reshape(-1, self.part)))
+        return Tensor(name, "mxfp4", (rows, columns), np.concatenate([stored, codes], axis=1).reshape(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class Q4Grid:
+    """q4_0: scales are f16 of either sign, levels -8 to 7."""
+
+    part: int = 32
+
+    def factor(self, values: Float32) -> np.float32:
+        """None: the format has no room for one."""
+        return np.float32(1.0)
+
+    def candidates(self, part: Float32) -> Float32:
+        """Those that put the largest number, or the one opposite to it, on -8 to -7 and somewhat past it."""
+        at = np.abs(part).argmax(axis=0)
+        largest = np.take_along_axis(part, at[None], axis=0)[0]
+        shares = np.concatenate([np.linspace(7.0, 9.5, 6), -np.linspace(6.5, 8.0, 4)]).astype(np.float32)
+        scales = largest[None] / -shares[:, None]
+        halves = half_values(half_bytes("q4_0", scales.reshape(-1, 1))).reshape(scales.shape)
+        return np.where(halves == 0, np.float32(2.0**-24), halves)
+
+    def round(self, scaled: Float32) -> Float32:
+        """Whole numbers."""
+        return np.clip(np.rint(scaled), -8, 7)
+
+    def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
+        """In GGUF's blocks."""
+        columns, rows = levels.shape
+        codes = pack_nibbles((levels.T.reshape(-1, self.part) + 8).astype(np.uint8))
+        halves = half_bytes("q4_0", scales.T.reshape(-1, 1))
+        return Tensor(name, "q4_0", (rows, columns), np.concatenate([halves, codes], axis=1).reshape(-1))
+
+
+GRIDS: dict[str, Grid] = {"nvfp4": Nvfp4Grid(), "mxfp4": Mxfp4Grid(), "q4_0": Q4Grid()}
+"""By format."""
+
+
+def grid_of(form: str, where: str) -> Grid:
+    """The grid of a format; UnsupportedError for one that has none."""
+    found = GRIDS.get(form)
+    if found is None:
+        raise UnsupportedError(
+            f"there is no search for {form}", where=where, remedy=f"choose {', '.join(GRIDS)}, or round"
+        )
+    return found
+
+
+def round_e2m1(scaled: Float32) -> Float32:
+    """The nearest level of E2M1, the even code on ties: steps of 0.5 up to 2, of 1 up to 4, of 2 up to 6."""
+    magnitude = np.abs(scaled)
+    step = np.where(magnitude < 4, np.float32(1.0), np.float32(2.0))
+    step[magnitude < 2] = 0.5
+    magnitude /= step
+    np.rint(magnitude, out=magnitude)
+    magnitude *= step
+    np.minimum(magnitude, e2m1.LARGEST, out=magnitude)
+    return np.copysign(magnitude, scaled)
