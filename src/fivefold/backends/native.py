@@ -13,7 +13,7 @@ from fivefold.core.batch import Batch, Commit, Float32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import CacheLayout
 from fivefold.core.runner import CacheFigures
-from fivefold.executor import NativeCache, NativeExecutor, Settings, dequantize
+from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.program import Model, ReferenceCache, ReferenceExecutor
 
@@ -92,7 +92,7 @@ class NativeRunner(_CachedRunner):
         super().__init__(model.layout, pages, storage)
         self.executor = NativeExecutor(
             model.main, checkpoint.tensors.__getitem__, storage, settings,
-            where=str(checkpoint.path), packed=packed,
+            packing=Packing(str(checkpoint.path), packed),
         )  # fmt: skip
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]

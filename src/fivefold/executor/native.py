@@ -67,6 +67,20 @@ PackedMatrices = dict[str, tuple[Tensor, Matrix]]
 """Packed matrices by name, each with the tensor that it is made of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How weights are packed.
+
+    where     they lie, for errors.
+    packed    is told of each matrix whose stored bytes are no longer needed.
+    matrices  those that other executors with the same settings have packed; gets those that are packed now.
+    """
+
+    where: str = ""
+    packed: Callable[[Tensor], None] | None = None
+    matrices: PackedMatrices | None = None
+
+
 class NativeExecutor:
     """One Program ready to run. `tensors` looks a stored weight up by name."""
 
@@ -78,19 +92,13 @@ class NativeExecutor:
         settings: Settings,
         pool: ThreadPool | None = None,
         taps: Sequence[str] = (),
-        where: str = "",
-        packed: Callable[[Tensor], None] | None = None,
-        matrices: PackedMatrices | None = None,
+        packing: Packing = Packing(),
     ) -> None:
-        """`where` the weights lie, for errors; `packed` is told of each matrix whose stored bytes are no
-        longer needed; `matrices` holds those that other executors with the same settings have packed, and
-        gets those of this one. FileError for a weight that is not finite.
+        """FileError for a weight that is not finite.
 
         Tables of embeddings are not read here: what is wrong with a row shows in the logits.
         """
-        self._where = where
-        self._packed = packed
-        self._shared = matrices
+        self._packing = packing
         self._program = program
         self._tensors = tensors
         self._settings = settings
@@ -190,7 +198,8 @@ class NativeExecutor:
 
     def _pack(self, name: str) -> int:
         tensor = self._tensors(name)
-        known = None if self._shared is None else self._shared.get(name)
+        shared = self._packing.matrices
+        known = None if shared is None else shared.get(name)
         if known is not None and known[0] is tensor:
             self.weight_bytes += known[1].bytes
             return self._core.add_matrix(known[1])
@@ -201,10 +210,10 @@ class NativeExecutor:
         if not matrix.finite:
             raise self._not_finite(name)
         self.weight_bytes += matrix.bytes
-        if self._packed is not None:
-            self._packed(tensor)
-        if self._shared is not None:
-            self._shared[name] = (tensor, matrix)
+        if self._packing.packed is not None:
+            self._packing.packed(tensor)
+        if shared is not None:
+            shared[name] = (tensor, matrix)
         return self._core.add_matrix(matrix)
 
     def _table(self, name: str) -> int:
@@ -220,7 +229,7 @@ class NativeExecutor:
 
     def _not_finite(self, name: str) -> FileError:
         return FileError(
-            f"tensor {name} holds a number that is NaN or infinite", where=self._where,
+            f"tensor {name} holds a number that is NaN or infinite", where=self._packing.where,
             remedy="fetch the file again or take another conversion of the model",
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
-"""Which matrices deserve more bits: how far each alone moves the model's answers, and the best choice for a budget.
+"""Which matrices deserve more bits: how far each moves the model's answers, and the best choice for a budget.
 
-The distance is the mean KL divergence, in nats a position, of the answers with one matrix quantized from those of
-the model as it is, measured on a text. With other formats it is taken to grow as that matrix's squared error of
-outputs. Distances of several matrices are taken to add up.
+The distance is the mean KL divergence, in nats a position, of the answers with one matrix quantized from
+those of the model as it is, measured on a text. With other formats it is taken to grow as that matrix's
+squared error of outputs. Distances of several matrices are taken to add up.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def measure_sensitivity(
 
 
 def _first_layers(main: Program, names: Iterable[str]) -> dict[str, int]:
-    """The layer from which on each weight matters: before the first counts as that, behind the last likewise."""
+    """The layer from which on each weight matters; what stands before or behind all counts as the next."""
     behind = False
     found: dict[str, int] = {}
     wanted = set(names)
@@ -94,7 +94,7 @@ def _distance(plain: Sequence[Float32], moved: Iterable[Float32]) -> float:
 def choose(options: Mapping[str, Sequence[Candidate]], budget: int) -> dict[str, Candidate]:
     """One candidate for each matrix, so that all fit into `budget` bytes and the distances add up to little.
 
-    By a price for bytes, which is halved between too dear and too cheap; what is left of the budget then goes to
+    By a price for bytes, bisected between too dear and too cheap; what is left of the budget then goes to
     whatever gains most for its bytes. InputError if the smallest do not fit.
     """
     least = sum(min(each.size for each in candidates) for candidates in options.values())

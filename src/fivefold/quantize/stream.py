@@ -16,7 +16,7 @@ import numpy as np
 from fivefold.cache import PagedCache
 from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Tensor
-from fivefold.executor import NativeCache, NativeExecutor, PackedMatrices, Settings
+from fivefold.executor import NativeCache, NativeExecutor, PackedMatrices, Packing, Settings
 from fivefold.program import Model, Node, Program
 
 Lookup = Callable[[str], Tensor]
@@ -33,7 +33,7 @@ class Inputs:
 class Stream:
     """The rows of all windows at one place between two layers. Begins before the first.
 
-    Matrices that were packed are kept as long as the stream is, so that a layer can run again with one changed.
+    Packed matrices are kept as long as the stream is, so that a layer can run again with one changed.
     """
 
     def __init__(self, model: Model, windows: Sequence[Sequence[int]], settings: Settings) -> None:
@@ -73,7 +73,7 @@ class Stream:
     def _run(self, program: Program, tensors: Lookup, taps: Sequence[str]) -> Iterator[dict[str, Float32]]:
         storage = NativeCache(program.layout, self._pages, self._settings.cache_format)
         executor = NativeExecutor(
-            program, tensors, storage, self._settings, taps=taps, matrices=self._matrices
+            program, tensors, storage, self._settings, taps=taps, packing=Packing(matrices=self._matrices)
         )
         for window, given in zip(self._windows, self._given, strict=True):
             cache = PagedCache(program.layout, self._pages, storage)
