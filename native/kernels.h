@@ -23,9 +23,9 @@ namespace {
 struct QuantizedBlock {
   int8_t codes[kQuantBlock];
   float scale;
-  int16_t half_sums[2];  // the codes of each half, added
-  float scaled_sum;      // scale * the sum of all codes
-  int32_t offset_sum;    // -8 * that sum: a smaller step of offsets no format has
+  int16_t half_sums[2];     // the codes of each half, added
+  float scaled_sum;         // scale * the sum of all codes
+  int32_t offset_sum;       // -8 * that sum: a smaller step of offsets no format has
   int32_t half_offsets[2];  // -16 * the sums of the halves: what E2M1's codes are above their numbers
 };
 
@@ -48,13 +48,13 @@ constexpr size_t attention_scratch(int queries, int key_width, int value_width) 
 struct LinearTask {
   const uint8_t* weights;
   size_t tile_bytes;
-  int outputs;        // M
-  int columns;        // K
-  const float* bias;  // or null
+  int outputs;          // M
+  int columns;          // K
+  const float* bias;    // or null
   const float* scales;  // factors of outputs [tile][segment][W], or null
   int scale_columns;    // of a segment; all of them with int8 activations
-  const uint8_t* x;   // float rows, or quantized rows
-  size_t x_stride;    // bytes
+  const uint8_t* x;     // float rows, or quantized rows
+  size_t x_stride;      // bytes
   float* y;
   size_t y_stride;  // floats
   int row_begin, row_end;

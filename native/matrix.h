@@ -25,8 +25,8 @@ struct Scales {
 
 class Matrix {
  public:
-  // `stored` holds rows x columns in the format's own blocks. Throws std::invalid_argument, too where a format
-  // whose kernels add integers has more than one scale a row.
+  // `stored` holds rows x columns in the format's own blocks. Throws std::invalid_argument, too where a
+  // format whose kernels add integers has more than one scale a row.
   Matrix(ThreadPool& pool, const std::string& isa, const std::string& format, const uint8_t* stored,
          size_t stored_bytes, int64_t rows, int64_t columns, const Scales& scales = {});
 

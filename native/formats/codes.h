@@ -89,8 +89,8 @@ struct TableCodes {
 #endif
 };
 
-// E2M1, four-bit floats: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and the same with a sign. Here twice that, and 16 more, so
-// that all are whole numbers from 0 to 31.
+// E2M1, four-bit floats: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and the same with a sign. Here twice that, and 16 more,
+// so that all are whole numbers from 0 to 31.
 struct E2m1Codes {
   static constexpr int kBytes = 16;
   static constexpr bool kSigned = false;

@@ -1,6 +1,6 @@
-// What parts (32 columns) of a stored block have beside their codes. In blocks of 256 that are small integers:
-// scales, and minima in some formats. In blocks without f16 numbers (kFloat) they are scales of one byte that
-// stand for floats: number() of a half, NaN for a byte that is none.
+// What parts (32 columns) of a stored block have beside their codes. In blocks of 256 that are small
+// integers: scales, and minima in some formats. In blocks without f16 numbers (kFloat) they are scales of one
+// byte that stand for floats: number() of a half, NaN for a byte that is none.
 //
 // They stay as narrow as they are stored. A struct here says how those of a block are read and how they lie
 // in a packed tile:

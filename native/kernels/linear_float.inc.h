@@ -1,5 +1,6 @@
 // y = x W^T + bias over packed tiles, float activations: every output is one chain of fused adds, column by
-// column, in order. Where segments of columns have scales, each has a chain of its own, and those are a chain.
+// column, in order. Where segments of columns have scales, each has a chain of its own, and those are a
+// chain.
 
 // The float weights of a dense format, as they lie.
 template <class Format, bool kDense = Format::kBlock == 1>
@@ -59,45 +60,54 @@ struct FloatPart<Format, false> {
   F column(int k) const { return load(values + k * kWidth); }
 };
 
-// T rows against S tiles, float activations: one fused add for each column, in order.
+// Adds to T x S sums the products of columns [begin, end): one fused add for each column, in order.
 template <class Format, int S, int T>
-inline void linear_float_rows(const LinearTask& task, int tile, int row) {
+FIVEFOLD_INLINE void add_columns(const LinearTask& task, const uint8_t* weights, const float* const (&x)[T],
+                                 int begin, int end, F (&sums)[S][T]) {
   constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
   constexpr int kColumns = FloatPart<Format>::kColumns;
+  for (int k0 = begin; k0 < end; k0 += kColumns) {
+    const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
+    FloatPart<Format> part[S];
+    for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
+    for (int k = 0; k < kColumns; ++k) {
+      F w[S];
+#pragma GCC unroll 16
+      for (int s = 0; s < S; ++s) w[s] = part[s].column(k);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        const F v = set1(x[t][k0 + k]);
+#pragma GCC unroll 16
+        for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
+      }
+    }
+  }
+}
+
+// T rows against S tiles, float activations.
+template <class Format, int S, int T>
+inline void linear_float_rows(const LinearTask& task, int tile, int row) {
   const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
   const float* x[T];
   F sums[S][T];
   for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(task.x + size_t(row + t) * task.x_stride);
-  const int segment = task.scales ? task.scale_columns : task.columns;
-  const int segments = (task.columns + segment - 1) / segment;
-  F totals[S][T];  // of all segments but the one under way
-  for (int n = 0; n < segments; ++n) {
-    for (int s = 0; s < S; ++s)
-      for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
-    const int end = n + 1 == segments ? task.columns : (n + 1) * segment;
-    for (int k0 = n * segment; k0 < end; k0 += kColumns) {
-      const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
-      FloatPart<Format> part[S];
-      for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
-      for (int k = 0; k < kColumns; ++k) {
-        F w[S];
-#pragma GCC unroll 16
-        for (int s = 0; s < S; ++s) w[s] = part[s].column(k);
-#pragma GCC unroll 16
-        for (int t = 0; t < T; ++t) {
-          const F v = set1(x[t][k0 + k]);
-#pragma GCC unroll 16
-          for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
-        }
-      }
-    }
-    if (task.scales == nullptr) break;
-    for (int s = 0; s < S; ++s) {
-      const F scale = load(task.scales + (size_t(tile + s) * segments + n) * kWidth);
-      for (int t = 0; t < T; ++t) {
-        sums[s][t] = n == 0 ? sums[s][t] * scale : fma(sums[s][t], scale, totals[s][t]);
-        totals[s][t] = sums[s][t];
-      }
+  for (int s = 0; s < S; ++s)
+    for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
+  if (task.scales == nullptr) {
+    add_columns<Format, S, T>(task, weights, x, 0, task.columns, sums);
+  } else {
+    const int segments = (task.columns + task.scale_columns - 1) / task.scale_columns;
+    const float* scales = task.scales + size_t(tile) * segments * kWidth;
+    for (int begin = 0; begin < task.columns; begin += task.scale_columns, scales += kWidth) {
+      const int rest = task.columns - begin;
+      F part[S][T];
+      for (int s = 0; s < S; ++s)
+        for (int t = 0; t < T; ++t) part[s][t] = set1(0.0f);
+      add_columns<Format, S, T>(task, weights, x, begin,
+                                begin + (rest < task.scale_columns ? rest : task.scale_columns), part);
+      for (int s = 0; s < S; ++s)
+        for (int t = 0; t < T; ++t)
+          sums[s][t] = fma(part[s][t], load(scales + size_t(s) * segments * kWidth), sums[s][t]);
     }
   }
   for (int s = 0; s < S; ++s)
