@@ -1,4 +1,4 @@
-"""Streams, calibration, scaling and sensitivity on tiny models: against whole runs, and by what they promise."""
+"""Streams, calibration, scaling, sensitivity on tiny models: against whole runs, and by what they promise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fivefold.backends import NativeRunner
-from fivefold.core.checkpoint import Checkpoint, Tensor
+from fivefold.core.checkpoint import Checkpoint, Scales, Tensor
 from fivefold.core.errors import InputError
 from fivefold.engine import score
 from fivefold.executor import Settings, dequantize
@@ -51,7 +51,7 @@ def distance(checkpoint: Checkpoint, changed: dict[str, Tensor], windows: list[l
 def plain(name: str, values: np.ndarray, moments: Moments) -> Tensor:
     factor = np.float32(np.abs(values).max() / 2688)
     stored = FORMATS["nvfp4"].pack((values / factor).reshape(-1))
-    return Tensor(name, "nvfp4", values.shape, stored, GRIDS["nvfp4"].tensor(name, values.T * 0, np.ones((values.shape[1] // 16, len(values)), np.float32), factor).scales)  # fmt: skip
+    return Tensor(name, "nvfp4", values.shape, stored, Scales.whole(float(factor), values.shape))
 
 
 def searched(name: str, values: np.ndarray, moments: Moments) -> Tensor:
@@ -117,9 +117,7 @@ def test_norms_are_corrected_where_matrices_are_only_rounded(tiny: Any, save: An
     stream, lossy = (Stream(model, seen, SETTINGS) for _ in range(2))
     tensors = ChainMap(changed[True], dict(checkpoint.tensors)).__getitem__
     query = next(node for node in model.main.nodes if node.weights[:1] == ("blk.0.attn_q.weight",)).outputs[0]
-    before = np.concatenate(
-        [rows[query] for rows in stream.rows(0, checkpoint.tensors.__getitem__, [query])]
-    )
+    before = np.concatenate([rows[query] for rows in stream.rows(0, checkpoint.tensors.__getitem__, [query])])
     after = np.concatenate([rows[query] for rows in lossy.rows(0, tensors, [query])])
     np.testing.assert_allclose(before.mean(axis=0), after.mean(axis=0), atol=2e-3)
 
@@ -139,10 +137,8 @@ def test_folded_scaling_changes_no_answer_and_loses_less(architecture: str, tiny
     )  # fmt: skip
     assert {"blk.0.attn_norm.weight", "blk.0.attn_q.weight", "blk.0.ffn_up.weight"} <= set(changed)
     assert "token_embd.weight" not in changed and "output_norm.weight" not in changed
-    window = fresh[0]
-    np.testing.assert_allclose(
-        logits(checkpoint, window, changed), logits(checkpoint, window), rtol=2e-3, atol=2e-2
-    )
+    # But for what f16 keeps of the values, whose size has changed.
+    assert distance(checkpoint, changed, fresh) < 2e-4
     calibration = Calibration(seen, SETTINGS, compensate=False)
     scaled = dict(ChainMap(changed, dict(checkpoint.tensors)))
     before = calibrate(model, checkpoint.tensors, calibration, plain)

@@ -110,7 +110,7 @@ def _value_source(program: Program, attention: Node) -> Source | None:
     store = next((node for node in program.nodes if node.op == "attention_store"), None)
     if store is None or group.value_in_key or not isinstance(heads, int):
         return None
-    return _linear_source(program, store.inputs[1], heads // group.heads, group.value_width)
+    return _linear_source(program, store.inputs[1], heads // group.kv_heads, group.value_width)
 
 
 def _best(matrices: list[Float32], moments: Moments, source: Source, rounding: Rounding) -> Float64 | None:
