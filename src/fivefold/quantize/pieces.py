@@ -12,7 +12,7 @@ from fivefold.executor import dequantize
 PIECE = 1 << 16
 """Numbers that a sweep takes at once: few enough that its work stays in a processor's second cache."""
 
-LARGE_PIECE = 1 << 21
+LARGE_PIECE = 1 << 18
 """Numbers that are unpacked or rounded at once."""
 
 
