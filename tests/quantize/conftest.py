@@ -21,9 +21,9 @@ def gguf_shapes(layers: int, tied: bool) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCABULARY, HIDDEN)}
     for layer in range(layers):
         block = {
-            "attn_norm": (HIDDEN,), "attn_q": (HIDDEN, HIDDEN), "attn_k": (KV, HIDDEN), "attn_v": (KV, HIDDEN),
-            "attn_output": (HIDDEN, HIDDEN), "ffn_norm": (HIDDEN,), "ffn_gate": (FFN, HIDDEN),
-            "ffn_up": (FFN, HIDDEN), "ffn_down": (HIDDEN, FFN),
+            "attn_norm": (HIDDEN,), "attn_q": (HIDDEN, HIDDEN), "attn_k": (KV, HIDDEN),
+            "attn_v": (KV, HIDDEN), "attn_output": (HIDDEN, HIDDEN), "ffn_norm": (HIDDEN,),
+            "ffn_gate": (FFN, HIDDEN), "ffn_up": (FFN, HIDDEN), "ffn_down": (HIDDEN, FFN),
         }  # fmt: skip
         shapes |= {f"blk.{layer}.{part}.weight": shape for part, shape in block.items()}
     shapes["output_norm.weight"] = (HIDDEN,)
@@ -67,8 +67,8 @@ def gguf_source(tmp_path: Path) -> Callable[..., Checkpoint]:
     ) -> Checkpoint:
         random = np.random.default_rng(5)
         keys: dict[str, Any] = {
-            "block_count": layers, "context_length": 256, "embedding_length": HIDDEN, "feed_forward_length": FFN,
-            "attention.head_count": 4, "attention.head_count_kv": 2,
+            "block_count": layers, "context_length": 256, "embedding_length": HIDDEN,
+            "feed_forward_length": FFN, "attention.head_count": 4, "attention.head_count_kv": 2,
             "attention.layer_norm_rms_epsilon": 1e-5,
         }  # fmt: skip
         metadata = {

@@ -1,4 +1,6 @@
-"""Quantized GGUF files: what is written is what was encoded, other readers agree, and an interruption costs nothing."""
+"""Quantized GGUF files: what is written is what was encoded, other readers agree, and an interruption costs
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -237,12 +239,17 @@ class Halved:
 def test_a_calibration_has_its_say(gguf_source: Source) -> None:
     source = gguf_source()
     path = made(source, "nvfp4", calibrated=Halved())
-    held = {one.name: np.ascontiguousarray(one.data).reshape(-1).view(np.uint8) for one in gguf.GGUFReader(path).tensors}
+    held = {
+        one.name: np.ascontiguousarray(one.data).reshape(-1).view(np.uint8)
+        for one in gguf.GGUFReader(path).tensors
+    }
     own = {name: dequantize(tensor) for name, tensor in source.tensors.items()}
     assert np.array_equal(held["blk.0.attn_norm.weight"].view("<f4"), own["blk.0.attn_norm.weight"] / 2)
     expected = {
         "attn_q": encode("q", own["blk.0.attn_q.weight"] / 2, best_choice("nvfp4")),
-        "attn_k": encode("k", own["blk.0.attn_k.weight"], best_choice("nvfp4"), np.arange(64, dtype=np.float32)),
+        "attn_k": encode(
+            "k", own["blk.0.attn_k.weight"], best_choice("nvfp4"), np.arange(64, dtype=np.float32)
+        ),
         "attn_v": encode("v", own["blk.0.attn_v.weight"], Choice("nvfp4")),
     }
     for part, tensor in expected.items():

@@ -26,10 +26,13 @@ def quantize(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="nvfp4, mxfp4, q4_0, q8_0; in folders fp8, fp8_tensor, fp8_block; f16, bf16, f32."
+            "--format",
+            help="nvfp4, mxfp4, q4_0, q8_0; in folders fp8, fp8_tensor, fp8_block; f16, bf16, f32.",
         ),
     ] = "",
-    recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML: docs/quantize.md has its keys.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe in TOML: docs/quantize.md has its keys.")
+    ] = None,
     calibrate: Annotated[Path | None, typer.Option(help="A text to calibrate with.")] = None,
     head: Annotated[
         str, typer.Option(help="Format of the head; GGUF: q8_0 for coarse formats, folders: as it is.")
@@ -38,7 +41,7 @@ def quantize(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model again in a format of fewer bits, tensor by tensor, for any program that reads such files."""
+    """Write a model again in a format of fewer bits, for any program that reads such files."""
     chosen = read_recipe(recipe, form, head, calibrate)
     checkpoint = open_checkpoint(find_model(source))
     plan = make_plan(checkpoint, chosen, output_for(checkpoint, target))

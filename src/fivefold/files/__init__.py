@@ -6,9 +6,9 @@ mapped from the disk. It does not dequantise and knows no model family.
 
 from fivefold.files.catalogue import CatalogueModel, WheelSource, catalogue
 from fivefold.files.download import Progress
-from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.filling import Filling
 from fivefold.files.folder_write import copy_other_files
+from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place

@@ -32,7 +32,8 @@ JOURNAL, FILES = "journal", "files"
 class Filling:
     """A target that is being written: a file, or with `folder` a folder of files.
 
-    `mark` says what the bytes are made of. With `resume` what an earlier run has left is continued, without it
+    `mark` says what the bytes are made of. With `resume` what an earlier run has left is continued,
+    without it
     thrown away. Raises InputError when that was made under another mark or another process is at it,
     FivefoldError when nothing can be written.
     """
@@ -77,7 +78,8 @@ class Filling:
                 place = self._layout.places[name]
                 if piece.nbytes != place.size:
                     raise FivefoldError(
-                        f"tensor {shown(name)} has {piece.nbytes} bytes, not {place.size}", where=str(self.target)
+                        f"tensor {shown(name)} has {piece.nbytes} bytes, not {place.size}",
+                        where=str(self.target),
                     )
                 raw = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
                 file = self._open[place.file]

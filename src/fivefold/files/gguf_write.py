@@ -62,7 +62,7 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[Tensor
 def gguf_layout(
     file: str, metadata: Mapping[str, Any], tensors: Iterable[Outlined], where: str = ""
 ) -> Layout:
-    """The layout of a GGUF file of that name with these metadata (types as `write_gguf` has them) and tensors.
+    """The layout of a GGUF file of that name with these tensors and metadata, typed as `write_gguf` does.
 
     Raises InputError, with `where` the file is to lie, for what a GGUF file cannot hold.
     """

@@ -25,7 +25,9 @@ SHARD_BYTES = 5_000_000_000
 """Bytes of tensors that a shard takes at most, unless a single one has more."""
 
 
-def safetensors_layout(tensors: Iterable[Outlined], shard_bytes: int = SHARD_BYTES, where: str = "") -> Layout:
+def safetensors_layout(
+    tensors: Iterable[Outlined], shard_bytes: int = SHARD_BYTES, where: str = ""
+) -> Layout:
     """The layout of a model's weights: `model.safetensors`, or shards of at most `shard_bytes` and an index.
 
     Raises InputError, with `where` they are to lie, for what such a file cannot hold.
@@ -33,7 +35,9 @@ def safetensors_layout(tensors: Iterable[Outlined], shard_bytes: int = SHARD_BYT
     shards = _shards(list(tensors), shard_bytes, where)
     names = [WEIGHTS]
     if len(shards) > 1:
-        names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+        names = [
+            f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)
+        ]
     heads: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     places: dict[str, Place] = {}

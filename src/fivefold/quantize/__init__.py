@@ -1,8 +1,9 @@
 """Quantize: from a model's numbers to fewer bits, and into files that others read too.
 
-`choice` says which tensor gets which format by which method, `encode` makes the bytes, `plan` holds a checkpoint
-against a recipe, `gguf_output` and `folder_output` know what the files look like, and `run` walks from tensor to
-tensor. What is calibrated comes in through `calibrated.Calibrated`. How bits are laid out is for `formats`.
+`choice` says which tensor gets which format by which method, `encode` makes the bytes, `plan` holds a
+checkpoint against a recipe, `gguf_output` and `folder_output` know what the files look like, and `run` walks
+from tensor to tensor. What is calibrated comes in through `calibrated.Calibrated`. How bits are laid out is
+for `formats`.
 """
 
 from fivefold.quantize.calibrated import Calibrated

@@ -1,8 +1,8 @@
 """The seam to whatever a calibration finds out: what `run` asks for each tensor.
 
-A run without calibration passes None in its place. Implementations live in modules of their own (hessian, gptq,
-scaling, sensitivity); they must give the same answers for the same source, recipe and text, or a resumed run
-would mix two.
+A run without calibration passes None in its place. Implementations live in modules of their own (hessian,
+gptq, scaling, sensitivity); they must give the same answers for the same source, recipe and text, or a
+resumed run would mix two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Calibrated(Protocol):
         """What tells it from another calibration: a resumed run must find the same."""
 
     def values(self, name: str, values: Float32) -> Float32:
-        """The numbers to store in place of a tensor's, of the same shape: scaled, corrected, or `values` itself.
+        """What to store in place of a tensor's numbers, of their shape: scaled, corrected, or themselves.
 
         Asked for every float32 tensor of the plan, for those that are kept too.
         """

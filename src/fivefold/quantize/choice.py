@@ -1,8 +1,8 @@
 """What is to become of a tensor, and of a whole model: choices and recipes, frozen.
 
-A `Choice` is for one tensor; a `Recipe` makes the choices. Recipes come from files and options (`recipe`) or are
-made in Python. What a recipe may ask for and nothing here can do yet is listed in `PENDING` and refused by name:
-nothing that a recipe says is ignored.
+A `Choice` is for one tensor; a `Recipe` makes the choices. Recipes come from files and options (`recipe`) or
+are made in Python. What a recipe may ask for and nothing here can do yet is listed in `PENDING` and refused
+by name: nothing that a recipe says is ignored.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ class Choice:
     """How one tensor is stored.
 
     format   a name of `targets`, or "keep".
-    method   "round": the format's rounding. "sweep": the scales of least weighted squared error. "gptq": codes
-             that make up for each other's errors, which needs a calibration.
+    method   "round": the format's rounding. "sweep": the scales of least weighted squared error. "gptq":
+             codes that make up for each other's errors, which needs a calibration.
     window   codes to each side of the rounding's that a sweep of nvfp4 tries, 126 for all.
-    factor   of nvfp4's tensor: "own" is the method's (`nvfp4.tensor_factor`), "power" a power of two, "one" none.
-    largest  a magnitude that the factor has room for even if the tensor has none so large: what tensors that share
-             their factor are given.
+    factor   of nvfp4's tensor: "own" is the method's (`nvfp4.tensor_factor`), "power" a power of two, "one"
+             none.
+    largest  a magnitude that the factor has room for even if the tensor has none so large: what tensors that
+             share their factor are given.
     """
 
     format: str
@@ -82,7 +83,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Text that is run through the model before: a file, how many tokens of it, and in windows of how many."""
+    """Text that is run through the model before: a file, how many of its tokens, and how many a window."""
 
     text: Path
     tokens: int = 0
@@ -124,7 +125,7 @@ PENDING: Mapping[str, Callable[[Recipe], bool]] = MappingProxyType(
         "calibration": lambda recipe: recipe.calibration is not None,
     }
 )
-"""What recipes may ask for and is not implemented, and how it is seen. Whoever implements one takes its line out."""
+"""What recipes may ask for and nobody can do, and how it is seen. Who implements one takes its line out."""
 
 
 def refuse_pending(recipe: Recipe, where: str = "the recipe") -> None:
@@ -132,5 +133,7 @@ def refuse_pending(recipe: Recipe, where: str = "the recipe") -> None:
     for name, asked in PENDING.items():
         if asked(recipe):
             raise UnsupportedError(
-                f"{name} is not implemented yet", where=where, remedy="leave it out; round and sweep are there"
+                f"{name} is not implemented yet",
+                where=where,
+                remedy="leave it out; round and sweep are there",
             )

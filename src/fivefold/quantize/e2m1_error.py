@@ -1,9 +1,9 @@
 """The squared error of blocks of E2M1 numbers under a scale, for many blocks at once.
 
-Blocks lie side by side, (numbers of a block, blocks): a sum over a block is then a sum of long rows, and a scale
-for each block is one row. Rounding is arithmetic: within a binade the numbers of E2M1 are evenly spaced, so adding
-and subtracting 1.5 * 2^22 times the power of two below rounds to them, to the even code on ties as
-`formats.e2m1.nearest` does.
+Blocks lie side by side, (numbers of a block, blocks): a sum over a block is then a sum of long rows, and a
+scale for each block is one row. Rounding is arithmetic: within a binade the numbers of E2M1 are evenly
+spaced, so adding and subtracting 1.5 * 2^22 times the power of two below rounds to them, to the even code on
+ties as `formats.e2m1.nearest` does.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _LARGEST = np.float32(6.0)
 
 
 class BlockErrors:
-    """The errors of some blocks under one scale after another. `magnitudes` (B, n) of their numbers, `weights`
-    of the same shape or None."""
+    """The errors of some blocks under one scale after another.
+
+    `magnitudes` (B, n) are those of their numbers, `weights` have the same shape or are None.
+    """
 
     def __init__(self, magnitudes: Float32, weights: Float32 | None) -> None:
         self._magnitudes = magnitudes

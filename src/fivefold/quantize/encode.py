@@ -1,4 +1,4 @@
-"""One matrix into one format: the door to all methods that need nothing but the matrix and its columns' importance.
+"""One matrix into one format, by all methods that need no more than the importance of its columns.
 
 Methods that need more (gptq) are called by whoever has it (`calibrated`).
 """
@@ -24,8 +24,9 @@ Encoder = Callable[[str, Float32, Choice, Float32 | None], Tensor]
 def encode(name: str, values: Float32, choice: Choice, importance: Float32 | None = None) -> Tensor:
     """A matrix (M, K) as a stored tensor of that name.
 
-    `importance` (K,) weighs the squared errors of the columns in a sweep; it is of at least 0 and finite. Raises
-    FileError when a number is NaN or infinite, InputError when K does not fill whole blocks or there is no such method.
+    `importance` (K,) weighs the squared errors of the columns in a sweep; it is finite and at least 0. Raises
+    FileError when a number is NaN or infinite, InputError when K does not fill whole blocks or there is no
+    such method.
     """
     where = f"tensor {name}"
     choice.check(where)
@@ -38,7 +39,9 @@ def encode(name: str, values: Float32, choice: Choice, importance: Float32 | Non
     encoder = ENCODERS.get((choice.format, choice.method))
     if encoder is None:
         raise InputError(
-            f"method {choice.method!r} takes more than the matrix", where=where, remedy="choose round or sweep"
+            f"method {choice.method!r} takes more than the matrix",
+            where=where,
+            remedy="choose round or sweep",
         )
     values = np.ascontiguousarray(values, np.float32)
     check_finite(name, values)
@@ -51,14 +54,15 @@ def encode(name: str, values: Float32, choice: Choice, importance: Float32 | Non
 
 
 def check_finite(name: str, values: Float32) -> None:
-    """FileError if a number is NaN or infinite."""
-    for piece in row_pieces(values.shape[0], values[0].size, LARGE_PIECE):
-        if not np.isfinite(values[piece]).all():
-            row = piece.start + int(np.flatnonzero(~np.isfinite(values[piece]).reshape(piece.stop - piece.start, -1).all(axis=1))[0])
+    """FileError if a number of a matrix (M, K) is NaN or infinite."""
+    for piece in row_pieces(*values.shape, LARGE_PIECE):
+        finite = np.isfinite(values[piece]).all(axis=1)
+        if not finite.all():
             raise FileError(
-                f"row {row} holds a number that is NaN or infinite", where=f"tensor {name}",
+                f"row {piece.start + int(finite.argmin())} holds a number that is NaN or infinite",
+                where=f"tensor {name}",
                 remedy="fetch the file again or take another conversion of the model",
-            )  # fmt: skip
+            )
 
 
 def _importance(importance: Float32, columns: int, where: str) -> Float32:

@@ -1,15 +1,15 @@
-"""What a quantized folder looks like: safetensors in the form of compressed-tensors, which Transformers and vLLM read.
+"""What a quantized folder looks like: in the form of compressed-tensors, which Transformers and vLLM read.
 
 A matrix `X.weight` becomes, by its format:
 
-nvfp4   `X.weight_packed` (two codes a byte, the even column low), `X.weight_scale` (E4M3 for each 16 columns) and
-        `X.weight_global_scale`, by which the scales are divided: the reciprocal of our factor. The factor is a power
-        of two here, so the division and compressed-tensors' bfloat16 lose nothing.
+nvfp4   `X.weight_packed` (two codes a byte, the even column low), `X.weight_scale` (E4M3 for 16 columns) and
+        `X.weight_global_scale`, by which the scales are divided: the reciprocal of our factor. The factor is
+        a power of two here, so the division and compressed-tensors' bfloat16 lose nothing.
 mxfp4   `X.weight_packed`, and `X.weight_scale` (E8M0 bytes for each 32 columns).
-fp8     `X.weight` (E4M3) and `X.weight_scale`, float32: (M, 1) by rows, (1,) for the tensor, (R, C) for blocks.
+fp8     `X.weight` (E4M3) and `X.weight_scale`, float32: (M, 1) by rows, (1,) for the tensor, (R, C) by block.
 
-config.json gets a `quantization_config` with a group for each format; activations stay floats. The embedding and the
-head stay as they are unless the recipe names them, as in llm-compressor's and ModelOpt's recipes.
+config.json gets a `quantization_config` with a group for each format; activations stay floats. The embedding
+and the head stay as they are unless the recipe names them, as in llm-compressor's and ModelOpt's recipes.
 Source: compressed-tensors 0.20, compressors/nvfp4, mxfp4 and naive_quantized, quantization/quant_scheme.py.
 """
 
@@ -83,7 +83,7 @@ class FolderOutput:
         return (recipe.fallback,) if recipe.fallback else ()
 
     def fitting(self, item: Item) -> Item:
-        """nvfp4 gets a power of two for its factor; InputError for formats and tables that have no place there."""
+        """nvfp4 gets a power of two for its factor; InputError for formats that have no place there."""
         choice = item.choice
         if choice is None:
             if item.source.scales is not None or item.source.format not in SAFETENSORS_FORMATS:
@@ -144,7 +144,11 @@ class FolderOutput:
             found = [part for part in parts if name.endswith(f".{part}.weight")]
             if found:
                 stem = name.removesuffix(f"{found[0]}.weight")
-                return [f"{stem}{part}.weight" for part in parts if f"{stem}{part}.weight" in self.checkpoint.tensors]
+                return [
+                    f"{stem}{part}.weight"
+                    for part in parts
+                    if f"{stem}{part}.weight" in self.checkpoint.tensors
+                ]
         return ()
 
     def finish(self, folder: Path, items: Sequence[Item]) -> None:
@@ -153,7 +157,7 @@ class FolderOutput:
 
 
 def quantization_config(items: Sequence[Item]) -> dict[str, Any]:
-    """What compressed-tensors is told: one group for each format, by the class of all where there is one alone.
+    """What compressed-tensors is told: one group for each format; if there is one alone, for all of a class.
 
     Modules are named after their weights. Matrices that stay floats are named in `ignore`.
     """

@@ -1,11 +1,11 @@
 """What a quantized GGUF file looks like, so that llama.cpp reads the same numbers from it.
 
-nvfp4's factor of a tensor `X.weight` is a tensor `X.scale` of one float32, which llama.cpp multiplies the product
-with. It looks that up for the matrices of layers and for a head of its own, not for the table of embeddings, and a
-tensor that it does not look up is an error to it; a factor that is looked up and then not used would be a wrong
-answer. So a matrix has a factor of its own only where both is known to be done (`_APPLIED`); others get the factor 1,
-and small numbers lose by that. Read in llama.cpp at ggml 0.25.3: src/llama-model.cpp (load_tensors),
-src/llama-graph.cpp (build_qkv, build_ffn, build_lora_mm), src/models/.
+nvfp4's factor of a tensor `X.weight` is a tensor `X.scale` of one float32, which llama.cpp multiplies the
+product with. It looks that up for the matrices of layers and for a head of its own, not for the table of
+embeddings, and a tensor that it does not look up is an error to it; a factor that is looked up and then not
+used would be a wrong answer. So a matrix has a factor of its own only where both is known to be done
+(`_APPLIED`); others get the factor 1, and small numbers lose by that. Read in llama.cpp at ggml 0.25.3:
+src/llama-model.cpp (load_tensors), src/llama-graph.cpp (build_qkv, build_ffn, build_lora_mm), src/models/.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from fivefold.quantize.roles import Role
 from fivefold.quantize.targets import target_of
 
 FILE_TYPES: Mapping[str, int] = MappingProxyType(
-    {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "bf16": 32, "mxfp4": 38, "nvfp4": 39}
+    {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "bf16": 32}
+    | {"mxfp4": 38, "nvfp4": 39}
 )
 """`general.file_type` by the format that most bytes are in: LLAMA_FTYPE in llama.cpp's llama.h."""
 
@@ -67,7 +68,7 @@ class GgufOutput:
     is_folder: ClassVar[bool] = False
 
     def usual(self, role: Role, recipe: Recipe) -> Choice | None:
-        """Like llama.cpp's quantizer, a head (and the embedding) in more bits than the coarse formats have: q8_0."""
+        """As llama.cpp's quantizer gives a head more bits than the coarse formats have: q8_0."""
         return best_choice("q8_0") if target_of(recipe.default.format).bits < COARSE else recipe.default
 
     def fallback(self, recipe: Recipe) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Quantizing to mxfp4: the format's power of two for each block, or the best of that and its neighbours.
 
-The format's exponent holds numbers from 6 to 8 times the scale at 6; twice the scale holds them all and halves the
-resolution, half the scale does the opposite. `sweep` takes what has the least weighted squared error.
+The format's exponent holds numbers from 6 to 8 times the scale at 6; twice the scale holds them all and
+halves the resolution, half the scale does the opposite. `sweep` takes what has the least weighted squared
+error.
 """
 
 from __future__ import annotations

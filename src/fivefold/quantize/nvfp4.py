@@ -1,14 +1,16 @@
 """Quantizing to nvfp4: the tensor's factor, and the scales of its parts.
 
-A number is factor * scale * code. `round` takes NVIDIA's definitions: the factor is the largest magnitude over
-6 * 448 (ModelOpt's `weight_scale_2`), a part's scale its largest over 6, and codes are rounded to the nearest.
+A number is factor * scale * code. `round` takes NVIDIA's definitions: the factor is the largest magnitude
+over 6 * 448 (ModelOpt's `weight_scale_2`), a part's scale its largest over 6, and codes are rounded to the
+nearest.
 
-`sweep` looks for the scale of least weighted squared error among the codes around the rounding's, or all 126. Where
-a part's largest number is best held at 4 rather than 6 (four over six, arXiv 2512.02010) the sweep finds that, and
-all else that helps. Its factor is the smallest power of two under which a scale of a quarter of the largest magnitude
-still fits, so the part with the largest number has all its choices. A power of two costs nothing that could be
-measured, since scales are floats (docs/quantize.md has figures), and makes every product with it exact: all readers
-agree on the numbers, whether they multiply by the factor or divide by its reciprocal, in bfloat16 too.
+`sweep` looks for the scale of least weighted squared error among the codes around the rounding's, or all 126.
+Where a part's largest number is best held at 4 rather than 6 (four over six, arXiv 2512.02010) the sweep
+finds that, and all else that helps. Its factor is the smallest power of two under which a scale of a quarter
+of the largest magnitude still fits, so the part with the largest number has all its choices. A power of two
+costs nothing that could be measured, since scales are floats (docs/quantize.md has figures), and makes every
+product with it exact: all readers agree on the numbers, whether they multiply by the factor or divide by its
+reciprocal, in bfloat16 too.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from fivefold.quantize.plan import Output
 def output_for(checkpoint: Checkpoint, target: Path) -> Output:
     """The output at a target, whose suffix says what it is to be.
 
-    UnsupportedError where the kinds differ: the tensors of a Hugging Face folder have other names and, for some
-    families, another order of rows than a GGUF file's, and their tokenizers are described otherwise.
+    UnsupportedError where the kinds differ: the tensors of a Hugging Face folder have other names and, for
+    some families, another order of rows than a GGUF file's, and their tokenizers are described otherwise.
     """
     gguf = target.suffix == ".gguf"
     if checkpoint.kind == "gguf":

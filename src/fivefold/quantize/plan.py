@@ -1,7 +1,7 @@
 """A checkpoint held against a recipe: what becomes of each tensor, before anything is computed.
 
-Choices fall back where K does not fill whole blocks of a format, and every fall-back is a note of one line. What the
-output is like (which factors it can hold, what it does with a head) it says itself: `Output`.
+Choices fall back where K does not fill whole blocks of a format, and every fall-back is a note of one line.
+What the output is like (which factors it can hold, what it does with a head) it says itself: `Output`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
             )  # fmt: skip
     if not any(item.choice for item in items):
         raise InputError(
-            "there is nothing to quantize", where=str(checkpoint.path), remedy="check the source and the recipe"
+            "there is nothing to quantize",
+            where=str(checkpoint.path),
+            remedy="check the source and the recipe",
         )
     outlines = [outline for item in items for outline in output.outlines(item)]
     return Plan(checkpoint, recipe, output, tuple(items), output.layout(outlines))
@@ -125,7 +127,9 @@ def _item(tensor: Tensor, recipe: Recipe, output: Output, tied: bool, matched: s
     """What the recipe says of a tensor; `matched` takes the numbers of the rules that match it."""
     role = role_of(tensor)
     if role == "rest":
-        return Item(tensor, role, None, "kept: matrices of experts are not quantized" if experts(tensor) else "")
+        return Item(
+            tensor, role, None, "kept: matrices of experts are not quantized" if experts(tensor) else ""
+        )
     found = [number for number, rule in enumerate(recipe.rules) if rule.match.fullmatch(tensor.name)]
     matched.update(found)
     choice: Choice | None = recipe.default

@@ -1,7 +1,7 @@
 """Reading recipes: a TOML file and the options of the command become a `Recipe`.
 
-Every key is known or an error that names it and its table. Options win over the file. docs/quantize.md has the
-keys for people.
+Every key is known or an error that names it and its table. Options win over the file. docs/quantize.md has
+the keys for people.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from fivefold.quantize.choice import Calibration, Choice, Recipe, Rule, best_cho
 from fivefold.quantize.targets import KEEP, target_of
 
 _TOP = (
-    "default", "head", "embedding", "tensor", "calibration", "fallback", "awq", "norm_correction", "budget_bits",
+    "default", "head", "embedding", "tensor", "calibration", "fallback", "awq", "norm_correction",
+    "budget_bits",
 )  # fmt: skip
 _CHOICE = ("format", "method", "window", "factor")
 _CALIBRATION = ("text", "tokens", "window")
@@ -29,7 +30,7 @@ _WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a
 def read_recipe(
     path: Path | None = None, form: str = "", head: str = "", calibrate: Path | None = None
 ) -> Recipe:
-    """The recipe of a file (None: none) and the options --format, --head and --calibrate, each "" or None if not given.
+    """The recipe of a file and of the options --format, --head and --calibrate; "" or None are not given.
 
     InputError for an unknown key, a value of another type, or a recipe without any format.
     """
@@ -38,7 +39,9 @@ def read_recipe(
     table.only(_TOP)
     default = table.choice("default", form, "--format")
     if default is None:
-        raise InputError("no format is given", where=where, remedy="give --format, or a recipe with [default] format")
+        raise InputError(
+            "no format is given", where=where, remedy="give --format, or a recipe with [default] format"
+        )
     recipe = Recipe(
         default,
         table.choice("head", head, "--head"),
@@ -57,7 +60,9 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         if len(data) > _SIZE:
-            raise InputError(f"the recipe has more than {_SIZE} bytes", where=str(path), remedy="name a recipe")
+            raise InputError(
+                f"the recipe has more than {_SIZE} bytes", where=str(path), remedy="name a recipe"
+            )
         return tomllib.loads(data.decode())
     except OSError as error:
         raise InputError(
@@ -112,7 +117,8 @@ class _Table:
         where = option if form else self.where
         usual = best_choice(_known(form or self.value("format", str, ""), where))
         made = replace(
-            usual, method=self.value("method", str, usual.method), window=self.value("window", int, usual.window),
+            usual, method=self.value("method", str, usual.method),
+            window=self.value("window", int, usual.window),
             factor=self.value("factor", str, usual.factor),
         )  # fmt: skip
         return _checked(made, self.where)
@@ -132,7 +138,9 @@ class _Table:
                 match = re.compile(text)
             except (re.error, RecursionError, OverflowError) as error:
                 raise InputError(
-                    f"match {text!r} is no regular expression ({error})", where=table.where, remedy="repair it"
+                    f"match {text!r} is no regular expression ({error})",
+                    where=table.where,
+                    remedy="repair it",
                 ) from None
             yield Rule(match, table.made())
 

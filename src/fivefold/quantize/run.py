@@ -1,7 +1,7 @@
 """Carrying a plan out: tensor by tensor, each read, encoded, written and let go.
 
-Memory holds one tensor as float32 and its bytes. An interruption leaves the tensors that are done beside the target
-(`files.filling`), and a resumed run gives the same file to the last byte.
+Memory holds one tensor as float32 and its bytes. An interruption leaves the tensors that are done beside the
+target (`files.filling`), and a resumed run gives the same file to the last byte.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run made: numbers of the model, bytes of its tensors before and after, bits of a number with all scales,
-    bytes by format, and how many tensors an earlier run had done already."""
+    """What a run made: numbers of the model, bytes of its tensors before and after, bits of a number with its
+    share of all scales, bytes by format, and how many tensors an earlier run had done already."""
 
     numbers: int
     source_bytes: int
@@ -61,8 +61,9 @@ def run_plan(
 ) -> Summary:
     """Write the plan's output to `target`, which appears there when it is whole.
 
-    Raises InputError for a target that is the source or a folder with something in it, and for unfinished work that
-    does not fit when resuming; FileError for a tensor that cannot be quantized, FivefoldError if writing fails.
+    Raises InputError for a target that is the source or a folder with something in it, and for unfinished
+    work that does not fit when resuming; FileError for a tensor that cannot be quantized, FivefoldError if
+    writing fails.
     """
     check_target(plan, target)
     total = sum(_numbers(item) for item in plan.items)
@@ -94,13 +95,15 @@ def check_target(plan: Plan, target: Path) -> None:
     if not target.parent.is_dir():
         raise InputError("its folder does not exist", where=where, remedy="make the folder first")
     if plan.output.is_folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError("there is something already", where=where, remedy="delete it, or name another target")
+        raise InputError(
+            "there is something already", where=where, remedy="delete it, or name another target"
+        )
     if not plan.output.is_folder and target.is_dir():
         raise InputError("this is a folder", where=where, remedy="name a .gguf file")
 
 
 def mark_of(plan: Plan, calibrated: Calibrated | None) -> str:
-    """What tells this work from any other: the source's files, the choices, the beginnings of the output, the program."""
+    """What tells this work from any other: the source's files, choices, the output's headers, the program."""
     files = []
     for path in _source_files(plan.checkpoint):
         state = path.stat()

@@ -1,9 +1,9 @@
 """Quantizing to q4_0 and q8_0: evenly spaced codes, whose scale is searched on a grid.
 
-The format's rounding puts a block's largest magnitude on the last code. The grid has scales that put it on other
-places around that, of both signs where the codes are not even (q4_0 goes from -8 to 7). Errors are those of the scale
-as it is stored, in f16. A block keeps the format's rounding unless a scale of the grid has less weighted squared
-error, so `sweep` is never worse.
+The format's rounding puts a block's largest magnitude on the last code. The grid has scales that put it on
+other places around that, of both signs where the codes are not even (q4_0 goes from -8 to 7). Errors are
+those of the scale as it is stored, in f16. A block keeps the format's rounding unless a scale of the grid has
+less weighted squared error, so `sweep` is never worse.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def _bytes(codes: Float32) -> Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Codes from `first` to `last`, the places on which the largest magnitude is tried (a negative one turns the
-    scale's sign), and how codes (n, 32) become bytes."""
+    """Codes from `first` to `last`, and how they become bytes from (n, 32).
+
+    `places` are those on which the largest magnitude is tried; a negative one turns the scale's sign.
+    """
 
     first: int
     last: int

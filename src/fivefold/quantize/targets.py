@@ -1,7 +1,8 @@
 """What can be quantized to: a name on the command line and in recipes, and how it is stored.
 
-The names are those of the `formats` table, but for fp8, which is E4M3 with scales beside the matrix: one for each
-row, for the whole tensor, or for each 128 x 128 numbers. `keep` is no format: the tensor stays as it is stored.
+The names are those of the `formats` table, but for fp8, which is E4M3 with scales beside the matrix: one for
+each row, for the whole tensor, or for each 128 x 128 numbers. `keep` is no format: the tensor stays as it is
+stored.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def target_of(name: str, where: str = "") -> Target:
     """The target of that name; InputError says where it was found and which there are."""
     if name not in TARGETS:
         raise InputError(
-            f"format {name!r} cannot be quantized to", where=where, remedy=f"choose one of {', '.join(TARGETS)}"
+            f"format {name!r} cannot be quantized to",
+            where=where,
+            remedy=f"choose one of {', '.join(TARGETS)}",
         )
     return TARGETS[name]
