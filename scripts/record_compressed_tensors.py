@@ -5,9 +5,9 @@
     DIR/bin/python scripts/record_compressed_tensors.py tests/quantize/data/compressed_tensors.npz [FOLDER
        ...]
 
-The case is one matrix: its numbers, and for each format the SHA-256 of the bytes that the quantizer makes and of
-what the library makes of these. Folders that `fivefold quantize` wrote are held against each other whole, by
-loading them with Transformers.
+The case is one matrix: its numbers, and for each format the SHA-256 of the bytes that the quantizer makes and
+of what the library makes of these. Folders that `fivefold quantize` wrote are loaded with Transformers, and all
+of their matrices held against what is read here.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def recorded() -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", list(SCHEMES))
 def test_bytes_are_those_that_compressed_tensors_decompressed_to_our_values(form: str) -> None:
-    """scripts/record_compressed_tensors.py: the bytes that it was given, and what it made of them, bit by bit."""
+    """scripts/record_compressed_tensors.py: the bytes that it was given, and what it made of them."""
     held = recorded()
     values = held["values"].astype(np.float32)
     choice = Choice(form, best_choice(form).method, factor="power")
