@@ -2,12 +2,11 @@
 
     python -m venv DIR && DIR/bin/pip install torch==2.13.0 transformers==5.23.0 compressed-tensors==0.20.0
     DIR/bin/pip install .
-    DIR/bin/python scripts/record_compressed_tensors.py tests/quantize/data/compressed_tensors.npz [FOLDER
-       ...]
+    DIR/bin/python scripts/record_compressed_tensors.py tests/quantize/data/compressed_tensors.npz FOLDER ...
 
 The case is one matrix: its numbers, and for each format the SHA-256 of the bytes that the quantizer makes and
-of what the library makes of these. Folders that `fivefold quantize` wrote are loaded with Transformers, and all
-of their matrices held against what is read here.
+of what the library makes of these. Folders that `fivefold quantize` wrote are loaded with Transformers, and
+all of their matrices held against what is read here.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def record(path: Path) -> None:
 
 def compare(folder: Path) -> None:
     """Load a folder with Transformers and hold every matrix against what is read here."""
-    config = CompressedTensorsConfig(run_compressed=False)
+    config = CompressedTensorsConfig(dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, dtype=torch.float32)
     theirs = model.state_dict()
     ours = open_checkpoint(folder).tensors

@@ -105,7 +105,9 @@ def test_bad_targets(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert "the target is the source" in refused(capsys, TINY, TINY, "--format", "q4_0")
     gone = tmp_path / "none" / "out.gguf"
     assert "its folder does not exist" in refused(capsys, TINY, gone, "--format", "q4_0", "--dry-run")
-    assert "no such file" in refused(capsys, tmp_path / "no.gguf", tmp_path / "o.gguf", "--format", "q4_0")
+    assert "no such model or file" in refused(
+        capsys, tmp_path / "no.gguf", tmp_path / "o.gguf", "--format", "q4_0"
+    )
 
 
 @pytest.mark.model

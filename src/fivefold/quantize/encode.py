@@ -55,7 +55,8 @@ def encode(name: str, values: Float32, choice: Choice, importance: Float32 | Non
 
 def check_finite(name: str, values: Float32) -> None:
     """FileError if a number of a matrix (M, K) is NaN or infinite."""
-    for piece in row_pieces(*values.shape, LARGE_PIECE):
+    rows, columns = values.shape
+    for piece in row_pieces(rows, columns, LARGE_PIECE):
         finite = np.isfinite(values[piece]).all(axis=1)
         if not finite.all():
             raise FileError(
