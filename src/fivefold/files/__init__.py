@@ -6,15 +6,20 @@ mapped from the disk. It does not dequantise and knows no model family.
 
 from fivefold.files.catalogue import CatalogueModel, WheelSource, catalogue
 from fivefold.files.download import Progress
+from fivefold.files.filling import Filling
+from fivefold.files.folder_write import copy_other_files
 from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
-from fivefold.files.gguf import open_gguf
-from fivefold.files.gguf_write import write_gguf
+from fivefold.files.gguf import open_gguf, part_paths
+from fivefold.files.gguf_write import gguf_layout, write_gguf
+from fivefold.files.layout import Layout, Outline, Place
 from fivefold.files.mapped import give_back
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
 from fivefold.files.remove import Leftover, leftovers, pulled_model, remove_leftovers, remove_model
 from fivefold.files.running import Registration, RunningServer, list_running, register, running_folder
 from fivefold.files.safetensors import open_safetensors, read_safetensors
+from fivefold.files.safetensors_types import SAFETENSORS_FORMATS
+from fivefold.files.safetensors_write import safetensors_layout
 from fivefold.files.store import PulledModel, Record, default_store, list_models
 from fivefold.files.tokenizer import gguf_vocabulary
 from fivefold.files.tokenizer_json import huggingface_vocabulary
@@ -22,9 +27,14 @@ from fivefold.files.tokenizer_json import huggingface_vocabulary
 __all__ = [
     "GGML_TYPES",
     "GGML_TYPES_BY_NAME",
+    "SAFETENSORS_FORMATS",
     "CatalogueModel",
+    "Filling",
     "GgmlType",
+    "Layout",
     "Leftover",
+    "Outline",
+    "Place",
     "Progress",
     "PulledModel",
     "Record",
@@ -32,7 +42,9 @@ __all__ = [
     "RunningServer",
     "WheelSource",
     "catalogue",
+    "copy_other_files",
     "default_store",
+    "gguf_layout",
     "gguf_vocabulary",
     "give_back",
     "huggingface_vocabulary",
@@ -42,6 +54,7 @@ __all__ = [
     "open_checkpoint",
     "open_gguf",
     "open_safetensors",
+    "part_paths",
     "pull",
     "pulled_model",
     "read_safetensors",
@@ -50,6 +63,7 @@ __all__ = [
     "remove_model",
     "resolve",
     "running_folder",
+    "safetensors_layout",
     "vocabulary_of",
     "write_gguf",
 ]

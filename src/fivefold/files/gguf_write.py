@@ -1,8 +1,9 @@
-"""Writing GGUF files, version 3, in one piece: for quantized models and for tests.
+"""Writing GGUF files, version 3: in one piece, or as a layout to be filled tensor by tensor.
 
-The file appears under its name only when it is complete: it is written beside it and renamed. The
-writer keeps to what the reader checks, so what it writes can be opened. It does not quantize and
-does not split, and it holds no tensor longer than it takes to write it.
+`write_gguf` takes tensors that are there; the file appears under its name only when it is complete: it is
+written beside it and renamed. `gguf_layout` takes names, formats and shapes, for tensors whose bytes are made
+later (`filling`). The writer keeps to what the reader checks, so what it writes can be opened. It does not
+quantize and does not split.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ from fivefold.files.ggml_types import GGML_TYPES_BY_NAME
 from fivefold.files.gguf import DEFAULT_ALIGNMENT, MAGIC
 from fivefold.files.gguf_tensors import DIMENSIONS_LIMIT
 from fivefold.files.gguf_values import ARRAY, BOOL, DEPTH_LIMIT, NAME_LIMIT, NUMBERS, STRING, shown
+from fivefold.files.layout import Layout, Outlined, Place
 
 _KIND_OF = {dtype: kind for kind, dtype in NUMBERS.items()}
 
@@ -39,12 +41,14 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[Tensor
     listed = list(tensors)
     where = str(path)
     alignment = _alignment(metadata, where)
-    header = bytearray(MAGIC + struct.pack("<IQQ", 3, len(listed), len(metadata)))
-    for key, value in metadata.items():
-        header += _name(key, "key", where)
-        header += _value(value, f"{where}: key {shown(key)}")
-    header += _table(listed, alignment, where)
-    header += bytes(-len(header) % alignment)
+    header, places = _header(metadata, listed, path.name, where)
+    for tensor in listed:
+        if tensor.data.nbytes != places[tensor.name].size:
+            raise InputError(
+                f"{tensor.data.nbytes} bytes do not hold {list(tensor.shape)} numbers in {tensor.format}",
+                where=f"{where}: tensor {shown(tensor.name)}",
+                remedy="the shape and the stored bytes must agree",
+            )
     try:
         _write_beside(path, header, listed, alignment)
     except OSError as error:
@@ -53,6 +57,45 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Iterable[Tensor
             where=where,
             remedy="check the folder, its permissions and the room on the disk",
         ) from None
+
+
+def gguf_layout(
+    file: str, metadata: Mapping[str, Any], tensors: Iterable[Outlined], where: str = ""
+) -> Layout:
+    """The layout of a GGUF file of that name with these tensors and metadata, typed as `write_gguf` does.
+
+    Raises InputError, with `where` the file is to lie, for what a GGUF file cannot hold.
+    """
+    alignment = _alignment(metadata, where)
+    header, places = _header(metadata, list(tensors), file, where)
+    end = max((place.offset + place.size for place in places.values()), default=len(header))
+    return Layout({file: bytes(header)}, {file: -(-end // alignment) * alignment}, places)
+
+
+def _header(
+    metadata: Mapping[str, Any], tensors: Sequence[Outlined], file: str, where: str
+) -> tuple[bytearray, dict[str, Place]]:
+    """All that comes before the tensors, padded, and where these lie in the file."""
+    alignment = _alignment(metadata, where)
+    header = bytearray(MAGIC + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
+    for key, value in metadata.items():
+        header += _name(key, "key", where)
+        header += _value(value, f"{where}: key {shown(key)}")
+    places: dict[str, Place] = {}
+    offset = 0
+    for tensor in tensors:
+        if tensor.name in places:
+            raise InputError(
+                "the name is given twice", where=f"{where}: tensor {shown(tensor.name)}",
+                remedy="name each tensor once",
+            )  # fmt: skip
+        line, size = _line(tensor, offset, where)
+        header += line
+        places[tensor.name] = Place(file, offset, size)
+        offset += -(-size // alignment) * alignment
+    header += bytes(-len(header) % alignment)
+    start = len(header)
+    return header, {name: Place(file, start + one.offset, one.size) for name, one in places.items()}
 
 
 def _write_beside(path: Path, header: bytearray, tensors: list[Tensor], alignment: int) -> None:
@@ -172,36 +215,26 @@ def _number_array(values: list[int | float], where: str) -> np.ndarray[Any, np.d
     raise InputError("whole numbers past 64 bits", where=where, remedy="give smaller numbers")
 
 
-def _table(tensors: list[Tensor], alignment: int, where: str) -> bytes:
-    """The tensor table: names, dimensions (innermost first), types and offsets."""
-    table = bytearray()
-    seen: set[str] = set()
-    offset = 0
-    for tensor in tensors:
-        label = f"{where}: tensor {shown(tensor.name)}"
-        if tensor.name in seen:
-            raise InputError("the name is given twice", where=label, remedy="name each tensor once")
-        seen.add(tensor.name)
-        kind = GGML_TYPES_BY_NAME.get(tensor.format)
-        if kind is None:
-            raise InputError(
-                f"a GGUF file has no number for format {tensor.format!r}",
-                where=label,
-                remedy=f"use one of {', '.join(GGML_TYPES_BY_NAME)}",
-            )
-        if not 1 <= len(tensor.shape) <= DIMENSIONS_LIMIT or min(tensor.shape) < 1:
-            raise InputError(
-                f"shape {tensor.shape}", where=label, remedy="give 1 to 4 dimensions of 1 or more"
-            )
-        count = math.prod(tensor.shape)
-        if tensor.shape[-1] % kind.block or tensor.data.nbytes != count // kind.block * kind.block_bytes:
-            raise InputError(
-                f"{tensor.data.nbytes} bytes do not hold {list(tensor.shape)} numbers in {kind.name}",
-                where=label,
-                remedy="the shape and the stored bytes must agree",
-            )
-        table += _name(tensor.name, "tensor name", where)
-        table += struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape[::-1])
-        table += struct.pack("<IQ", kind.number, offset)
-        offset += -(-tensor.data.nbytes // alignment) * alignment
-    return bytes(table)
+def _line(tensor: Outlined, offset: int, where: str) -> tuple[bytes, int]:
+    """A line of the tensor table (name, dimensions innermost first, type, offset), and the tensor's bytes."""
+    label = f"{where}: tensor {shown(tensor.name)}"
+    kind = GGML_TYPES_BY_NAME.get(tensor.format)
+    if kind is None:
+        raise InputError(
+            f"a GGUF file has no number for format {tensor.format!r}",
+            where=label,
+            remedy=f"use one of {', '.join(GGML_TYPES_BY_NAME)}",
+        )
+    shape = tensor.shape
+    if not 1 <= len(shape) <= DIMENSIONS_LIMIT or min(shape) < 1:
+        raise InputError(f"shape {shape}", where=label, remedy="give 1 to 4 dimensions of 1 or more")
+    if shape[-1] % kind.block:
+        raise InputError(
+            f"whole {kind.name} blocks of {kind.block} do not hold rows of {shape[-1]} numbers",
+            where=label,
+            remedy="store this tensor in another format",
+        )
+    line = _name(tensor.name, "tensor name", where)
+    line += struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1])
+    line += struct.pack("<IQ", kind.number, offset)
+    return line, math.prod(shape) // kind.block * kind.block_bytes

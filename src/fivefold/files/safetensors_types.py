@@ -37,3 +37,8 @@ SAFETENSORS_TYPES: Mapping[str, tuple[str, int]] = MappingProxyType(
     }
 )
 """The format's name here, and the bits of one number, by the name in files."""
+
+SAFETENSORS_FORMATS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {form: (kind, bits) for kind, (form, bits) in SAFETENSORS_TYPES.items()}
+)
+"""The name in files, and the bits of one number, by the format's name here."""

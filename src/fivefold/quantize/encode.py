@@ -1,0 +1,139 @@
+"""One matrix into one format, by all methods that need no more than the importance of its columns.
+
+Methods that need more (gptq) are called by whoever has it (`calibrated`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from fivefold.core.checkpoint import Float32, Scales, Tensor
+from fivefold.core.errors import FileError, FivefoldError, InputError
+from fivefold.formats import format_of
+from fivefold.quantize import fp8, mxfp4, nvfp4, spaced
+from fivefold.quantize.choice import Choice
+from fivefold.quantize.pieces import LARGE_PIECE, row_pieces
+from fivefold.quantize.targets import target_of
+
+Encoder = Callable[[str, Float32, Choice, Float32 | None], Tensor]
+
+
+def encode(name: str, values: Float32, choice: Choice, importance: Float32 | None = None) -> Tensor:
+    """A matrix (M, K) as a stored tensor of that name.
+
+    `importance` (K,) weighs the squared errors of the columns in a sweep; it is finite and at least 0. Raises
+    FileError when a number is NaN or infinite, InputError when K does not fill whole blocks or there is no
+    such method.
+    """
+    where = f"tensor {name}"
+    choice.check(where)
+    target = target_of(choice.format, where)
+    if values.ndim != 2 or values.size == 0 or values.shape[1] % target.block:
+        raise InputError(
+            f"shape {list(values.shape)} is no matrix of whole blocks of {target.block}",
+            where=where, remedy="keep this tensor in another format",
+        )  # fmt: skip
+    encoder = ENCODERS.get((choice.format, choice.method))
+    if encoder is None:
+        raise InputError(
+            f"method {choice.method!r} takes more than the matrix",
+            where=where,
+            remedy="choose round or sweep",
+        )
+    values = np.ascontiguousarray(values, np.float32)
+    check_finite(name, values)
+    if importance is not None:
+        importance = _importance(importance, values.shape[1], where)
+    try:
+        return encoder(name, values, choice, importance)
+    except FivefoldError as error:
+        raise FileError(error.what, where=where, remedy=error.remedy) from None
+
+
+def check_finite(name: str, values: Float32) -> None:
+    """FileError if a number of a matrix (M, K) is NaN or infinite."""
+    rows, columns = values.shape
+    for piece in row_pieces(rows, columns, LARGE_PIECE):
+        finite = np.isfinite(values[piece]).all(axis=1)
+        if not finite.all():
+            raise FileError(
+                f"row {piece.start + int(finite.argmin())} holds a number that is NaN or infinite",
+                where=f"tensor {name}",
+                remedy="fetch the file again or take another conversion of the model",
+            )
+
+
+def _importance(importance: Float32, columns: int, where: str) -> Float32:
+    if importance.shape != (columns,) or not np.isfinite(importance).all() or importance.min() < 0:
+        raise InputError(
+            f"importance {list(importance.shape)} is not {columns} finite numbers of at least 0", where=where
+        )
+    return np.ascontiguousarray(importance, np.float32)
+
+
+def _nvfp4(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
+    factor = nvfp4.tensor_factor(values, choice)
+    if choice.method == "round":
+        data = nvfp4.rounded(values, factor)
+    else:
+        data = nvfp4.swept(values, factor, choice.window, importance)
+    scales = None if choice.factor == "one" else Scales.whole(factor, values.shape)
+    return Tensor(name, "nvfp4", values.shape, data, scales)
+
+
+def _mxfp4(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
+    return Tensor(name, "mxfp4", values.shape, mxfp4.swept(values, importance))
+
+
+def _spaced(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
+    return Tensor(name, choice.format, values.shape, spaced.swept(choice.format, values, importance))
+
+
+def _fp8(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
+    block = target_of(choice.format).scales
+    assert block is not None, "only targets with scales come here"
+    data, scales = fp8.rounded(values, block)
+    return Tensor(name, "f8_e4m3", values.shape, data, scales)
+
+
+def _plain(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
+    """The format's own rounding, without anything beside it."""
+    row = format_of(choice.format)
+    rows, columns = values.shape
+    data = np.empty((rows, row.bytes_for(columns)), np.uint8)
+    for piece in row_pieces(rows, columns, LARGE_PIECE):
+        data[piece] = row.pack(values[piece]).reshape(data[piece].shape)
+    tensor = Tensor(name, row.name, values.shape, data.reshape(-1))
+    if choice.format == "f16":
+        _check_halves(tensor)
+    return tensor
+
+
+def _check_halves(tensor: Tensor) -> None:
+    """FileError where a number became infinite."""
+    if np.isinf(tensor.data.view("<f2")).any():
+        raise FileError("a number is more than f16 can hold", where=tensor.name, remedy="choose bf16 or f32")
+
+
+ENCODERS: Mapping[tuple[str, str], Encoder] = MappingProxyType(
+    {
+        ("nvfp4", "round"): _nvfp4,
+        ("nvfp4", "sweep"): _nvfp4,
+        ("mxfp4", "round"): _plain,
+        ("mxfp4", "sweep"): _mxfp4,
+        ("q4_0", "round"): _plain,
+        ("q4_0", "sweep"): _spaced,
+        ("q8_0", "round"): _plain,
+        ("q8_0", "sweep"): _spaced,
+        ("fp8", "round"): _fp8,
+        ("fp8_tensor", "round"): _fp8,
+        ("fp8_block", "round"): _fp8,
+        ("f16", "round"): _plain,
+        ("bf16", "round"): _plain,
+        ("f32", "round"): _plain,
+    }
+)
+"""By format and method."""

@@ -1,0 +1,46 @@
+"""Whole rows at a time: what bounds the memory of everything that is done to a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fivefold.core.checkpoint import Bytes, Float32, Scales, Tensor
+from fivefold.executor import dequantize
+
+PIECE = 1 << 16
+"""Numbers that a sweep takes at once: few enough that its work stays in a processor's second cache."""
+
+LARGE_PIECE = 1 << 18
+"""Numbers that are unpacked or rounded at once."""
+
+
+def row_pieces(rows: int, columns: int, numbers: int, step: int = 1) -> Iterator[slice]:
+    """The rows in slices of about so many numbers, each but the last a multiple of `step` rows."""
+    size = max(numbers // max(columns, 1) // step, 1) * step
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def float_values(tensor: Tensor) -> Float32:
+    """A stored tensor as float32 of its shape: as `dequantize`, in little more memory than the result."""
+    if len(tensor.shape) != 2 or tensor.data.nbytes == 0:
+        return dequantize(tensor)
+    rows, columns = tensor.shape
+    values = np.empty((rows, columns), np.float32)
+    stored = tensor.data.reshape(rows, -1)
+    step = 1 if tensor.scales is None else min(tensor.scales.rows, rows)
+    for piece in row_pieces(rows, columns, LARGE_PIECE, step):
+        values[piece] = dequantize(_rows(tensor, stored, piece))
+    return values
+
+
+def _rows(tensor: Tensor, stored: Bytes, piece: slice) -> Tensor:
+    """Some rows of a matrix whose bytes are (M, bytes of a row)."""
+    scales = tensor.scales
+    if scales is not None and scales.rows >= 1:
+        first, last = piece.start // scales.rows, -(-piece.stop // scales.rows)
+        scales = Scales(scales.values[first:last], scales.rows, scales.columns)
+    shape = (piece.stop - piece.start, tensor.shape[1])
+    return Tensor(tensor.name, tensor.format, shape, stored[piece].reshape(-1), scales)
