@@ -19,8 +19,9 @@ from fivefold.executor import Settings, dequantize
 from fivefold.formats import FORMATS
 from fivefold.models import load_model
 from fivefold.quantize.calibrate import Calibration, calibrate
+from fivefold.quantize.choice import Choice
 from fivefold.quantize.gptq import gptq
-from fivefold.quantize.grids import GRIDS
+from fivefold.quantize.grids import grid_of
 from fivefold.quantize.moments import Moments
 from fivefold.quantize.scaling import fold
 from fivefold.quantize.sensitivity import Candidate, choose, log_softmax, measure_sensitivity
@@ -55,7 +56,7 @@ def plain(name: str, values: np.ndarray, moments: Moments) -> Tensor:
 
 
 def searched(name: str, values: np.ndarray, moments: Moments) -> Tensor:
-    return gptq(name, values, moments, GRIDS["nvfp4"])
+    return gptq(name, values, moments, grid_of(Choice("nvfp4", "gptq"), ""))
 
 
 @pytest.fixture

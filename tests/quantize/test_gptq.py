@@ -8,8 +8,9 @@ import pytest
 from fivefold.core.errors import InputError
 from fivefold.executor import dequantize
 from fivefold.formats import FORMATS, e2m1
+from fivefold.quantize.choice import Choice
 from fivefold.quantize.gptq import gptq
-from fivefold.quantize.grids import GRIDS, round_e2m1
+from fivefold.quantize.grids import GRIDS, grid_of, round_e2m1
 from fivefold.quantize.moments import Moments, moments_of
 
 FORMS = sorted(GRIDS)
@@ -45,7 +46,7 @@ def test_levels_are_those_of_the_format() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_grid_s_tensor_is_its_levels_times_its_scales(form: str) -> None:
-    grid = GRIDS[form]
+    grid = grid_of(Choice(form, "gptq"), "")
     left = matrix(40, 128).T
     factor = grid.factor(left)
     scales = np.stack(
@@ -60,7 +61,7 @@ def test_a_grid_s_tensor_is_its_levels_times_its_scales(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_candidates_hold_the_plain_scale_and_never_zero(form: str) -> None:
-    grid = GRIDS[form]
+    grid = grid_of(Choice(form, "gptq"), "")
     part = matrix(50, grid.part, 3).T / grid.factor(matrix(50, grid.part, 3))
     part[:, 0] = 0.0
     part[:, 1] = 1e-30
@@ -71,7 +72,7 @@ def test_candidates_hold_the_plain_scale_and_never_zero(form: str) -> None:
 
 def slow_gptq(values: np.ndarray, moments: Moments, form: str, damping: float) -> np.ndarray:
     """Row by row and column by column, in float64, each scale of a part tried to its end."""
-    grid = GRIDS[form]
+    grid = grid_of(Choice(form, "gptq"), "")
     factor = grid.factor(values)
     inverse = np.linalg.inv(moments.own + moments.ridge(damping))
     upper = np.linalg.cholesky(inverse).T
@@ -98,7 +99,7 @@ def slow_gptq(values: np.ndarray, moments: Moments, form: str, damping: float) -
 def test_gptq_is_the_slow_definition(form: str) -> None:
     values = matrix(6, 128)
     moments = moments_of([inputs(300, 128)])
-    fast = dequantize(gptq("w", values, moments, GRIDS[form]))
+    fast = dequantize(gptq("w", values, moments, grid_of(Choice(form, "gptq"), "")))
     slow = slow_gptq(values, moments, form, 0.01)
     # A near tie may fall to the other side in float32, and then the rest of that row differs.
     same = np.isclose(fast, slow, rtol=1e-6, atol=1e-9).mean(axis=1)
@@ -112,21 +113,21 @@ def test_gptq_is_the_slow_definition(form: str) -> None:
 def test_gptq_loses_far_less_than_rounding(form: str) -> None:
     values = matrix(64, 256)
     moments = moments_of([inputs(2000, 256)])
-    lost = moments.error(values, dequantize(gptq("w", values, moments, GRIDS[form])))
+    lost = moments.error(values, dequantize(gptq("w", values, moments, grid_of(Choice(form, "gptq"), ""))))
     assert lost < 0.5 * moments.error(values, rounded(form, values))
     fresh = moments_of([inputs(2000, 256)[::-1][:1000] * 1.1])
-    assert fresh.error(values, dequantize(gptq("w", values, moments, GRIDS[form]))) < 0.6 * fresh.error(
-        values, rounded(form, values)
-    )
+    assert fresh.error(
+        values, dequantize(gptq("w", values, moments, grid_of(Choice(form, "gptq"), "")))
+    ) < 0.6 * fresh.error(values, rounded(form, values))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_correlations_it_is_the_best_scale_of_each_part(form: str) -> None:
     """No column can make up for another, so that nothing is lost against rounding in any part."""
     values = matrix(30, 128)
-    stored = dequantize(gptq("w", values, Moments(np.eye(128)), GRIDS[form]))
-    plain = rounded(form, values, GRIDS[form].factor(values))
-    size = GRIDS[form].part
+    stored = dequantize(gptq("w", values, Moments(np.eye(128)), grid_of(Choice(form, "gptq"), "")))
+    plain = rounded(form, values, grid_of(Choice(form, "gptq"), "").factor(values))
+    size = grid_of(Choice(form, "gptq"), "").part
 
     def losses(found: np.ndarray) -> np.ndarray:
         return ((found - values) ** 2).reshape(30, -1, size).sum(axis=2)
@@ -141,19 +142,23 @@ def test_zeros_dead_columns_and_one_huge_number(form: str) -> None:
     x[:, 5] = 0.0
     x[:, 64:96] = 0.0
     moments = moments_of([x])
-    assert (dequantize(gptq("w", np.zeros((4, 128), np.float32), moments, GRIDS[form])) == 0).all()
+    assert (
+        dequantize(gptq("w", np.zeros((4, 128), np.float32), moments, grid_of(Choice(form, "gptq"), ""))) == 0
+    ).all()
     assert np.isfinite(
-        dequantize(gptq("w", matrix(4, 128), Moments(np.zeros((128, 128))), GRIDS[form]))
+        dequantize(
+            gptq("w", matrix(4, 128), Moments(np.zeros((128, 128))), grid_of(Choice(form, "gptq"), ""))
+        )
     ).all()
     huge = matrix(4, 128)
     huge[2, 7] = 1000.0
-    found = dequantize(gptq("w", huge, moments, GRIDS[form]))
+    found = dequantize(gptq("w", huge, moments, grid_of(Choice(form, "gptq"), "")))
     assert abs(found[2, 7] - 1000) < 100 and np.isfinite(found).all()
 
 
 def test_columns_that_fill_no_part_are_refused() -> None:
     with pytest.raises(InputError, match="w: 40 columns do not fill whole parts of 16"):
-        gptq("w", matrix(4, 40), Moments(np.eye(40)), GRIDS["nvfp4"])
+        gptq("w", matrix(4, 40), Moments(np.eye(40)), grid_of(Choice("nvfp4", "gptq"), ""))
 
 
 def test_the_target_makes_up_for_other_inputs() -> None:

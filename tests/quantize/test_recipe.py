@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.quantize import Choice, Plan, Recipe, make_plan, output_for, read_recipe
-from fivefold.quantize.choice import PENDING, Calibration, refuse_pending
+from fivefold.quantize.choice import Calibration, check_calibration, needs_calibration
 
 WHOLE = r"""
 fallback = "q4_0"
@@ -137,20 +138,19 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"),
+    "recipe",
     [
-        ('method = "gptq"', Recipe(Choice("nvfp4", "gptq"))),
-        ("awq = true", Recipe(Choice("nvfp4"), awq=True)),
-        ("norm_correction = true", Recipe(Choice("nvfp4"), norm_correction=True)),
-        ("budget_bits", Recipe(Choice("nvfp4"), budget_bits=4.5)),
-        ("calibration", Recipe(Choice("nvfp4"), calibration=Calibration(Path("text")))),
+        Recipe(Choice("nvfp4", "gptq")),
+        Recipe(Choice("nvfp4"), awq=True),
+        Recipe(Choice("nvfp4"), norm_correction=True),
+        Recipe(Choice("nvfp4"), budget_bits=4.5),
     ],
 )
-def test_what_is_not_there_yet_is_refused_by_name(name: str, recipe: Recipe) -> None:
-    assert name in PENDING
-    with pytest.raises(UnsupportedError) as caught:
-        refuse_pending(recipe)
-    assert f"{name} is not implemented yet" in str(caught.value)
+def test_what_needs_a_text_is_refused_without_one(recipe: Recipe) -> None:
+    assert needs_calibration(recipe)
+    with pytest.raises(InputError, match="--calibrate: the recipe needs a text to calibrate with"):
+        check_calibration(recipe)
+    check_calibration(replace(recipe, calibration=Calibration(Path("text"))))
 
 
 def test_rules_come_first_then_roles_then_the_default(

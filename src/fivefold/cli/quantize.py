@@ -13,7 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from fivefold.files import open_checkpoint
-from fivefold.quantize import Plan, check_target, make_plan, output_for, read_recipe, run_plan, summary_of
+from fivefold.quantize import (
+    Plan,
+    calibrate_plan,
+    check_target,
+    make_plan,
+    needs_calibration,
+    output_for,
+    read_recipe,
+    run_plan,
+    summary_of,
+)
 
 from .options import AsJson, find_model, print_json
 from .terminal import app
@@ -52,8 +62,12 @@ def quantize(
     for item in plan.items:
         if item.note:
             typer.echo(f"{item.name}: {item.note}", err=True)
+    calibrated = None
+    if needs_calibration(chosen):
+        with _bar() as report:
+            plan, calibrated = calibrate_plan(plan, lambda name: report(name, 0, 0))
     with _bar() as report:
-        made = run_plan(plan, target, resume=resume, report=report)
+        made = run_plan(plan, target, resume=resume, calibrated=calibrated, report=report)
     if as_json:
         print_json(_answer(plan, target, asdict(made)))
         return
@@ -111,7 +125,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
     def report(name: str, done: int, total: int) -> None:
         if console.is_terminal:
             bar.start()
-        bar.update(task, description=name, completed=done, total=total)
+        bar.update(task, description=name, completed=done, total=total or None)
 
     try:
         yield report

@@ -1,20 +1,17 @@
 """What is to become of a tensor, and of a whole model: choices and recipes, frozen.
 
 A `Choice` is for one tensor; a `Recipe` makes the choices. Recipes come from files and options (`recipe`) or
-are made in Python. What a recipe may ask for and nothing here can do yet is listed in `PENDING` and refused
-by name: nothing that a recipe says is ignored.
+are made in Python.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
-from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.errors import InputError
 from fivefold.quantize.targets import KEEP, target_of
 
 Method = Literal["round", "sweep", "gptq"]
@@ -96,7 +93,9 @@ class Recipe:
 
     head, embedding  None: the output decides (`Output.usual`).
     fallback         the format of matrices whose K does not fill whole blocks of theirs; "" is the output's.
-    awq, norm_correction, budget_bits, calibration  what `PENDING` speaks of.
+    awq, norm_correction  scaling folded into neighbours, and norms that make up for what is lost.
+    budget_bits      of a number of the whole model, which the matrices are chosen to fit.
+    calibration      the text that these, and gptq, need.
     """
 
     default: Choice
@@ -116,24 +115,16 @@ class Recipe:
         return tuple(choice for choice in own if choice is not None)
 
 
-PENDING: Mapping[str, Callable[[Recipe], bool]] = MappingProxyType(
-    {
-        'method = "gptq"': lambda recipe: any(choice.method == "gptq" for choice in recipe.choices),
-        "awq = true": lambda recipe: recipe.awq,
-        "norm_correction = true": lambda recipe: recipe.norm_correction,
-        "budget_bits": lambda recipe: recipe.budget_bits is not None,
-        "calibration": lambda recipe: recipe.calibration is not None,
-    }
-)
-"""What recipes may ask for and nobody can do, and how it is seen. Who implements one takes its line out."""
+def needs_calibration(recipe: Recipe) -> bool:
+    """Whether a recipe asks for something that only a text can tell."""
+    asked = recipe.awq or recipe.norm_correction or recipe.budget_bits is not None
+    return asked or recipe.calibration is not None or any(each.method == "gptq" for each in recipe.choices)
 
 
-def refuse_pending(recipe: Recipe, where: str = "the recipe") -> None:
-    """UnsupportedError for the first thing that the recipe asks for and nobody can do yet."""
-    for name, asked in PENDING.items():
-        if asked(recipe):
-            raise UnsupportedError(
-                f"{name} is not implemented yet",
-                where=where,
-                remedy="leave it out; round and sweep are there",
-            )
+def check_calibration(recipe: Recipe) -> None:
+    """InputError for a recipe that needs a text and names none."""
+    if needs_calibration(recipe) and recipe.calibration is None:
+        raise InputError(
+            "the recipe needs a text to calibrate with", where="--calibrate",
+            remedy="name one: a few hundred thousand characters of what the model is for",
+        )  # fmt: skip

@@ -6,6 +6,7 @@ as a stored tensor. Arrays here are transposed, (K, M): what is done column by c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +18,14 @@ from fivefold.core.errors import UnsupportedError
 from fivefold.formats import e2m1, e4m3, mxfp4, nvfp4
 from fivefold.formats.format import half_bytes, half_values, pack_nibbles
 
+from .choice import Choice
+from .nvfp4 import tensor_factor
+
 Float32 = npt.NDArray[np.float32]
 
 SHRINK, GROW = 3, 6
 """Codes of E4M3 below and above the plain scale that are tried: from 0.7 to 1.7 times it, so that a part's
 largest number may also lie on 4 instead of 6."""
-ROOM = np.float32(6.0 * 256.0)
-"""A tensor's largest number over its factor: leaves room below 448 for scales that grow."""
 
 
 class Grid(Protocol):
@@ -50,13 +52,14 @@ class Grid(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Nvfp4Grid:
-    """NVFP4: scales are numbers of E4M3."""
+    """NVFP4: scales are numbers of E4M3. `choice` says what the tensor's factor is like."""
 
+    choice: Choice
     part: int = nvfp4.PART
 
     def factor(self, values: Float32) -> np.float32:
-        """What brings the largest number to 6 times 256."""
-        return np.float32(np.abs(values).max() / ROOM) or np.float32(1.0)
+        """That of a sweep, which leaves room for scales that grow."""
+        return np.float32(tensor_factor(values, self.choice))
 
     def candidates(self, part: Float32) -> Float32:
         """The plain scale and its neighbours."""
@@ -73,7 +76,8 @@ class Nvfp4Grid:
         columns, rows = levels.shape
         codes = e2m1.nearest(levels.T.reshape(-1, self.part))
         stored = nvfp4.join(e4m3.nearest(scales.T.reshape(-1)), codes)
-        return Tensor(name, "nvfp4", (rows, columns), stored, Scales.whole(float(factor), (rows, columns)))
+        beside = None if self.choice.factor == "one" else Scales.whole(float(factor), (rows, columns))
+        return Tensor(name, "nvfp4", (rows, columns), stored, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +140,23 @@ class Q4Grid:
         return Tensor(name, "q4_0", (rows, columns), np.concatenate([halves, codes], axis=1).reshape(-1))
 
 
-GRIDS: dict[str, Grid] = {"nvfp4": Nvfp4Grid(), "mxfp4": Mxfp4Grid(), "q4_0": Q4Grid()}
+GRIDS: dict[str, Callable[[Choice], Grid]] = {
+    "nvfp4": Nvfp4Grid,
+    "mxfp4": lambda choice: Mxfp4Grid(),
+    "q4_0": lambda choice: Q4Grid(),
+}
 """By format."""
 
 
-def grid_of(form: str, where: str) -> Grid:
-    """The grid of a format; UnsupportedError for one that has none."""
-    found = GRIDS.get(form)
+def grid_of(choice: Choice, where: str) -> Grid:
+    """The grid for a choice; UnsupportedError for a format that has none."""
+    found = GRIDS.get(choice.format)
     if found is None:
         raise UnsupportedError(
-            f"there is no search for {form}", where=where, remedy=f"choose {', '.join(GRIDS)}, or round"
-        )
-    return found
+            f"gptq has no scales for {choice.format}", where=where,
+            remedy=f"choose {', '.join(GRIDS)}, or method sweep",
+        )  # fmt: skip
+    return found(choice)
 
 
 def round_e2m1(scaled: Float32) -> Float32:

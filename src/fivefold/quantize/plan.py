@@ -15,7 +15,7 @@ from fivefold.core.checkpoint import Bytes, Checkpoint, Tensor
 from fivefold.core.errors import InputError
 from fivefold.files import Layout, Outline
 from fivefold.formats import format_of
-from fivefold.quantize.choice import Choice, Recipe, best_choice, refuse_pending
+from fivefold.quantize.choice import Choice, Recipe, best_choice, check_calibration
 from fivefold.quantize.roles import Role, experts, is_tied, role_of
 from fivefold.quantize.targets import KEEP, target_of
 
@@ -94,8 +94,8 @@ class Plan:
 
 
 def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
-    """The plan; InputError for a rule that matches no matrix, UnsupportedError for what nobody can do yet."""
-    refuse_pending(recipe)
+    """The plan; InputError for a rule that matches no matrix, or a text that is needed and missing."""
+    check_calibration(recipe)
     tied = is_tied(checkpoint.tensors)
     if tied and recipe.head is not None and recipe.embedding not in (None, recipe.head):
         raise InputError(

@@ -1,0 +1,240 @@
+"""A plan's calibration: the model of its checkpoint runs on a text, and matrices are quantized on the way.
+
+What a recipe may ask for here: matrices by GPTQ, sweeps weighed by what inputs really are, scaling folded
+into neighbours (`awq`), norms and biases that are corrected, formats by measured sensitivity in a budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from fivefold.core.checkpoint import Float32, Tensor
+from fivefold.core.errors import InputError
+from fivefold.executor import Settings, allowed_threads, choose_isa, dequantize
+from fivefold.files import vocabulary_of
+from fivefold.models import load_model
+from fivefold.program import Model
+
+from .calibrate import Calibration, calibrate
+from .choice import Calibration as Text
+from .choice import Choice, Recipe, best_choice, check_calibration
+from .encode import encode
+from .gptq import gptq
+from .grids import grid_of
+from .moments import Moments
+from .plan import Item, Plan
+from .scaling import fold
+from .sensitivity import Candidate, choose, measure_sensitivity
+
+TOKENS = 32768
+"""Of a text, where the recipe does not say how many."""
+MEASURED = 2
+"""Windows that sensitivity is measured on."""
+FINE = Choice("q8_0", "sweep")
+"""What a matrix is given that deserves more bits."""
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedModel:
+    """What `run_plan` asks for: see `calibrated.Calibrated`."""
+
+    stored: Mapping[str, Tensor]
+    floats: Mapping[str, Tensor]
+    marked: str
+
+    def mark(self) -> str:
+        """Of the text and all that was done with it."""
+        return self.marked
+
+    def values(self, name: str, values: Float32) -> Float32:
+        """Scaled or corrected numbers, or the same."""
+        return dequantize(self.floats[name]) if name in self.floats else values
+
+    def changes(self, name: str) -> bool:
+        """Whether they are others."""
+        return name in self.floats
+
+    def importance(self, name: str) -> Float32 | None:
+        """Nothing beside what `encode` has used."""
+        return None
+
+    def encode(self, name: str, values: Float32, choice: Choice) -> Tensor | None:
+        """The matrix as it was quantized on the text; None for tables of embeddings alone."""
+        return self.stored.get(name)
+
+
+def calibrate_plan(plan: Plan, told: Told = lambda name: None) -> tuple[Plan, CalibratedModel]:
+    """The plan, with other formats where there is a budget, and what to fill it with.
+
+    Loads the model and keeps it in memory, beside the rows of the text between two layers. `told` is given
+    a line for each step. InputError without a text, or with one that is too short.
+    """
+    work = _Work.of(plan, told)
+    if plan.recipe.budget_bits is not None:
+        plan = work.within_budget(plan, plan.recipe.budget_bits)
+    return plan, work.model(plan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A model, a text, and what is asked."""
+
+    recipe: Recipe
+    network: Model
+    source: Mapping[str, Tensor]
+    scaled: Mapping[str, Tensor]
+    windows: Sequence[Sequence[int]]
+    settings: Settings
+    marked: str
+    told: Told = field(repr=False)
+
+    @staticmethod
+    def of(plan: Plan, told: Told) -> _Work:
+        recipe, checkpoint = plan.recipe, plan.checkpoint
+        check_calibration(recipe)
+        assert recipe.calibration is not None
+        content = _read(recipe.calibration)
+        windows = cut(vocabulary_of(checkpoint).encode(content), recipe.calibration)
+        settings = Settings(choose_isa("auto"), allowed_threads(), "int8", 512, "f16")
+        network, source = load_model(checkpoint), dict(checkpoint.tensors)
+        scaled: dict[str, Tensor] = {}
+        if recipe.awq:
+            told("scaling folded into neighbours")
+            scaled = fold(network, source, windows, settings, _plainly(recipe.default))
+        said = [asdict(recipe.calibration), recipe.awq, recipe.norm_correction, recipe.budget_bits]
+        mark = hashlib.sha256(repr(said).encode() + content).hexdigest()
+        return _Work(recipe, network, source, scaled, windows, settings, f"{mark} {settings.isa}", told)
+
+    def model(self, plan: Plan) -> CalibratedModel:
+        """All matrices of the plan, quantized."""
+        compensate = any(each.method == "gptq" for each in self.recipe.choices)
+        done = self._run(plan, compensate, self.recipe.norm_correction, lambda name, each: None)
+        chosen = {item.name for item in plan.items if item.choice is not None}
+        floats = {**self.scaled, **{name: each for name, each in done.items() if each.format == "f32"}}
+        return CalibratedModel(
+            {name: each for name, each in done.items() if name in chosen},
+            {name: each for name, each in floats.items() if name not in done or name not in chosen},
+            self.marked,
+        )
+
+    def within_budget(self, plan: Plan, bits: float) -> Plan:
+        """The plan with more bits for the matrices that need them most: `bits` a number of the model."""
+        errors: dict[str, float] = {}
+        fine: dict[str, float] = {}
+        chosen = {item.name: item for item in plan.items if item.choice is not None}
+
+        def compare(name: str, moments: Moments) -> None:
+            values = self._values(name)
+            fine[name] = moments.error(values, dequantize(encode(name, values, FINE, moments.importance)))
+
+        quantized = self._run(plan, False, False, compare, errors)
+        quantized = {name: each for name, each in quantized.items() if name in chosen}
+        tensors = ChainMap(dict(self.scaled), dict(self.source))
+        self.told("how far each matrix moves the answers")
+        distances = measure_sensitivity(
+            self.network, tensors, quantized, self.windows[:MEASURED], self.settings, self.told
+        )
+        numbers = sum(_numbers(item) for item in plan.items)
+        spent = {item.name: plan.bytes_of(item) for item in plan.items}
+        fixed = sum(size for name, size in spent.items() if name not in quantized)
+        options = {}
+        for name in quantized:
+            item = chosen[name]
+            better = plan.output.fitting(replace(item, choice=FINE))
+            size = sum(outline.size for outline in plan.output.outlines(better))
+            share = fine[name] / errors[name] if errors[name] else 0.0
+            options[name] = [
+                Candidate("", spent[name], distances[name]),
+                Candidate(FINE.format, size, distances[name] * share),
+            ]
+        picked = choose(options, int(bits * numbers / 8) - fixed)
+        items = tuple(
+            plan.output.fitting(replace(item, choice=FINE))
+            if picked.get(item.name) and picked[item.name].form
+            else item
+            for item in plan.items
+        )
+        outlines = [outline for item in items for outline in plan.output.outlines(item)]
+        return replace(plan, items=items, layout=plan.output.layout(outlines))
+
+    def _values(self, name: str) -> Float32:
+        return dequantize(self.scaled.get(name) or self.source[name])
+
+    def _run(
+        self,
+        plan: Plan,
+        compensate: bool,
+        correct: bool,
+        seen: Callable[[str, Moments], None],
+        errors: dict[str, float] | None = None,
+    ) -> dict[str, Tensor]:
+        items = {item.name: item for item in plan.items}
+        shared: dict[str, float] = {}
+
+        def quantize(name: str, values: Float32, moments: Moments) -> Tensor:
+            made = self._made(plan, items[name], values, moments, shared)
+            if errors is not None and items[name].choice is not None:
+                errors[name] = moments.error(values, dequantize(made))
+                seen(name, moments)
+            return made
+
+        calibration = Calibration(self.windows, self.settings, compensate, correct)
+        tensors = ChainMap(dict(self.scaled), dict(self.source))
+        return calibrate(self.network, tensors, calibration, quantize, self.told)
+
+    def _made(
+        self, plan: Plan, item: Item, values: Float32, moments: Moments, shared: dict[str, float]
+    ) -> Tensor:
+        """A matrix as its choice wants it."""
+        choice = item.choice
+        if choice is None:
+            if item.name not in self.scaled:
+                return item.source
+            return encode(item.name, values, best_choice(item.source.format))
+        for name in plan.output.sharing(item.name):
+            if name not in shared:
+                numbers = self._values(name)
+                shared[name] = max(float(numbers.max()), -float(numbers.min()))
+            choice = replace(choice, largest=max(choice.largest, shared[name]))
+        if choice.method == "gptq":
+            return gptq(item.name, values, moments, grid_of(choice, item.name))
+        return encode(item.name, values, choice, moments.importance)
+
+
+def cut(tokens: Sequence[int], text: Text) -> list[Sequence[int]]:
+    """Windows of a text, from all over it; InputError if it does not fill one."""
+    count = min((text.tokens or TOKENS) // text.window, len(tokens) // text.window)
+    if count < 1:
+        raise InputError(
+            f"{len(tokens)} tokens of text do not fill a window of {text.window}", where=str(text.text),
+            remedy="give more text",
+        )  # fmt: skip
+    step = len(tokens) // count
+    return [tokens[begin * step : begin * step + text.window] for begin in range(count)]
+
+
+def _read(text: Text) -> bytes:
+    try:
+        return text.text.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read ({error.strerror})", where=str(text.text), remedy="name a text file"
+        ) from None
+
+
+def _plainly(choice: Choice) -> Callable[[Float32], Float32]:
+    """What a format's rounding leaves of a matrix."""
+    plain = replace(choice, method="round")
+    return lambda values: dequantize(encode("scaled", values, plain))
+
+
+def _numbers(item: Item) -> int:
+    count = 1
+    for size in item.source.shape:
+        count *= size
+    return count
