@@ -218,7 +218,8 @@ class NativeExecutor:
 
     def _table(self, name: str) -> int:
         tensor = self._tensors(name)
-        return self._core.add_table(tensor.format, tensor.data, *tensor.shape, *_scales(tensor))
+        rows, columns = tensor.shape
+        return self._core.add_table(tensor.format, tensor.data, rows, columns, *_scales(tensor))
 
     def _vector(self, name: str) -> int:
         constant = self._program.constants.get(name)

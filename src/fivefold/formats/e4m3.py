@@ -23,7 +23,8 @@ def _values() -> Float32:
     exponent, mantissa = codes >> 3 & 15, codes & 7
     magnitude = np.where(exponent == 0, np.ldexp(mantissa, -9), np.ldexp(8.0 + mantissa, exponent - 10))
     magnitude[(codes & 0x7F) == NAN] = np.nan
-    return np.where(codes & 0x80, -magnitude, magnitude).astype(np.float32)
+    values: Float32 = np.where(codes & 0x80, -magnitude, magnitude).astype(np.float32)
+    return values
 
 
 VALUES = _values()
@@ -37,7 +38,8 @@ def nearest(magnitudes: Float32) -> Bytes:
     above = np.searchsorted(_BETWEEN, magnitudes, side="right")
     tied = above > 0
     tied[tied] = _BETWEEN[above[tied] - 1] == magnitudes[tied]
-    return (above - (tied & (above % 2 == 1))).astype(np.uint8)
+    codes: Bytes = (above - (tied & (above % 2 == 1))).astype(np.uint8)
+    return codes
 
 
 def unpack(data: Bytes, count: int) -> Float32:

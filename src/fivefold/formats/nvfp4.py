@@ -60,7 +60,8 @@ def codes_for(parts: Float32, scales: Float32) -> Bytes:
 def split(blocks: Bytes) -> tuple[Bytes, Bytes]:
     """Stored blocks (blocks, 36) -> scales (parts,) without a sign and codes (parts, 16)."""
     packed = blocks[:, PARTS:].reshape(-1, PART // 2)
-    return blocks[:, :PARTS].reshape(-1) & 0x7F, np.concatenate([packed & 15, packed >> 4], axis=1)
+    codes: Bytes = np.concatenate([packed & 15, packed >> 4], axis=1)
+    return (blocks[:, :PARTS] & np.uint8(0x7F)).reshape(-1), codes
 
 
 def join(scales: Bytes, codes: Bytes) -> Bytes:

@@ -10,11 +10,13 @@ import hashlib
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 
 from fivefold.core.checkpoint import Float32, Tensor
 from fivefold.core.errors import InputError
 from fivefold.executor import Settings, allowed_threads, choose_isa, dequantize
-from fivefold.files import vocabulary_of
+from fivefold.files import Outline, vocabulary_of
+from fivefold.formats import format_of
 from fivefold.models import load_model
 from fivefold.program import Model
 
@@ -139,14 +141,14 @@ class _Work:
         distances = measure_sensitivity(
             self.network, tensors, quantized, self.windows[:MEASURED], self.settings, self.told
         )
-        numbers = sum(_numbers(item) for item in plan.items)
+        numbers = sum(prod(item.source.shape) for item in plan.items)
         spent = {item.name: plan.bytes_of(item) for item in plan.items}
         fixed = sum(size for name, size in spent.items() if name not in quantized)
         options = {}
         for name in quantized:
             item = chosen[name]
             better = plan.output.fitting(replace(item, choice=FINE))
-            size = sum(outline.size for outline in plan.output.outlines(better))
+            size = sum(_size(outline) for outline in plan.output.outlines(better))
             share = fine[name] / errors[name] if errors[name] else 0.0
             options[name] = [
                 Candidate("", spent[name], distances[name]),
@@ -233,8 +235,6 @@ def _plainly(choice: Choice) -> Callable[[Float32], Float32]:
     return lambda values: dequantize(encode("scaled", values, plain))
 
 
-def _numbers(item: Item) -> int:
-    count = 1
-    for size in item.source.shape:
-        count *= size
-    return count
+def _size(outline: Outline) -> int:
+    """Bytes of a tensor that is not there yet."""
+    return format_of(outline.format).bytes_for(prod(outline.shape))

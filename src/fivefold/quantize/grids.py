@@ -29,9 +29,12 @@ largest number may also lie on 4 instead of 6."""
 
 
 class Grid(Protocol):
-    """One format. `part` is the number of columns that share a scale."""
+    """One format."""
 
-    part: int
+    @property
+    def part(self) -> int:
+        """The number of columns that share a scale."""
+        ...
 
     def factor(self, values: Float32) -> np.float32:
         """What a matrix is divided by before all else."""
@@ -65,7 +68,8 @@ class Nvfp4Grid:
         """The plain scale and its neighbours."""
         plain = e4m3.nearest(np.abs(part).max(axis=0) / e2m1.LARGEST).astype(np.int32)
         steps = np.arange(-SHRINK, GROW + 1)
-        return e4m3.VALUES[np.clip(plain + steps[:, None], 1, 0x7E)]
+        tried: Float32 = e4m3.VALUES[np.clip(plain + steps[:, None], 1, 0x7E)]
+        return tried
 
     def round(self, scaled: Float32) -> Float32:
         """Levels of E2M1."""
@@ -94,7 +98,8 @@ class Mxfp4Grid:
         """The plain power of two and its neighbours."""
         _, exponent = np.frexp(np.abs(part).max(axis=0))
         powers = np.clip(exponent - 3 + np.arange(-1, 2)[:, None], -126, 127)
-        return np.ldexp(np.float32(1.0), powers.astype(np.int32))
+        tried: Float32 = np.ldexp(np.float32(1.0), powers.astype(np.int32))
+        return tried
 
     def round(self, scaled: Float32) -> Float32:
         """Levels of E2M1."""
