@@ -11,7 +11,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,14 @@ class Calibration:
     settings    how the model runs on them.
     compensate  matrices also make up for what those before them have lost.
     correct     norms and biases are moved so that means and mean products stay what they were.
+    kept        names of matrices that stay as they are.
     """
 
     windows: Sequence[Sequence[int]]
     settings: Settings
     compensate: bool = True
     correct: bool = False
+    kept: frozenset[str] = frozenset()
 
 
 def calibrate(
@@ -78,13 +80,23 @@ class _Pass:
         layers = self._model.main.layers
         for layer in layers:
             program = plain.program(layer)
-            for inputs in inputs_of(program):
-                if any(name not in self._done for name in inputs.weights):
-                    self._group(program, inputs, layer, plain, lossy)
+            groups = [
+                each for each in inputs_of(program) if any(name not in self._done for name in each.weights)
+            ]
+            before = self._before(plain, layer, [each.buffer for each in groups], layer == layers[-1])
+            for inputs in groups:
+                self._group(program, inputs, _rows(lossy, layer, self._changed, inputs.buffer), before)
             if layer != layers[-1]:
-                plain.advance(layer, self._plain)
                 lossy.advance(layer, self._changed)
         return self._done
+
+    def _before(
+        self, plain: Stream, layer: int, taps: list[str], last: bool
+    ) -> list[dict[str, Float32]] | None:
+        """What the model as it is has in these buffers, of each window; None if nobody asks."""
+        if not (self._calibration.compensate or self._calibration.correct):
+            return None
+        return list(plain.rows(layer, self._plain, taps)) if last else plain.advance(layer, self._plain, taps)
 
     def _stream(self) -> Stream:
         return Stream(self._model, self._calibration.windows, self._calibration.settings)
@@ -110,13 +122,16 @@ class _Pass:
             found = _rows(stream, main.layers[-1], self._plain, inputs.buffer)
             self._finish(inputs, moments_of(found))
 
-    def _group(self, program: Program, inputs: Inputs, layer: int, plain: Stream, lossy: Stream) -> None:
+    def _group(
+        self,
+        program: Program,
+        inputs: Inputs,
+        rows: Iterable[Float32],
+        before: list[dict[str, Float32]] | None,
+    ) -> None:
         """The matrices that share some inputs, the norm before them, and their biases."""
-        both = self._calibration.compensate or self._calibration.correct
-        moments = moments_of(
-            _rows(lossy, layer, self._changed, inputs.buffer),
-            _rows(plain, layer, self._plain, inputs.buffer) if both else None,
-        )
+        plain = None if before is None else (found[inputs.buffer] for found in before)
+        moments = moments_of(rows, plain)
         if self._calibration.correct:
             moments = self._correct_norm(program, inputs.buffer, moments)
         self._finish(inputs, moments)

@@ -65,10 +65,16 @@ class Stream:
 
         return run
 
-    def advance(self, layer: int, tensors: Lookup) -> None:
-        """Let the rows go through the layer."""
+    def advance(self, layer: int, tensors: Lookup, taps: Sequence[str] = ()) -> list[dict[str, Float32]]:
+        """Let the rows go through the layer; the buffers `taps` of each window on the way."""
         out = self.program(layer).outputs[0]
-        self._given = [found[out] for found in self.rows(layer, tensors, [out])]
+        kept: list[dict[str, Float32]] = []
+        after: list[Float32 | None] = []
+        for found in self.rows(layer, tensors, [*taps, out]):
+            after.append(found[out])
+            kept.append({name: found[name] for name in taps})
+        self._given = after
+        return kept
 
     def _run(self, program: Program, tensors: Lookup, taps: Sequence[str]) -> Iterator[dict[str, Float32]]:
         storage = NativeCache(program.layout, self._pages, self._settings.cache_format)
