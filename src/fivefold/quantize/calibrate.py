@@ -80,9 +80,7 @@ class _Pass:
         layers = self._model.main.layers
         for layer in layers:
             program = plain.program(layer)
-            groups = [
-                each for each in inputs_of(program) if any(name not in self._done for name in each.weights)
-            ]
+            groups = [each for each in inputs_of(program) if self._left(each)]
             before = self._before(plain, layer, [each.buffer for each in groups], layer == layers[-1])
             for inputs in groups:
                 self._group(program, inputs, _rows(lossy, layer, self._changed, inputs.buffer), before)
@@ -112,7 +110,7 @@ class _Pass:
         main = self._model.main
         tables = {name for node in main.nodes if node.op == "embed" for name in node.weights}
         last = inputs_of(main.slice(main.layers[-1], main.layers[-1] + 1))
-        tied = [inputs for inputs in last if tables & set(inputs.weights)]
+        tied = [inputs for inputs in last if tables & set(self._left(inputs))]
         if not tied:
             return
         stream = self._stream()
@@ -140,10 +138,15 @@ class _Pass:
 
     def _finish(self, inputs: Inputs, moments: Moments) -> None:
         used = moments if self._calibration.compensate else Moments(moments.own)
-        for name in inputs.weights:
-            if name not in self._done:
-                self._done[name] = self._quantize(name, dequantize(self._tensors[name]), used)
-                self._told(name)
+        for name in self._left(inputs):
+            self._done[name] = self._quantize(name, dequantize(self._tensors[name]), used)
+            self._told(name)
+
+    def _left(self, inputs: Inputs) -> list[str]:
+        """The matrices that are to be quantized and are not yet."""
+        return [
+            name for name in inputs.weights if name not in self._done and name not in self._calibration.kept
+        ]
 
     def _correct_norm(self, program: Program, buffer: str, moments: Moments) -> Moments:
         """Let a norm's weights bring its outputs as near as they can to what they were, column by column."""
@@ -165,6 +168,8 @@ class _Pass:
         assert moments.mean is not None and moments.plain_mean is not None
         for node in program.nodes:
             if not is_linear(node) or node.inputs[0] != inputs.buffer or node.weights[1] is None:
+                continue
+            if node.weights[0] not in self._done:
                 continue
             weight, bias = str(node.weights[0]), str(node.weights[1])
             before = dequantize(self._tensors[weight]).astype(np.float64) @ moments.plain_mean

@@ -185,7 +185,8 @@ class _Work:
                 seen(name, moments)
             return made
 
-        calibration = Calibration(self.windows, self.settings, compensate, correct)
+        kept = frozenset(name for name, item in items.items() if item.choice is None) - set(self.scaled)
+        calibration = Calibration(self.windows, self.settings, compensate, correct, kept)
         tensors = ChainMap(dict(self.scaled), dict(self.source))
         return calibrate(self.network, tensors, calibration, quantize, self.told)
 
@@ -195,8 +196,6 @@ class _Work:
         """A matrix as its choice wants it."""
         choice = item.choice
         if choice is None:
-            if item.name not in self.scaled:
-                return item.source
             return encode(item.name, values, best_choice(item.source.format))
         for name in plan.output.sharing(item.name):
             if name not in shared:
