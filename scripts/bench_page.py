@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from page_markers import with_tables
+
 from fivefold.bench import OURS, polynomial
 
-BEGIN, END = "<!-- tables -->\n", "<!-- end of the tables -->"
 PEERS = ("llama.cpp", "openvino")
 MOST_ROWS_SHOWN = 16
 PLACES = {"cold": "on disk", "warm": "in memory"}
@@ -34,9 +35,7 @@ def tables(folder: Path) -> str:
 
 def page(folder: Path) -> str:
     """The folder's README.md with its tables made anew."""
-    text = (folder / "README.md").read_text()
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{tables(folder)}\n{END}{rest.split(END)[1]}"
+    return with_tables(folder / "README.md", tables(folder))
 
 
 def _sides(found: dict[str, Answer]) -> str:

@@ -35,7 +35,31 @@ RUN_WORDS = 8
 MOST_SEEN = 0.2
 PIECE_BYTES = 6000
 LONGEST_WORD = 100
-BLOCKS = set("address article blockquote dd div dl dt h1 h2 h3 h4 h5 h6 li ol p pre section table tr ul".split())
+BLOCKS = set(
+    [
+        "address",
+        "article",
+        "blockquote",
+        "dd",
+        "div",
+        "dl",
+        "dt",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "section",
+        "table",
+        "tr",
+        "ul",
+    ]
+)
 HIDDEN = {"head", "nav", "script", "style", "footer"}
 HIDDEN_CLASSES = {"docnav", "indexterm", "toc"}
 HIDDEN_IDS = {"banner", "title"}
@@ -175,7 +199,7 @@ def data_part(archive: bytes) -> bytes:
 
 
 def paragraphs(source: Source, data: bytes) -> list[str]:
-    """The source's text in paragraphs, lines without trailing blanks; none with a word of a hundred letters."""
+    """The source's text in paragraphs, no blanks at ends of lines, no word of a hundred letters."""
     kind = KINDS[source.get("kind", "text")]
     text = "\n\n".join(kind(part.decode("utf-8", "replace")) for part in members(data, source["files"]))
     text = re.sub(r"[ \t\r\f]+\n", "\n", text.replace("\r\n", "\n") + "\n")
@@ -246,11 +270,15 @@ def main() -> None:
     for name in ("eval", "calibration"):
         print(f"{name}.txt")
         data = made(table[name], packages, seen).encode()
+        found = hashlib.sha256(data).hexdigest()
         (asked.folder / f"{name}.txt").write_bytes(data)
-        print(f"  {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}")
+        print(f"  {len(data):,} bytes, sha256 {found}")
+        if found != table["made"][name]:
+            sys.exit(f"{name}.txt should have sha256 {table['made'][name]}, see {TABLE.name}")
         if asked.model:
             from fivefold.cli.options import find_model  # noqa: PLC0415 (the texts need no built package)
-            from fivefold.engine import load, LoadOptions  # noqa: PLC0415
+            from fivefold.engine import LoadOptions, load  # noqa: PLC0415
+
             tokens = load(find_model(asked.model), LoadOptions()).vocabulary.encode(data)
             print(f"  {len(tokens):,} tokens of {asked.model}")
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
 PAGES = sorted(page.parent for page in (ROOT / "bench").glob("*/README.md"))
+MAKERS = {"quality": "quality_table"}
+"""Which program makes the tables of a folder; bench_page.py those of all others."""
 
 
-def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_page", ROOT / "scripts" / "bench_page.py")
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of scripts/ import each other by name."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+def maker(name: str) -> ModuleType:
+    """A program of scripts/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.pop("page_markers", None)
     spec.loader.exec_module(module)
     return module
 
@@ -25,9 +38,51 @@ def test_there_is_a_page() -> None:
     assert PAGES
 
 
+@pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_tables_are_those_of_the_files(folder: Path) -> None:
-    made = maker()
+    name = MAKERS.get(folder.name, "bench_page")
+    made = maker(name)
     text = (folder / "README.md").read_text()
-    assert made.page(folder) == text, f"run scripts/bench_page.py bench/{folder.name} --write"
+    assert made.page(folder) == text, f"run scripts/{name}.py bench/{folder.name} --write"
     assert all(f"`{path.name}`" in text for path in folder.glob("*.json"))
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize("text", ["", "<!-- tables -->\n", "<!-- end of the tables -->\n<!-- tables -->\n"])
+def test_a_page_without_a_place_for_tables_says_so(text: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "a.json").write_text(json.dumps(QUALITY))
+    with pytest.raises(ValueError, match=r"README\.md: the tables have no place; write the lines"):
+        maker("quality_table").page(tmp_path)
+
+
+QUALITY = {
+    "model": "a.gguf", "sha256": "a" * 64, "weight_bytes": 1_000_000, "bits_per_weight": 4.5, "text": "t.txt",
+    "text_sha256": "b" * 64, "window": 512, "skip": 0, "reference": "r.gguf", "reference_sha256": "c" * 64,
+    "reference_executor": "native", "activations": "int8", "cache_format": "f16", "positions": 20000,
+    "perplexity": 17.5, "perplexity_error": 0.25, "mean_kl": 0.0125, "mean_kl_error": 0.0005, "p99_kl": 0.25,
+    "top1_agreement": 0.9375, "log_ratio": -0.0625, "log_ratio_error": 0.001, "reference_perplexity": 17.25,
+    "reference_perplexity_error": 0.3,
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("scripts")
+def test_quality_is_a_table_for_each_way_of_measuring(tmp_path: Path) -> None:
+    """Sorted by bytes, whichever files the figures are from; without a reference cells are empty."""
+    small = {**QUALITY, "model": "b.gguf", "weight_bytes": 999}
+    alone = {**QUALITY, "model": "c.gguf", **dict.fromkeys(("reference", "reference_sha256", "mean_kl"))}
+    (tmp_path / "one.json").write_text(json.dumps([QUALITY, alone]))
+    (tmp_path / "two.json").write_text(json.dumps(small))
+    (tmp_path / "README.md").write_text("above\n<!-- tables -->\nold\n<!-- end of the tables -->\nbelow\n")
+    made = maker("quality_table").page(tmp_path)
+    assert made.startswith("above\n") and made.endswith("below\n") and "old" not in made
+    rows = [line for line in made.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["b.gguf", "a.gguf", "c.gguf"]
+    assert rows[1] == (
+        "| `a.gguf` | 1,000,000 | 4.50 | 17.500 ± 0.250 | -0.0625 ± 0.0010 | 0.01250 ± 0.00050 | 0.2500 "
+        "| 93.75% | `one.json` |"
+    )
+    assert rows[2] == "| `c.gguf` | 1,000,000 | 4.50 | 17.500 ± 0.250 |  |  |  |  | `one.json` |"
+    assert made.count("| model |") == 2
+    assert "Reference: r.gguf with float activations, perplexity 17.250 ± 0.300." in made

@@ -55,6 +55,6 @@ def find_model(name: str) -> Path:
     return Path(resolve(name, default_store()))
 
 
-def print_json(answer: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+def print_json(answer: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """One JSON object or list on stdout."""
     typer.echo(json.dumps(answer, ensure_ascii=False))

@@ -24,19 +24,26 @@ def score(runner: Runner, window: Sequence[int]) -> Float32:
 
     NotFiniteError if one is NaN or infinite.
     """
+    return np.concatenate([chunk.copy() for chunk in score_in_chunks(runner, window, runner.max_rows)])
+
+
+def score_in_chunks(runner: Runner, window: Sequence[int], rows: int) -> Iterator[Float32]:
+    """The same, `rows` rows at a time; what is given lasts until the next is asked for.
+
+    Close the iterator if it is not read to its end: it holds a sequence of the runner.
+    """
     sequence = runner.open()
-    chunks: list[Float32] = []
     try:
         tokens = np.array(window[:-1], np.int32)
-        for begin in range(0, len(tokens), runner.max_rows):
-            part = tokens[begin : begin + runner.max_rows]
+        for begin in range(0, len(tokens), rows):
+            part = tokens[begin : begin + rows]
             wanted = np.arange(len(part), dtype=np.int32)
             span = Span.causal(sequence, part, begin, wanted)
             assert LOGITS in span.row_sets
-            chunks.append(runner.run(Step((span,))))
-            if not np.isfinite(chunks[-1]).all():
+            logits = runner.run(Step((span,)), copy=False)
+            if not np.isfinite(logits).all():
                 raise NotFiniteError("the logits are not finite")
+            yield logits
             runner.commit((Commit(sequence, wanted),))
     finally:
         runner.close(sequence)
-    return np.concatenate(chunks)
