@@ -103,6 +103,20 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], text: Path, othe
     assert "KL" not in capsys.readouterr().out
 
 
+def test_one_model_in_several_ways(capsys: pytest.CaptureFixture[str], text: Path) -> None:
+    """Each of them as alone, in one pass; `self` is the one model still."""
+    ask = ["perplexity", str(TINY), "--text", str(text), "--window", "40", "--reference", "self"]
+    ways = [("int8", "f16"), ("int8", "fp8"), ("float", "f16"), ("float", "fp8")]
+    both = ["--activations", "int8", "--activations", "float", "--kv", "f16", "--kv", "fp8"]
+    found = told(capsys, *ask, *both)
+    assert [(answer["activations"], answer["cache_format"]) for answer in found] == ways
+    for answer, (rows, entries) in zip(found, ways, strict=True):
+        assert answer == told(capsys, *ask, "--activations", rows, "--kv", entries)
+    assert len({answer["mean_kl"] for answer in found}) == 4
+    assert status([*ask, *both]) == 0
+    assert "tiny.gguf (float, fp8) " in capsys.readouterr().out
+
+
 class Stop(KeyboardInterrupt):
     """An interrupt at a chosen place."""
 

@@ -14,10 +14,8 @@ from fivefold.core.errors import InputError
 from fivefold.engine import LoadedModel, load
 
 from .options import (
-    Activations,
     AsJson,
     Isa,
-    Kv,
     Threads,
     find_model,
     load_options,
@@ -28,6 +26,26 @@ from .terminal import app
 
 SELF = "self"
 EXECUTORS = ("auto", "native", "float32")
+
+ReferenceExecutor = Annotated[
+    str,
+    typer.Option(
+        help="How the reference runs. native: float activations, f16 cache entries. float32: the slow "
+        "reference executor, all in float32 (the two differ by a KL of 5e-7). auto: float32 for "
+        "`self`, else native."
+    ),
+]
+Activations = Annotated[
+    list[str] | None,
+    typer.Option(help="Rows that meet quantized weights: int8 (the default) or float; may be given again."),
+]
+Kv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kv",
+        help="How cache entries are stored: f16 (the default), bf16, int8, fp8; may be given again.",
+    ),
+]
 
 
 @app.command("perplexity")
@@ -40,14 +58,7 @@ def perplexity(
     reference: Annotated[
         str, typer.Option(help="A model to compare with; `self` is the one model itself in float32.")
     ] = "",
-    reference_executor: Annotated[
-        str,
-        typer.Option(
-            help="How the reference runs. native: float activations, f16 cache entries. float32: the slow "
-            "reference executor, all in float32 (the two differ by a KL of 5e-7). auto: float32 for "
-            "`self`, else native."
-        ),
-    ] = "auto",
+    reference_executor: ReferenceExecutor = "auto",
     window: Annotated[int, typer.Option(min=2, help="Tokens a window.")] = 512,
     skip: Annotated[
         int, typer.Option(min=0, help="First positions of each window to leave out of the figures.")
@@ -59,18 +70,23 @@ def perplexity(
     ] = None,
     isa: Isa = "auto",
     threads: Threads = 0,
-    activations: Activations = "int8",
-    kv: Kv = "f16",
+    activations: Activations = None,
+    kv: Kv = None,
     as_json: AsJson = False,
 ) -> None:
     """Perplexity of a text; with a reference also KL and top-1 agreement, with standard errors.
 
     All models are scored in one pass over the text, the reference once. --activations and --kv are the
-    models', not the reference's.
+    models', not the reference's; given several times, each model runs in each of those ways.
     """
     executor = _executor(reference, reference_executor, len(models))
     content = _content(text)
-    loaded = [open_model(model, load_options(isa, threads, 0, activations, kv)) for model in models]
+    ways = [
+        load_options(isa, threads, 0, rows, entries)
+        for rows in activations or ["int8"]
+        for entries in kv or ["f16"]
+    ]
+    loaded = [open_model(model, way) for model in models for way in ways]
     other = _reference(reference, executor, loaded[0], (isa, threads)) if reference else None
     setup = TextSetup(text.name, content, window, skip, positions, resume, executor)
     shown = _Progress(resume)

@@ -56,20 +56,17 @@ def measure_models(
     text = text_windows(_tokens(everyone, setup.content), size, setup.most, setup.skip)
     about = [_about(loaded) for loaded in everyone]
     described = _described(setup, size, about[-1] if reference is not None else None)
-    settings = models[0].settings
-    how = {
-        "activations": settings.activations, "cache_format": settings.cache_format,
-        "instruction_set": settings.isa,
-    }  # fmt: skip
+    hows = [_how(loaded) for loaded in models]
     identity = {
         "text": described["text_sha256"], "model": [each["sha256"] for each in about[: len(models)]],
         "reference": described["reference_sha256"], "reference executor": described["reference_executor"],
-        "--window": size, "--skip": setup.skip, "--positions": setup.most, **how, "version": __version__,
+        "--window": size, "--skip": setup.skip, "--positions": setup.most,
+        **{name: [how[name] for how in hows] for name in hows[0]}, "version": __version__,
     }  # fmt: skip
     tallies = _tallies(models, reference, text, setup, identity, progress)
     return [
         {**each, **described, **how, **asdict(tally.figures(tallies.reference))}
-        for each, tally in zip(about, tallies.models, strict=False)
+        for each, how, tally in zip(about, hows, tallies.models, strict=False)
     ]
 
 
@@ -124,6 +121,15 @@ def _about(loaded: LoadedModel) -> Answer:
     }  # fmt: skip
 
 
+def _how(loaded: LoadedModel) -> Answer:
+    """How a model ran."""
+    settings = loaded.settings
+    return {
+        "activations": settings.activations, "cache_format": settings.cache_format,
+        "instruction_set": settings.isa,
+    }  # fmt: skip
+
+
 def _described(setup: TextSetup, size: int, reference: Answer | None) -> Answer:
     """What all figures are of."""
     return {
@@ -162,11 +168,16 @@ def quality_lines(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"reference {first['reference']} ({first['reference_executor']}): "
             f"perplexity {perplexity:.4f} +- {error:.4f}"
         )
-    wide = max(5, *(len(answer["model"]) for answer in answers))
+    ways = [f"{answer['activations']}, {answer['cache_format']}" for answer in answers]
+    names = [
+        f"{answer['model']} ({way})" if len(set(ways)) > 1 else str(answer["model"])
+        for answer, way in zip(answers, ways, strict=True)
+    ]
+    wide = max(map(len, ("model", *names)))
     head = f"{'model':<{wide}}{'MB':>9}{'perplexity':>20}"
     yield head + (f"{'ln of the ratio':>22}{'mean KL':>22}{'p99 KL':>10}{'top-1':>9}" if compared else "")
-    for answer in answers:
-        yield f"{answer['model']:<{wide}}" + _row(answer, compared)
+    for name, answer in zip(names, answers, strict=True):
+        yield f"{name:<{wide}}" + _row(answer, compared)
 
 
 def _row(answer: Mapping[str, Any], compared: bool) -> str:
