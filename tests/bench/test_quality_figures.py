@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fivefold.bench import log_softmax
-from fivefold.bench.quality import Moments, Tallies, Tally, compare_distributions
+from fivefold.bench.quality import Moments, Tallies, Tally, compare_distributions, model_hash
 from fivefold.core.batch import Float32
 
 
@@ -123,3 +126,26 @@ def test_tallies_survive_their_arrays_bit_by_bit() -> None:
     for one, other in zip(tallies.models, again.models, strict=True):
         assert one.moments == other.moments
         assert one.figures(tallies.reference) == other.figures(again.reference)
+
+
+def test_a_models_hash_is_that_of_all_its_files(tmp_path: Path) -> None:
+    """Of one file its own; of a folder or of parts it changes with any of them, and with their names."""
+    one = tmp_path / "one.gguf"
+    one.write_bytes(b"x")
+    assert model_hash(one) == hashlib.sha256(b"x").hexdigest()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "README.md"):
+        (folder / name).write_bytes(b"x")
+    first = model_hash(folder)
+    (folder / "README.md").write_bytes(b"y")
+    assert model_hash(folder) == first
+    (folder / "model.safetensors").write_bytes(b"y")
+    assert model_hash(folder) != first
+    parts = [tmp_path / f"a-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"x")
+    first = model_hash(parts[0])
+    assert first not in {hashlib.sha256(b"x").hexdigest(), hashlib.sha256(b"xx").hexdigest()}
+    parts[1].write_bytes(b"y")
+    assert model_hash(parts[0]) != first

@@ -15,12 +15,15 @@ from typing import Any
 from fivefold import __version__
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadedModel
+from fivefold.files import part_paths
 
 from .measure import Window, go_on, text_windows
 from .state import restore, save
 from .sums import Tallies, Tally
 
 Answer = dict[str, Any]
+KEPT = {".json", ".safetensors", ".model"}
+"""Files of a folder that a model is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +144,21 @@ def _described(setup: TextSetup, size: int, reference: Answer | None) -> Answer:
 
 
 def model_hash(path: Path) -> str:
-    """SHA-256 of a model's file; of a folder, that of the names and hashes of its files."""
+    """SHA-256 of a model's file; of several parts or a folder, that of the names and hashes of its files."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    whole = hashlib.sha256()
-    for each in sorted(path.iterdir()):
-        if each.is_file() and each.suffix in {".json", ".safetensors", ".model"}:
-            whole.update(f"{each.name} {model_hash(each)}\n".encode())
-    return whole.hexdigest()
+        files = part_paths(path) or [path]
+    else:
+        files = [each for each in sorted(path.iterdir()) if each.suffix in KEPT and each.is_file()]
+    hashes = [_file_hash(each) for each in files]
+    if len(files) == 1 and path.is_file():
+        return hashes[0]
+    named = "".join(f"{each.name} {found}\n" for each, found in zip(files, hashes, strict=True))
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def quality_lines(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
