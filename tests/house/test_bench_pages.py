@@ -46,6 +46,19 @@ def test_tables_are_those_of_the_files(folder: Path) -> None:
     assert all(f"`{path.name}`" in text for path in folder.glob("*.json"))
 
 
+def test_the_contracts_table_of_entries_is_that_of_its_file() -> None:
+    page = (ROOT / "docs" / "numeric-contract.md").read_text()
+    found = json.loads((ROOT / "bench" / "numeric" / "entries.json").read_text())
+    assert {(each["activations"], each["cache_format"]) for each in found} == {
+        (rows, form) for rows in ("float", "int8") for form in ("f16", "bf16", "int8", "fp8")
+    }
+    for each in found:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {each['cache_format']} | "))
+        distance = f"{each['mean_kl']:.2e} ± {each['mean_kl_error']:.1e}, {each['p99_kl']:.1e}"
+        assert f"| {distance}, {each['top1_agreement']:.2%} |" in row
+        assert each["text_sha256"] in page and f"{each['positions']:,} positions" in page
+
+
 @pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize("text", ["", "<!-- tables -->\n", "<!-- end of the tables -->\n<!-- tables -->\n"])
 def test_a_page_without_a_place_for_tables_says_so(text: str, tmp_path: Path) -> None:
