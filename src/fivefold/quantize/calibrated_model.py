@@ -35,8 +35,8 @@ TOKENS = 32768
 """Of a text, where the recipe does not say how many."""
 MEASURED = 2
 """Windows that sensitivity is measured on."""
-FINE = Choice("q8_0", "sweep")
-"""What a matrix is given that deserves more bits."""
+ROOM = 2.0
+"""How much larger a matrix may become by making up for losses, where it shares its factor with others."""
 
 Told = Callable[[str], None]
 
@@ -128,11 +128,12 @@ class _Work:
         """The plan with more bits for the matrices that need them most: `bits` a number of the model."""
         errors: dict[str, float] = {}
         fine: dict[str, float] = {}
+        better = plan.output.fine
         chosen = {item.name: item for item in plan.items if item.choice is not None}
 
         def compare(name: str, moments: Moments) -> None:
             values = self._values(name)
-            fine[name] = moments.error(values, dequantize(encode(name, values, FINE, moments.importance)))
+            fine[name] = moments.error(values, dequantize(encode(name, values, better, moments.importance)))
 
         quantized = self._run(plan, False, False, compare, errors)
         quantized = {name: each for name, each in quantized.items() if name in chosen}
@@ -147,16 +148,16 @@ class _Work:
         options = {}
         for name in quantized:
             item = chosen[name]
-            better = plan.output.fitting(replace(item, choice=FINE))
-            size = sum(_size(outline) for outline in plan.output.outlines(better))
+            finer = plan.output.fitting(replace(item, choice=better))
+            size = sum(_size(outline) for outline in plan.output.outlines(finer))
             share = fine[name] / errors[name] if errors[name] else 0.0
             options[name] = [
                 Candidate("", spent[name], distances[name]),
-                Candidate(FINE.format, size, distances[name] * share),
+                Candidate(better.format, size, distances[name] * share),
             ]
         picked = choose(options, int(bits * numbers / 8) - fixed)
         items = tuple(
-            plan.output.fitting(replace(item, choice=FINE))
+            plan.output.fitting(replace(item, choice=better))
             if picked.get(item.name) and picked[item.name].form
             else item
             for item in plan.items
@@ -203,6 +204,7 @@ class _Work:
                 shared[name] = max(float(numbers.max()), -float(numbers.min()))
             choice = replace(choice, largest=max(choice.largest, shared[name]))
         if choice.method == "gptq":
+            choice = replace(choice, largest=choice.largest * ROOM)
             return gptq(item.name, values, moments, grid_of(choice, item.name))
         return encode(item.name, values, choice, moments.importance)
 

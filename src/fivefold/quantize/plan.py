@@ -49,9 +49,14 @@ class Item:
 
 
 class Output(Protocol):
-    """A kind of file that a plan can be written to; `is_folder` if it is a folder of files."""
+    """A kind of file that a plan can be written to.
+
+    is_folder  if it is a folder of files.
+    fine       what a matrix is given there that deserves more bits than its own format has.
+    """
 
     is_folder: ClassVar[bool]
+    fine: ClassVar[Choice]
 
     def usual(self, role: Role, recipe: Recipe) -> Choice | None:
         """The choice for an embedding or a head that the recipe does not speak of; None keeps it."""

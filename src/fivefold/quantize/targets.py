@@ -18,7 +18,8 @@ KEEP = "keep"
 """In place of a format: the tensor stays as it is stored."""
 
 _LIGHT = frozenset({"round"})
-_FULL = frozenset({"round", "sweep", "gptq"})
+_SWEPT = _LIGHT | {"sweep"}
+_FULL = _SWEPT | {"gptq"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             Target("nvfp4", "nvfp4", _FULL),
             Target("mxfp4", "mxfp4", _FULL),
             Target("q4_0", "q4_0", _FULL),
-            Target("q8_0", "q8_0", _FULL),
+            Target("q8_0", "q8_0", _SWEPT),
             Target("fp8", "f8_e4m3", _LIGHT, (1, 0)),
             Target("fp8_tensor", "f8_e4m3", _LIGHT, (0, 0)),
             Target("fp8_block", "f8_e4m3", _LIGHT, (128, 128)),
