@@ -235,9 +235,9 @@ def test_modelopts_own_file_counts_where_the_config_is_silent(tmp_path: Path) ->
     for config, written in (({}, own), ({"quantization_config": writer.modelopt("MIXED_PRECISION")}, mixed)):
         (tmp_path / "config.json").write_text(json.dumps(config))
         (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": written}))
-        check(
-            open_checkpoint(tmp_path).tensors[f"{MODULE}.weight"], numbers[f"{MODULE}.weight"], divided=False
-        )
+        opened = open_checkpoint(tmp_path)
+        assert opened.metadata["quantization_config"]["quantization"] == written
+        check(opened.tensors[f"{MODULE}.weight"], numbers[f"{MODULE}.weight"], divided=False)
 
 
 def test_a_modules_tensors_may_lie_in_several_shards(tmp_path: Path) -> None:

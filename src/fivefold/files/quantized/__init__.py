@@ -23,7 +23,7 @@ from fivefold.files.quantized.declaration import TAKE_ANOTHER, Declaration, Decl
 from fivefold.files.quantized.makers import compressed_tensors, fbgemm_fp8, fp8, modelopt, mxfp4
 from fivefold.files.quantized.modules import read_modules
 
-__all__ = ["MODELOPT_CONFIG", "QUANTIZATION", "declared_by", "with_quantization"]
+__all__ = ["MODELOPT_CONFIG", "QUANTIZATION", "quantization_of", "with_quantization"]
 
 QUANTIZATION = "quantization_config"
 """The key of config.json."""
@@ -40,25 +40,27 @@ MAKERS: Mapping[str, Callable[[Declaration], Declared]] = MappingProxyType(
 """Who reads which `quant_method`."""
 
 
+def quantization_of(metadata: Mapping[str, Any], folder: Path) -> tuple[Any, str]:
+    """What a folder's files say of its quantization, and where they say it; None if they say nothing."""
+    value, own = metadata.get(QUANTIZATION), folder / MODELOPT_CONFIG
+    if own.is_file() and (value is None or _needs_layers(value)):
+        return {"quant_method": modelopt.METHODS[0], **read_json(own)}, str(own)
+    return value, f"{folder / 'config.json'}: {QUANTIZATION}"
+
+
 def with_quantization(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], folder: Path
+    tensors: Mapping[str, Tensor], said: tuple[Any, str], folder: Path
 ) -> Mapping[str, Tensor]:
-    """The tensors of a folder with every quantized matrix as one tensor, the others as they are.
+    """The tensors of a folder with every quantized matrix as one tensor, the others as they are; `said` is
+    what `quantization_of` found.
 
     UnsupportedError names a quantization that is not implemented, FileError what does not fit together.
     """
-    declared = declared_by(metadata, folder)
-    return tensors if declared is None else read_modules(tensors, declared, str(folder))
+    value, where = said
+    return tensors if value is None else read_modules(tensors, _declared(value, where), str(folder))
 
 
-def declared_by(metadata: Mapping[str, Any], folder: Path) -> Declared | None:
-    """What the folder's files say of its quantization; None if nothing."""
-    value, where = metadata.get(QUANTIZATION), f"{folder / 'config.json'}: {QUANTIZATION}"
-    own = folder / MODELOPT_CONFIG
-    if own.is_file() and (value is None or _needs_layers(value)):
-        value, where = {"quant_method": modelopt.METHODS[0], **read_json(own)}, str(own)
-    if value is None:
-        return None
+def _declared(value: Any, where: str) -> Declared:
     if not isinstance(value, Mapping):
         raise FileError("it is not an object", where=where, remedy="fetch the file again")
     config = Declaration(value, where)
