@@ -1,5 +1,4 @@
-"""Make small quantized folders with the packages that define their layouts, and the numbers that these read
-from them.
+"""Make small quantized folders with the packages that define them, and record the numbers that these read.
 
     python -m venv DIR && DIR/bin/pip install torch==2.13.0 transformers==5.23.0 accelerate==1.15.0 \
         compressed-tensors==0.20.0 nvidia-modelopt==0.47.0

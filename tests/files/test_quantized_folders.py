@@ -1,5 +1,4 @@
-"""Quantized folders of all makers: what is read is what the definitions say, number by number, and only when
-asked."""
+"""Quantized folders of all makers: what is read is what the definitions say, number by number."""
 
 from __future__ import annotations
 
@@ -131,6 +130,16 @@ def test_any_codes_and_scales_of_gpt_oss(seed: int) -> None:
         check(found[f"{name}.weight"], writer.mxfp4_numbers(codes, scales), divided=False)
 
 
+def test_what_float32_cannot_hold_is_infinite(tmp_path: Path) -> None:
+    """As the definition has it; a model with such a matrix is refused when it is packed."""
+    own, _ = writer.fp8("weight_scale", 0, 0)(np.array([[4.0, 2.0, 0.0, -448.0]]))
+    own["weight_scale"] = ("F32", np.array(3e38))
+    tensors = {f"{MODULE}.{leaf}": stored for leaf, stored in own.items()}
+    writer.write_folder(tmp_path, {"quantization_config": writer.modelopt("FP8")}, tensors)
+    read = dequantize(open_checkpoint(tmp_path).tensors[f"{MODULE}.weight"])
+    assert read.tolist() == [[np.inf, np.inf, 0.0, -np.inf]]
+
+
 def large(folder: Path, config: dict[str, Any], bad_scale: int | None = None) -> Path:
     """A folder with a matrix of 16 million numbers in NVFP4."""
     rows, columns = 4096, 4096
@@ -199,9 +208,17 @@ def test_fp8_is_not_copied(name: str, tmp_path: Path) -> None:
     assert not tensor.data.flags.owndata
 
 
-def test_matrices_stored_as_floats_are_taken_as_they_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        writer.LAYOUTS["compressed-nvfp4"].config,
+        writer.LAYOUTS["fp8-block"].config,
+        {"quant_method": "modelopt", "quant_algo": None, "kv_cache_quant_algo": "FP8"},
+        writer.compressed("dense", kv_cache_scheme={"num_bits": 8, "type": "float"}),
+    ],
+)
+def test_matrices_stored_as_floats_are_taken_as_they_are(config: Any, tmp_path: Path) -> None:
     """Whatever the config says of their modules; factors for activations and the cache are passed over."""
-    layout = writer.LAYOUTS["compressed-nvfp4"]
     tensors: dict[str, writer.Stored] = {
         "lm_head.weight": ("BF16", np.full((4, 4), 0x3F80, np.uint16)),
         "model.embed_tokens.weight": ("F32", np.ones((4, 4))),
@@ -212,7 +229,7 @@ def test_matrices_stored_as_floats_are_taken_as_they_are(tmp_path: Path) -> None
         "model.layers.0.self_attn.k_scale": ("F32", np.ones(1)),
         "model.layers.0.self_attn.v_proj.v_scale": ("F32", np.ones(1)),
     }
-    writer.write_folder(tmp_path, {"quantization_config": layout.config}, tensors)
+    writer.write_folder(tmp_path, {"quantization_config": config}, tensors)
     found = open_checkpoint(tmp_path).tensors
     assert set(found) == {name for name in tensors if not name.endswith("_scale")}
     assert all(np.array_equal(dequantize(tensor), np.ones(tensor.shape)) for tensor in found.values())

@@ -1,5 +1,4 @@
-"""Quantized folders that are not read: one line each, which names the quantization, key or tensor, and says
-what to do."""
+"""Quantized folders that are not read: one line each names the quantization, key or tensor."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Whole models in each quantized layout: logits are those of the same model with its weights as float32
-numbers.
+"""Whole models in each quantized layout: logits are those of the same model in float32.
 
 The numbers are those of the layout's definition, computed by the writer of the folder, not by its reader.
 """

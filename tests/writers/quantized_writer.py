@@ -1,5 +1,4 @@
-"""Quantized folders written by hand from the definitions of their makers: numpy alone, nothing of the
-readers.
+"""Quantized folders written from the definitions of their makers: numpy alone, nothing of the readers.
 
 A module's matrix becomes the tensors that its maker stores, and beside them the numbers that these mean, in
 float64: code times scale times factor, without a rounding on the way.

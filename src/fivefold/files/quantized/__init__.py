@@ -1,5 +1,4 @@
-"""Quantized checkpoints of all makers, as tensors of this project's formats under the names that families
-use.
+"""Quantized checkpoints of all makers as tensors of this project's formats, named as families name them.
 
 The config says how the matrices of a folder are stored, and the tensors beside each say it again; where the
 two do not agree, nothing is read. A matrix that is stored as floats is what it is, whatever the config says
@@ -10,7 +9,9 @@ files, which need none of this but one factor for a tensor, are in `gguf_scales`
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +20,9 @@ from fivefold.core.checkpoint import Tensor
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.files.gguf_values import shown
 from fivefold.files.json_text import read_json
+from fivefold.files.quantized import makers
 from fivefold.files.quantized.declaration import TAKE_ANOTHER, Declaration, Declared
-from fivefold.files.quantized.makers import compressed_tensors, fbgemm_fp8, fp8, modelopt, mxfp4
+from fivefold.files.quantized.makers import modelopt
 from fivefold.files.quantized.modules import read_modules
 
 __all__ = ["MODELOPT_CONFIG", "QUANTIZATION", "quantization_of", "with_quantization"]
@@ -30,14 +32,17 @@ QUANTIZATION = "quantization_config"
 MODELOPT_CONFIG = "hf_quant_config.json"
 """ModelOpt's own file, which may stand beside it or alone."""
 
-MAKERS: Mapping[str, Callable[[Declaration], Declared]] = MappingProxyType(
-    {
-        method: maker.read
-        for maker in (compressed_tensors, fbgemm_fp8, fp8, modelopt, mxfp4)
-        for method in maker.METHODS
-    }
-)
-"""Who reads which `quant_method`."""
+
+def _walk() -> dict[str, Callable[[Declaration], Declared]]:
+    found = {}
+    for module in pkgutil.iter_modules(makers.__path__):
+        maker = import_module(f"{makers.__name__}.{module.name}")
+        found.update(dict.fromkeys(maker.METHODS, maker.read))
+    return found
+
+
+MAKERS: Mapping[str, Callable[[Declaration], Declared]] = MappingProxyType(_walk())
+"""Who reads which `quant_method`: one file of `makers` each, which are walked."""
 
 
 def quantization_of(metadata: Mapping[str, Any], folder: Path) -> tuple[Any, str]:

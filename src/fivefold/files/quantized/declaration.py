@@ -1,8 +1,6 @@
-"""What a folder declares of its quantization: the object in config.json or hf_quant_config.json, read with
-care.
+"""What a folder declares of its quantization, in config.json or hf_quant_config.json.
 
-A key that a reader does not know, or a value that it cannot do, is refused: it could change what numbers
-mean.
+A key that is not known, or a value that cannot be done, is refused: it could change what numbers mean.
 """
 
 from __future__ import annotations
@@ -26,8 +24,7 @@ _CACHE_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a maker's config says: how the matrix of each module is stored, None for one that is not
-    quantized.
+    """What a maker's config says: how the matrix of each module is stored; None if it is not quantized.
 
     `label` names the quantization in errors. `joint` stands between a module's name and what its tensors are.
     """

@@ -1,5 +1,4 @@
-"""Patterns of module names: the regular expressions that compressed-tensors writes after `re:`, and lists
-with `*`.
+"""Patterns of module names: regular expressions, as compressed-tensors has them, and lists with `*`.
 
 Patterns come from strangers, and Python's own matcher can take years with one. Here all places of a name are
 followed at once, as the bits of a number, so that the time is bounded by the two lengths. What is taken means

@@ -33,7 +33,7 @@ _FORMATS: dict[type[Scheme], tuple[str, ...]] = {
     Fp8: ("float-quantized", "naive-quantized"),
 }
 _MIXED = "mixed-precision"
-_READ = (*(name for names in _FORMATS.values() for name in names), _MIXED)
+_READ = (*(name for names in _FORMATS.values() for name in names), _MIXED, "dense")
 _KEYS = {
     "quant_method", "format", "config_groups", "ignore", "kv_cache_scheme", "quantization_status",
     "global_compression_ratio", "sparsity_config", "transform_config", "moe_sparsity_config", "version",

@@ -46,8 +46,8 @@ def read(config: Declaration) -> Declared:
     if config.get("quant_algo") == MIXED:
         layers = _layers(config)
         return Declared("ModelOpt's mixed precision", lambda module: _nearest(layers, module))
-    scheme = _layer(config)
-    name = f"ModelOpt's {config.text('quant_algo')}"
+    scheme = _layer(config) if "quant_algo" in config else None  # the cache alone may be meant
+    name = f"ModelOpt's {config.text('quant_algo', 'config')}"
     return Declared(name, lambda module: None if module in excluded else scheme)
 
 
