@@ -12,7 +12,10 @@ from targets import SECTION, sections
 WORDS = [
     "", "a", "ab", "##b", "\u2581", "<s>", "</s>", "<unk>", "[UNK]", "\u0120a", "\ud800", "\x1b[2J", "x" *
     300, "F32", "BF16", "U8", "F4", "I64", "default", "linear", "yarn", "llama3", "silu", "LlamaForCausalLM",
-    "MistralForCausalLM", "Qwen2ForCausalLM", "mistral", "qwen2", "model.safetensors", "../a.safetensors",
+    "MistralForCausalLM", "Qwen2ForCausalLM", "F8_E4M3", "F8_E8M0", "NVFP4", "FP8", "MIXED_PRECISION", "fp8",
+    "modelopt", "compressed-tensors", "fbgemm_fp8", "mxfp4", "nvfp4-pack-quantized", "float-quantized",
+    "mixed-precision", "tensor_group", "channel", "block", "re:.*proj$", "re:(a*)*b", "Linear", "*",
+    "mistral", "qwen2", "model.safetensors", "../a.safetensors",
     "a.safetensors", "BPE", "Unigram", "WordPiece", "WordLevel", "Sequence", "Replace", "Strip", "ByteLevel",
     "Metaspace", "Fuse", "ByteFallback", "Prepend", "Split", "Precompiled", "NFKC", "BertNormalizer",
     "Digits", "Punctuation", "TemplateProcessing", "CTC", "Removed", "Isolated", "(a|b)*c", "a{1,1000}",
@@ -31,6 +34,11 @@ KEYS = [
     "mscale_all_dim", "attention_factor", "original_max_position_embeddings", "head_dim", "sliding_window",
     "use_sliding_window", "layer_types", "hidden_size", "num_hidden_layers", "vocab_size",
     "num_attention_heads", "num_key_value_heads", "architectures", "max_position_embeddings", "rms_norm_eps",
+    "quantization_config", "quant_method", "quant_algo", "quantized_layers", "quantization", "group_size",
+    "config_groups", "targets", "weights", "format", "strategy", "num_bits", "ignore", "kv_cache_scheme",
+    "weight_block_size", "block_structure", "modules_to_not_convert", "exclude_modules", "symmetric",
+    "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight_scale", "a_blocks", "a_scales",
+    "model.layers.0.mlp.up_proj.weight_packed", "model.layers.0.mlp.up_proj.input_scale",
     "tie_word_embeddings", "attention_bias", "0", "1", "257", "\x1b[2J", "\ud800",
 ]  # fmt: skip
 NUMBERS = [
@@ -41,7 +49,7 @@ NAMES = [
     "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json",
     "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
     "model-00001-of-00002.safetensors", "chat_template.jinja", "model-00002-of-00002.safetensors",
-    "a.safetensors", "model.gguf", "pytorch_model.bin",
+    "a.safetensors", "model.gguf", "pytorch_model.bin", "hf_quant_config.json",
 ]  # fmt: skip
 FAULTS = [
     b'{"a":1,"a":2}', b"NaN", b"-Infinity", b"[" * 3000, b'"\\ud800"', b"1e999", b"9" * 5000, b"\xff",

@@ -66,10 +66,27 @@ def gguf(config: Mapping[str, Any] | None = None, **keys: Any) -> bytes:
         Tensor(name, "f32", shape, np.zeros(4 * int(np.prod(shape)), np.uint8))
         for name, shape in weights(len(tokens)).items()
     ]
+    return _written(metadata, tensors)
+
+
+def _written(metadata: Mapping[str, Any], tensors: list[Tensor]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seed.gguf"
         write_gguf(path, metadata, tensors)
         return path.read_bytes()
+
+
+def nvfp4() -> bytes:
+    """A matrix and those of two experts in NVFP4, with their factors."""
+    shapes = {"blk.0.attn_q": (2, 64), "blk.0.ffn_up_exps": (2, 3, 64)}
+    tensors = []
+    for name, shape in shapes.items():
+        blocks = np.full(36 * int(np.prod(shape)) // 64, 0x38, np.uint8)
+        tensors.append(Tensor(f"{name}.weight", "nvfp4", shape, blocks))
+        factors = np.full(shape[0] if len(shape) == 3 else 1, 0.5, np.float32)
+        for kind in ("scale", "input_scale"):
+            tensors.append(Tensor(f"{name}.{kind}", "f32", factors.shape, factors.view(np.uint8)))
+    return _written({"general.architecture": "llama"}, tensors)
 
 
 def safetensors(entries: dict[str, Any], size: int) -> bytes:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import struct
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import hostile
 import numpy as np
 from change_json import joined
-from models_of_seeds import CONFIG, WORDS, gguf, header, safetensors, weights
+from models_of_seeds import CONFIG, WORDS, gguf, header, nvfp4, safetensors, weights
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
@@ -39,6 +40,7 @@ def gguf_seeds() -> dict[str, bytes]:
             model="t5", scores=scores, precompiled_charsmap=np.frombuffer(charsmap, np.uint8), **roles
         ),
         "bert": gguf(model="bert", token_type=types, **roles),
+        "nvfp4": nvfp4(),
         "nested": gguf(model="gpt2", merges=MERGES, odd=[[1, 2], [3]], flags=[True, False]),
     }
 
@@ -87,7 +89,57 @@ def folder_seeds() -> dict[str, bytes]:
         "tokenizer_config.json": b'{"chat_template":[{"name":"default","template":"{{ messages }}"}]}',
         **{shard: json.dumps(header(part)[0]).encode() for shard, part in shards.items()},
     }
-    return {name: joined(part) for name, part in files.items()}
+    return {name: joined(part) for name, part in {**files, **quantized_seeds()}.items()}
+
+
+def quantized_seeds() -> dict[str, dict[str, bytes]]:
+    """Folders with one quantized matrix of each kind, all of zeros."""
+    up, group = "model.layers.0.mlp.up_proj", {"num_bits": 4, "type": "float", "group_size": 16}
+    fp8 = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [4, 32]}
+    groups = {
+        "a": {"targets": ["re:.*mlp.*(up|gate)_proj$"], "weights": {**group, "strategy": "tensor_group"}},
+        "b": {"targets": ["Linear"], "weights": fp8, "format": "float-quantized"},
+    }
+    codes, scales = ("U8", 1, (4, 32)), ("F8_E4M3", 1, (4, 4))
+    described: dict[str, tuple[dict[str, Any], dict[str, tuple[str, int, tuple[int, ...]]]]] = {
+        "modelopt": (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]},
+            {"weight": codes, "weight_scale": scales, "weight_scale_2": ("F32", 4, ())},
+        ),
+        "compressed": (
+            {"quant_method": "compressed-tensors", "format": "mixed-precision", "config_groups": groups},
+            {"weight_packed": codes, "weight_scale": scales, "weight_global_scale": ("F32", 4, (1,))},
+        ),
+        "fp8": (
+            {"quant_method": "fp8", "weight_block_size": [4, 32]},
+            {"weight": ("F8_E4M3", 1, (5, 48)), "weight_scale_inv": ("BF16", 2, (2, 2))},
+        ),
+        "experts": (
+            {"quant_method": "mxfp4"},
+            {"_blocks": ("U8", 1, (2, 3, 2, 16)), "_scales": ("U8", 1, (2, 3, 2))},
+        ),
+    }
+    found = {}
+    for name, (config, leaves) in described.items():
+        entries: dict[str, Any] = {}
+        at = 0
+        for leaf, (kind, width, shape) in leaves.items():
+            end = at + width * math.prod(shape)
+            full = up + (leaf if leaf.startswith("_") else f".{leaf}")
+            entries[full] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, end]}
+            at = end
+        whole = {**CONFIG, "quantization_config": config}
+        found[f"quantized-{name}"] = {
+            "config.json": json.dumps(whole).encode(), "model.safetensors": json.dumps(entries).encode(),
+        }  # fmt: skip
+    own = {
+        "quantization": {"quant_algo": "MIXED_PRECISION", "quantized_layers": {up: {"quant_algo": "NVFP4"}}}
+    }
+    found["quantized-own-file"] = {
+        **found["quantized-modelopt"], "config.json": json.dumps(CONFIG).encode(),
+        "hf_quant_config.json": json.dumps(own).encode(),
+    }  # fmt: skip
+    return found
 
 
 def libraries() -> dict[str, Tokenizer]:

@@ -15,17 +15,20 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import fivefold.models.llama  # noqa: F401  # a family is imported when it is first asked for
-from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.files.gguf import open_gguf, read_gguf
+from fivefold.files.gguf_scales import with_scales
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.safetensors import open_safetensors, read_safetensors
 from fivefold.files.tokenizer_json import huggingface_vocabulary
+from fivefold.formats import FORMATS
 from fivefold.models import load_model
 
 SECONDS, KILOBYTES = 1.0, 256 << 10
@@ -80,10 +83,12 @@ def gguf(room: Room, data: bytes) -> None:
     if zlib.crc32(data) % 64 == 0:
         checkpoint = open_gguf(room.file("model.gguf", data))
     else:
-        checkpoint = Checkpoint(Path("model.gguf"), "gguf", *read_gguf(data, "model.gguf"))
+        metadata, tensors = read_gguf(data, "model.gguf")
+        checkpoint = Checkpoint(Path("model.gguf"), "gguf", metadata, with_scales(tensors, "model.gguf"))
     for tensor in checkpoint.tensors.values():
         if tensor.data.size:
             _ = bytes(tensor.data[:1]), bytes(tensor.data[-1:])
+        _ask(lambda tensor=tensor: tensor.scales and tensor.scales.values)
     _use_vocabulary(lambda: vocabulary_of(checkpoint), data)
     _ask(lambda: load_model(checkpoint))
 
@@ -100,13 +105,31 @@ def safetensors(room: Room, data: bytes) -> None:
 
 
 def folder(room: Room, data: bytes) -> None:
-    """A model folder: config.json, index, shards. Of a safetensors file the input has the header alone."""
+    """A model folder: config.json, index, shards, quantized tensors. Of a safetensors file the input has the
+    header alone."""
     files = {
         name: _with_data(content) if name.endswith(".safetensors") else content
         for name, content in sections(data).items()
     }
     checkpoint = open_checkpoint(room.folder(files))
     _ask(lambda: load_model(checkpoint))
+    for tensor in checkpoint.tensors.values():
+        _ask(lambda tensor=tensor: _use_tensor(tensor))
+
+
+def _use_tensor(tensor: Tensor) -> None:
+    """What packing asks of a tensor: its bytes, in the format's own layout, and its scales."""
+    if tensor.format in FORMATS:
+        data = tensor.data
+        if (
+            data.size != FORMATS[tensor.format].bytes_for(prod(tensor.shape))
+            or data.nbytes > tensor.stored_bytes
+        ):
+            raise FindingError(f"{data.size} bytes for {tensor.shape} in {tensor.format}")
+    if tensor.scales is not None and tensor.scales.fits(tensor.shape):
+        values = tensor.scales.values
+        if values.shape != tensor.scales.stored.shape or not (values >= 0).all():
+            raise FindingError("scales that no tensor can have")
 
 
 def tokenizer(room: Room, data: bytes) -> None:

@@ -54,7 +54,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("llama-f32", {"model_type": "mllama"}, "key model_type is 'mllama'; known are 'llama'"),
     ("llama-f32", {"final_logit_softcapping": 30.0}, "key final_logit_softcapping is not known"),
-    ("llama-f32", {"quantization_config": {"bits": 4}}, "key quantization_config is not known"),
+    ("llama-f32", {"quantization_config": {"bits": 4}}, "quantization without a quant_method is not"),
     ("llama-f32", {"auto_map": {"AutoModel": "code.Model"}}, "key auto_map is not known"),
     ("llama-f32", {"num_local_experts": 8}, "key num_local_experts is not known"),
     ("llama-f32", {"hidden_act": "gelu"}, "key hidden_act is 'gelu'; known are 'silu'"),

@@ -14,8 +14,9 @@ import pytest
 from fivefold.core.checkpoint import Bytes, Checkpoint, Float32
 from fivefold.core.errors import InputError
 from fivefold.executor import dequantize
-from fivefold.files import open_safetensors
+from fivefold.files import open_checkpoint, open_safetensors
 from fivefold.formats import e2m1, e4m3
+from fivefold.models import load_model
 from fivefold.quantize import Choice, Recipe, encode, make_plan, output_for, read_recipe, run_plan
 from fivefold.quantize.choice import Rule, best_choice
 from fivefold.quantize.folder_output import SCHEMES
@@ -101,6 +102,24 @@ def test_every_matrix_reads_back_and_the_rest_is_as_it_was(
         "config.json", "model.safetensors", "tokenizer_config.json"
     ]  # fmt: skip
     assert sorted(one.name for one in folder.parent.iterdir()) == ["out", "source"]
+
+
+@pytest.mark.parametrize("form", [*SCHEMES, "all"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_written_is_read_as_the_model_that_it_is(
+    folder_source: Source, form: str, tied: bool
+) -> None:
+    source = folder_source(tied=tied)
+    folder = made(source, mixed() if form == "all" else form)
+    held, opened = open_safetensors(folder / "model.safetensors"), open_checkpoint(folder)
+    assert load_model(opened).shape == load_model(source).shape
+    assert set(opened.tensors) == set(source.tensors)
+    for name, tensor in opened.tensors.items():
+        module = name.removesuffix(".weight")
+        quantized = f"{module}.weight_scale" in held
+        assert quantized == (tensor.format in {"nvfp4", "mxfp4", "f8_e4m3"})
+        wanted = read(held, module) if quantized else dequantize(held[name])
+        assert np.array_equal(dequantize(tensor), wanted), name
 
 
 def siblings(source: Checkpoint, name: str) -> list[str]:

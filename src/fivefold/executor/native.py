@@ -236,7 +236,9 @@ class NativeExecutor:
 
 
 def dequantize(tensor: Tensor) -> Float32:
-    """A stored tensor as float32 in its own shape; each product with a scale is rounded once."""
+    """A stored tensor as float32 in its own shape; each product with a scale is rounded once, and infinite
+    where float32 ends.
+    """
     count = int(np.prod(tensor.shape))
     values = format_of(tensor.format, tensor.name).unpack(tensor.data, count).reshape(tensor.shape)
     if tensor.scales is None:
@@ -246,7 +248,8 @@ def dequantize(tensor: Tensor) -> Float32:
             f"scales {list(tensor.scales.values.shape)} do not fit tensor {tensor.name} {list(tensor.shape)}",
             remedy="fetch the file again or take another conversion of the model",
         )
-    return values * tensor.scales.spread(tensor.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values * tensor.scales.spread(tensor.shape)
 
 
 def _scales(tensor: Tensor) -> tuple[Float32, int, int] | tuple[()]:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import FileError
+from fivefold.files.gguf_scales import with_scales
 from fivefold.files.gguf_tensors import SMALLEST_ENTRY, map_tensors, read_entries
 from fivefold.files.gguf_values import Cursor, shown
 from fivefold.files.mapped import map_file, stranger
@@ -46,7 +47,8 @@ def open_gguf(path: Path) -> Checkpoint:
     count = _whole(metadata, "split.count", path)
     if count > 1:
         path, metadata, tensors = _open_parts(path, metadata, tensors, count)
-    return Checkpoint(path, "gguf", MappingProxyType(metadata), MappingProxyType(tensors))
+    joined = with_scales(tensors, str(path))
+    return Checkpoint(path, "gguf", MappingProxyType(metadata), MappingProxyType(joined))
 
 
 def part_paths(path: AnyPath) -> list[AnyPath] | None:

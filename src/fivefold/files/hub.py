@@ -28,6 +28,7 @@ from fivefold.core.errors import FivefoldError, InputError
 from fivefold.files.download import Progress, Remote, check_room, download, file_sha256
 from fivefold.files.gguf import part_paths
 from fivefold.files.huggingface import INDEX, WEIGHTS
+from fivefold.files.quantized import MODELOPT_CONFIG
 from fivefold.files.store import inside
 
 PREFIX = "hf:"
@@ -43,6 +44,7 @@ _BESIDE_SAFETENSORS = frozenset(
         "config.json",
         "generation_config.json",
         INDEX,
+        MODELOPT_CONFIG,
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",

@@ -1,8 +1,9 @@
 """Opening a model folder as Hugging Face lays it out: config.json and safetensors files, whole or in shards.
 
-The metadata of such a checkpoint is what stands in config.json, and one key more: the chat template's
-text, under the name that it has in GGUF files. Which config means what is for `models`; the tokenizer has
-a reader of its own. Pickled weights (.bin, .pt) are never opened, for opening them would run them.
+The metadata of such a checkpoint is what stands in config.json, and one key more: the chat template's text,
+under the name that it has in GGUF files (and `quantization_config`, where ModelOpt's own file alone has it).
+Which config means what is for `models`; the tokenizer has a reader of its own, and so have quantized weights
+(`quantized`). Pickled weights (.bin, .pt) are never opened, for opening them would run them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint, Tensor
 from fivefold.core.errors import FileError
 from fivefold.files.gguf_values import shown
 from fivefold.files.json_text import read_json, read_text
+from fivefold.files.quantized import QUANTIZATION, quantization_of, with_quantization
 from fivefold.files.safetensors import HEADER_LIMIT, open_safetensors
 
 CONFIG = "config.json"
@@ -33,7 +35,8 @@ _SHARD = re.compile(r".+-\d{5}-of-\d{5}\.safetensors", re.DOTALL)
 def open_folder(folder: Path, weights: Path | None = None) -> Checkpoint:
     """Open a folder; `weights` is its safetensors file or index, found by its name when left out.
 
-    FileError when a file is missing, malformed or contradicts another, or the choice is not clear.
+    FileError when a file is missing, malformed or contradicts another, or the choice is not clear;
+    UnsupportedError for a quantization that is not read.
     """
     config = folder / CONFIG
     if not config.is_file():
@@ -46,7 +49,10 @@ def open_folder(folder: Path, weights: Path | None = None) -> Checkpoint:
     template = _template(folder)
     if template is not None:
         metadata[CHAT_TEMPLATE] = template
-    tensors = _tensors(weights or find_weights(folder))
+    said = quantization_of(metadata, folder)
+    if said[0] is not None:
+        metadata[QUANTIZATION] = said[0]
+    tensors = with_quantization(_tensors(weights or find_weights(folder)), said, folder)
     return Checkpoint(folder, "huggingface", MappingProxyType(metadata), tensors)
 
 

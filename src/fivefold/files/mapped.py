@@ -57,13 +57,14 @@ def give_back(tensors: Iterable[Tensor]) -> None:
     """Let go of the memory that reading mapped tensors has taken; whoever reads again maps it again."""
     maps: dict[int, mmap.mmap] = {}
     for tensor in tensors:
-        owner: Any = tensor.data
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        if isinstance(owner, memoryview):
-            owner = owner.obj
-        if isinstance(owner, mmap.mmap):
-            maps[id(owner)] = owner
+        for part in tensor.parts:
+            owner: Any = part
+            while isinstance(owner, np.ndarray):
+                owner = owner.base
+            if isinstance(owner, memoryview):
+                owner = owner.obj
+            if isinstance(owner, mmap.mmap):
+                maps[id(owner)] = owner
     for mapped in maps.values():
         mapped.madvise(mmap.MADV_DONTNEED)  # only files are mapped here, read-only: nothing can be lost
 

@@ -11,8 +11,8 @@ HARMLESS_KEYS = frozenset(
         "architectures", "model_type", "transformers_version", "_name_or_path", "name_or_path",
         "_commit_hash", "unsloth_fixed", "unsloth_version", "transformers.js_config", "is_llama_config",
         "tokenizer_class",
-        # how weights are stored: the tensors say it themselves
-        "dtype", "torch_dtype",
+        # how weights are stored: the tensors say it themselves, quantized ones as files gives them
+        "dtype", "torch_dtype", "quantization_config",
         # training, and how Transformers runs the model
         "initializer_range", "attention_dropout", "hidden_dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop",
         "use_cache", "pretraining_tp", "gradient_checkpointing", "attn_implementation",
