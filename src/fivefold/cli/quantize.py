@@ -37,7 +37,7 @@ def quantize(
         str,
         typer.Option(
             "--format",
-            help="nvfp4, mxfp4, q4_0, q8_0; in folders fp8, fp8_tensor, fp8_block; f16, bf16, f32.",
+            help="nvfp4, mxfp4, q4_0, q5_0, q8_0; in folders fp8, fp8_tensor, fp8_block; f16, bf16, f32.",
         ),
     ] = "",
     recipe: Annotated[

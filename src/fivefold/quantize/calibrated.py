@@ -1,8 +1,8 @@
 """The seam to whatever a calibration finds out: what `run` asks for each tensor.
 
 A run without calibration passes None in its place; `calibrated_model` has one by a text. Whatever stands here
-must give the same answers for the same source, recipe and text, or a resumed run would mix two. What it encodes
-itself keeps to the choice's `factor` and `largest`, for which the output has its reasons.
+must give the same answers for the same source, recipe and text, or a resumed run would mix two. What it
+encodes itself keeps to the choice's `factor` and `largest`, for which the output has its reasons.
 """
 
 from __future__ import annotations

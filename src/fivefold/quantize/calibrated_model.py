@@ -15,7 +15,7 @@ from math import prod
 from fivefold.core.checkpoint import Float32, Tensor
 from fivefold.core.errors import InputError
 from fivefold.executor import Settings, allowed_threads, choose_isa, dequantize
-from fivefold.files import Outline, vocabulary_of
+from fivefold.files import vocabulary_of
 from fivefold.formats import format_of
 from fivefold.models import load_model
 from fivefold.program import Model
@@ -115,7 +115,7 @@ class _Work:
     def model(self, plan: Plan) -> CalibratedModel:
         """All matrices of the plan, quantized."""
         compensate = any(each.method == "gptq" for each in self.recipe.choices)
-        done = self._run(plan, compensate, self.recipe.norm_correction, lambda name, each: None)
+        done = self._run(plan, compensate, self.recipe.norm_correction)
         chosen = {item.name for item in plan.items if item.choice is not None}
         floats = {**self.scaled, **{name: each for name, each in done.items() if each.format == "f32"}}
         return CalibratedModel(
@@ -126,44 +126,50 @@ class _Work:
 
     def within_budget(self, plan: Plan, bits: float) -> Plan:
         """The plan with more bits for the matrices that need them most: `bits` a number of the model."""
-        errors: dict[str, float] = {}
-        fine: dict[str, float] = {}
-        better = plan.output.fine
-        chosen = {item.name: item for item in plan.items if item.choice is not None}
+        choices = {item.name: item for item in plan.items if item.choice is not None}
+        errors: dict[str, dict[str, float]] = {}
 
-        def compare(name: str, moments: Moments) -> None:
+        def compare(name: str, moments: Moments, made: Tensor) -> None:
             values = self._values(name)
-            fine[name] = moments.error(values, dequantize(encode(name, values, better, moments.importance)))
+            found = {"": moments.error(values, dequantize(made))}
+            for finer in plan.output.fine:
+                stored = _made(name, values, moments, finer)
+                found[finer.format] = moments.error(values, dequantize(stored))
+            errors[name] = found
 
-        quantized = self._run(plan, False, False, compare, errors)
-        quantized = {name: each for name, each in quantized.items() if name in chosen}
-        tensors = ChainMap(dict(self.scaled), dict(self.source))
+        done = self._run(plan, False, False, compare)
+        quantized = {name: done[name] for name in errors}
         self.told("how far each matrix moves the answers")
         distances = measure_sensitivity(
-            self.network, tensors, quantized, self.windows[:MEASURED], self.settings, self.told
+            self.network, self._tensors(), quantized, self.windows[:MEASURED], self.settings, self.told
         )
-        numbers = sum(prod(item.source.shape) for item in plan.items)
         spent = {item.name: plan.bytes_of(item) for item in plan.items}
         fixed = sum(size for name, size in spent.items() if name not in quantized)
-        options = {}
-        for name in quantized:
-            item = chosen[name]
-            finer = plan.output.fitting(replace(item, choice=better))
-            size = sum(_size(outline) for outline in plan.output.outlines(finer))
-            share = fine[name] / errors[name] if errors[name] else 0.0
-            options[name] = [
+        finer = {
+            (name, choice.format): plan.output.fitting(replace(choices[name], choice=choice))
+            for name in quantized
+            for choice in plan.output.fine
+        }
+        options = {
+            name: [
                 Candidate("", spent[name], distances[name]),
-                Candidate(better.format, size, distances[name] * share),
+                *(
+                    Candidate(form, _size(plan, item), _share(distances[name], errors[name], form))
+                    for (owner, form), item in finer.items()
+                    if owner == name
+                ),
             ]
+            for name in quantized
+        }
+        numbers = sum(prod(item.source.shape) for item in plan.items)
         picked = choose(options, int(bits * numbers / 8) - fixed)
-        items = tuple(
-            plan.output.fitting(replace(item, choice=better))
-            if picked.get(item.name) and picked[item.name].form
-            else item
-            for item in plan.items
-        )
+        forms = {name: candidate.form for name, candidate in picked.items()}
+        items = tuple(finer.get((item.name, forms.get(item.name, "")), item) for item in plan.items)
         outlines = [outline for item in items for outline in plan.output.outlines(item)]
         return replace(plan, items=items, layout=plan.output.layout(outlines))
+
+    def _tensors(self) -> Mapping[str, Tensor]:
+        return ChainMap(dict(self.scaled), dict(self.source))
 
     def _values(self, name: str) -> Float32:
         return dequantize(self.scaled.get(name) or self.source[name])
@@ -173,25 +179,22 @@ class _Work:
         plan: Plan,
         compensate: bool,
         correct: bool,
-        seen: Callable[[str, Moments], None],
-        errors: dict[str, float] | None = None,
+        seen: Callable[[str, Moments, Tensor], None] | None = None,
     ) -> dict[str, Tensor]:
         items = {item.name: item for item in plan.items}
         shared: dict[str, float] = {}
 
         def quantize(name: str, values: Float32, moments: Moments) -> Tensor:
-            made = self._made(plan, items[name], values, moments, shared)
-            if errors is not None and items[name].choice is not None:
-                errors[name] = moments.error(values, dequantize(made))
-                seen(name, moments)
+            made = self._quantized(plan, items[name], values, moments, shared)
+            if seen is not None and items[name].choice is not None:
+                seen(name, moments, made)
             return made
 
         kept = frozenset(name for name, item in items.items() if item.choice is None) - set(self.scaled)
         calibration = Calibration(self.windows, self.settings, compensate, correct, kept)
-        tensors = ChainMap(dict(self.scaled), dict(self.source))
-        return calibrate(self.network, tensors, calibration, quantize, self.told)
+        return calibrate(self.network, self._tensors(), calibration, quantize, self.told)
 
-    def _made(
+    def _quantized(
         self, plan: Plan, item: Item, values: Float32, moments: Moments, shared: dict[str, float]
     ) -> Tensor:
         """A matrix as its choice wants it."""
@@ -203,10 +206,7 @@ class _Work:
                 numbers = self._values(name)
                 shared[name] = max(float(numbers.max()), -float(numbers.min()))
             choice = replace(choice, largest=max(choice.largest, shared[name]))
-        if choice.method == "gptq":
-            choice = replace(choice, largest=choice.largest * ROOM)
-            return gptq(item.name, values, moments, grid_of(choice, item.name))
-        return encode(item.name, values, choice, moments.importance)
+        return _made(item.name, values, moments, choice)
 
 
 def cut(tokens: Sequence[int], text: Text) -> list[Sequence[int]]:
@@ -236,6 +236,20 @@ def _plainly(choice: Choice) -> Callable[[Float32], Float32]:
     return lambda values: dequantize(encode("scaled", values, plain))
 
 
-def _size(outline: Outline) -> int:
-    """Bytes of a tensor that is not there yet."""
-    return format_of(outline.format).bytes_for(prod(outline.shape))
+def _made(name: str, values: Float32, moments: Moments, choice: Choice) -> Tensor:
+    """A matrix in a format, by whatever method."""
+    if choice.method == "gptq":
+        choice = replace(choice, largest=choice.largest * ROOM)
+        return gptq(name, values, moments, grid_of(choice, name))
+    return encode(name, values, choice, moments.importance)
+
+
+def _size(plan: Plan, item: Item) -> int:
+    """Bytes of an item that the plan's layout does not have."""
+    outlines = plan.output.outlines(item)
+    return sum(format_of(each.format).bytes_for(prod(each.shape)) for each in outlines)
+
+
+def _share(distance: float, errors: Mapping[str, float], form: str) -> float:
+    """The distance to expect of another format, by the errors of outputs."""
+    return distance * errors[form] / errors[""] if errors[""] else 0.0

@@ -126,6 +126,7 @@ ENCODERS: Mapping[tuple[str, str], Encoder] = MappingProxyType(
         ("mxfp4", "sweep"): _mxfp4,
         ("q4_0", "round"): _plain,
         ("q4_0", "sweep"): _spaced,
+        ("q5_0", "round"): _plain,
         ("q8_0", "round"): _plain,
         ("q8_0", "sweep"): _spaced,
         ("fp8", "round"): _fp8,

@@ -73,7 +73,7 @@ class FolderOutput:
 
     checkpoint: Checkpoint
     is_folder: ClassVar[bool] = True
-    fine: ClassVar[Choice] = Choice("fp8")
+    fine: ClassVar[tuple[Choice, ...]] = (Choice("fp8"),)
 
     def usual(self, role: Role, recipe: Recipe) -> Choice | None:
         """Embedding and head stay as they are."""

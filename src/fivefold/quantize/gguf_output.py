@@ -66,7 +66,7 @@ class GgufOutput:
     checkpoint: Checkpoint
     file: str
     is_folder: ClassVar[bool] = False
-    fine: ClassVar[Choice] = best_choice("q8_0")
+    fine: ClassVar[tuple[Choice, ...]] = (Choice("q5_0", "gptq"), best_choice("q8_0"))
 
     def usual(self, role: Role, recipe: Recipe) -> Choice | None:
         """As llama.cpp's quantizer gives a head more bits than the coarse formats have: q8_0."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fivefold.core.checkpoint import Scales, Tensor
 from fivefold.core.errors import UnsupportedError
 from fivefold.formats import e2m1, e4m3, mxfp4, nvfp4
-from fivefold.formats.format import half_bytes, half_values, pack_nibbles
+from fivefold.formats.format import Bytes, half_bytes, half_values, pack_five_bits, pack_nibbles
 
 from .choice import Choice
 from .nvfp4 import tensor_factor
@@ -115,9 +115,12 @@ class Mxfp4Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Q4Grid:
-    """q4_0: scales are f16 of either sign, levels -8 to 7."""
+class SpacedGrid:
+    """q4_0 and q5_0: scales are f16 of either sign, levels -half to half - 1."""
 
+    form: str
+    half: int
+    pack: Callable[[Bytes], Bytes]
     part: int = 32
 
     def factor(self, values: Float32) -> np.float32:
@@ -125,30 +128,31 @@ class Q4Grid:
         return np.float32(1.0)
 
     def candidates(self, part: Float32) -> Float32:
-        """Those that put the largest number, or the one opposite to it, on -8 to -7 and somewhat past it."""
+        """Those that put the largest number on -half and around it, or near half - 1 on the other side."""
         at = np.abs(part).argmax(axis=0)
         largest = np.take_along_axis(part, at[None], axis=0)[0]
-        shares = np.concatenate([np.linspace(7.0, 9.5, 6), -np.linspace(6.5, 8.0, 4)]).astype(np.float32)
-        scales = largest[None] / -shares[:, None]
-        halves = half_values(half_bytes("q4_0", scales.reshape(-1, 1))).reshape(scales.shape)
+        places = np.concatenate([-np.linspace(0.875, 1.2, 6), np.linspace(0.8, 1.0, 4)]) * self.half
+        scales = largest[None] / places.astype(np.float32)[:, None]
+        halves = half_values(half_bytes(self.form, scales.reshape(-1, 1))).reshape(scales.shape)
         return np.where(halves == 0, np.float32(2.0**-24), halves)
 
     def round(self, scaled: Float32) -> Float32:
         """Whole numbers."""
-        return np.clip(np.rint(scaled), -8, 7)
+        return np.clip(np.rint(scaled), -self.half, self.half - 1)
 
     def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
         """In GGUF's blocks."""
         columns, rows = levels.shape
-        codes = pack_nibbles((levels.T.reshape(-1, self.part) + 8).astype(np.uint8))
-        halves = half_bytes("q4_0", scales.T.reshape(-1, 1))
-        return Tensor(name, "q4_0", (rows, columns), np.concatenate([halves, codes], axis=1).reshape(-1))
+        codes = self.pack((levels.T.reshape(-1, self.part) + self.half).astype(np.uint8))
+        halves = half_bytes(self.form, scales.T.reshape(-1, 1))
+        return Tensor(name, self.form, (rows, columns), np.concatenate([halves, codes], axis=1).reshape(-1))
 
 
 GRIDS: dict[str, Callable[[Choice], Grid]] = {
     "nvfp4": Nvfp4Grid,
     "mxfp4": lambda choice: Mxfp4Grid(),
-    "q4_0": lambda choice: Q4Grid(),
+    "q4_0": lambda choice: SpacedGrid("q4_0", 8, pack_nibbles),
+    "q5_0": lambda choice: SpacedGrid("q5_0", 16, pack_five_bits),
 }
 """By format."""
 

@@ -52,11 +52,11 @@ class Output(Protocol):
     """A kind of file that a plan can be written to.
 
     is_folder  if it is a folder of files.
-    fine       what a matrix is given there that deserves more bits than its own format has.
+    fine       what a matrix may be given there that deserves more bits than its own format has.
     """
 
     is_folder: ClassVar[bool]
-    fine: ClassVar[Choice]
+    fine: ClassVar[tuple[Choice, ...]]
 
     def usual(self, role: Role, recipe: Recipe) -> Choice | None:
         """The choice for an embedding or a head that the recipe does not speak of; None keeps it."""

@@ -56,6 +56,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             Target("nvfp4", "nvfp4", _FULL),
             Target("mxfp4", "mxfp4", _FULL),
             Target("q4_0", "q4_0", _FULL),
+            Target("q5_0", "q5_0", frozenset({"round", "gptq"})),
             Target("q8_0", "q8_0", _SWEPT),
             Target("fp8", "f8_e4m3", _LIGHT, (1, 0)),
             Target("fp8_tensor", "f8_e4m3", _LIGHT, (0, 0)),
