@@ -59,13 +59,13 @@ def quantize(
     if dry_run:
         _print_plan(plan) if not as_json else print_json(_answer(plan, target, asdict(summary_of(plan))))
         return
-    for item in plan.items:
-        if item.note:
-            typer.echo(f"{item.name}: {item.note}", err=True)
     calibrated = None
     if needs_calibration(chosen):
         with _bar() as report:
             plan, calibrated = calibrate_plan(plan, lambda name: report(name, 0, 0))
+    for item in plan.items:
+        if item.note:
+            typer.echo(f"{item.name}: {item.note}", err=True)
     with _bar() as report:
         made = run_plan(plan, target, resume=resume, calibrated=calibrated, report=report)
     if as_json:

@@ -27,6 +27,9 @@ SHRINK, GROW = 3, 6
 """Codes of E4M3 below and above the plain scale that are tried: from 0.7 to 1.7 times it, so that a part's
 largest number may also lie on 4 instead of 6."""
 
+PLACES = np.array([-1.0, -0.875, -0.9375, -1.0625, -1.125, -1.1875, 0.8125, 0.875, 0.9375, 1.0], np.float32)
+"""Where the largest number of a part is tried, over half of the levels; the first is the plain one."""
+
 
 class Grid(Protocol):
     """One format."""
@@ -131,8 +134,7 @@ class SpacedGrid:
         """Those that put the largest number on -half and around it, or near half - 1 on the other side."""
         at = np.abs(part).argmax(axis=0)
         largest = np.take_along_axis(part, at[None], axis=0)[0]
-        places = np.concatenate([-np.linspace(0.875, 1.2, 6), np.linspace(0.8, 1.0, 4)]) * self.half
-        scales = largest[None] / places.astype(np.float32)[:, None]
+        scales = largest[None] / (PLACES * np.float32(self.half))[:, None]
         halves = half_values(half_bytes(self.form, scales.reshape(-1, 1))).reshape(scales.shape)
         return np.where(halves == 0, np.float32(2.0**-24), halves)
 
