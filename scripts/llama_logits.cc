@@ -2,8 +2,8 @@
 //
 //   llama_logits MODEL TOKENS LOGITS
 //
-// TOKENS is a file of int32, LOGITS gets float32, one row of the vocabulary for each token. The cache is kept in
-// float32, so that what differs from a float32 reference is what the matrix products round.
+// TOKENS is a file of int32, LOGITS gets float32, one row of the vocabulary for each token. The cache is kept
+// in float32, so that what differs from a float32 reference is what the matrix products round.
 
 #include <cstdint>
 #include <cstdio>

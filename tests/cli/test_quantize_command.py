@@ -88,7 +88,7 @@ def test_what_is_written_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path
         (["--format", "q2"], "--format: format 'q2' cannot be quantized to"),
         (["--format", "q4_0", "--head", "x"], "--head: format 'x' cannot be quantized to"),
         (["--format", "fp8"], "GGUF files have no fp8"),
-        (["--format", "q4_0", "--calibrate", "none.txt"], "none.txt: cannot be read"),
+        (["--format", "q4_0", "--calibrate", "none.txt"], "none.txt: no such file"),
         (["--recipe", "none.toml"], "none.toml: cannot be read"),
         (["--formt", "q4_0"], "No such option"),
     ],

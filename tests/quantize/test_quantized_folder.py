@@ -91,7 +91,9 @@ def test_every_matrix_reads_back_and_the_rest_is_as_it_was(
             float(np.abs(dequantize(source.tensors[each])).max()) for each in siblings(source, name)
         )
         module = name.removesuffix(".weight")
-        assert np.array_equal(read(held, module), encoded(source, name, form, largest)), name
+        expected = encoded(source, name, form, largest)
+        assert np.array_equal(read(held, module), expected), name
+        assert np.array_equal(dequantize(open_checkpoint(folder).tensors[name]), expected), name
     config = json.loads((folder / "config.json").read_text())
     quantization = config.pop("quantization_config")
     assert config == {key: value for key, value in source.metadata.items() if key in config}
@@ -180,10 +182,12 @@ def test_a_folder_with_something_in_it_is_not_touched(folder_source: Source) -> 
 
 def test_a_quantized_model_is_not_quantized_again(folder_source: Source) -> None:
     source = folder_source(layers=1)
-    config = json.loads((source.path / "config.json").read_text()) | {"quantization_config": {}}
-    again = Checkpoint(source.path, "huggingface", config, source.tensors)
-    with pytest.raises(InputError, match="quantized already"):
-        output_for(again, Path("out"))
+    folder = made(source, "nvfp4")
+    once = open_checkpoint(folder)
+    without = {key: value for key, value in once.metadata.items() if key != "quantization_config"}
+    for metadata, tensors in ((once.metadata, {}), (without, once.tensors)):
+        with pytest.raises(InputError, match="quantized already"):
+            output_for(Checkpoint(folder, "huggingface", metadata, tensors), Path("out"))
 
 
 def test_another_library_reads_the_file(folder_source: Source) -> None:

@@ -115,6 +115,16 @@ def test_what_is_stored_so_already_is_copied(gguf_source: Source, form: str, tmp
     before, after = open_checkpoint(first).tensors, open_checkpoint(twice).tensors
     for name in before.keys() & after.keys() - {"token_embd.weight"}:
         assert np.array_equal(before[name].data, after[name].data), name
+        assert np.array_equal(dequantize(before[name]), dequantize(after[name])), name
+
+
+def test_a_source_of_any_format_is_read_as_what_it_stands_for(gguf_source: Source, tmp_path: Path) -> None:
+    for form in ("nvfp4", "mxfp4", "q4_0", "bf16"):
+        once = made(gguf_source(), form).rename(tmp_path / f"{form}.gguf")
+        source = open_checkpoint(once)
+        again = open_checkpoint(made(source, Recipe(Choice("f32"), Choice("f32"))))
+        for name, tensor in source.tensors.items():
+            assert np.array_equal(dequantize(again.tensors[name]), dequantize(tensor)), (form, name)
 
 
 def test_a_number_that_is_none_stops_it_with_the_tensors_name(gguf_source: Source) -> None:

@@ -146,11 +146,16 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         Recipe(Choice("nvfp4"), budget_bits=4.5),
     ],
 )
-def test_what_needs_a_text_is_refused_without_one(recipe: Recipe) -> None:
+def test_what_needs_a_text_is_refused_without_one(recipe: Recipe, tmp_path: Path) -> None:
     assert needs_calibration(recipe)
-    with pytest.raises(InputError, match="--calibrate: the recipe needs a text to calibrate with"):
-        check_calibration(recipe)
-    check_calibration(replace(recipe, calibration=Calibration(Path("text"))))
+    for none in (None, Calibration(Path())):
+        with pytest.raises(InputError, match="--calibrate: the recipe needs a text to calibrate with"):
+            check_calibration(replace(recipe, calibration=none))
+    text = tmp_path / "text"
+    with pytest.raises(InputError, match="text: no such file"):
+        check_calibration(replace(recipe, calibration=Calibration(text)))
+    text.touch()
+    check_calibration(replace(recipe, calibration=Calibration(text)))
 
 
 def test_rules_come_first_then_roles_then_the_default(

@@ -122,9 +122,12 @@ def needs_calibration(recipe: Recipe) -> bool:
 
 
 def check_calibration(recipe: Recipe) -> None:
-    """InputError for a recipe that needs a text and names none."""
-    if needs_calibration(recipe) and recipe.calibration is None:
+    """InputError for a recipe that needs a text and names none, or none that is there."""
+    text = None if recipe.calibration is None else recipe.calibration.text
+    if needs_calibration(recipe) and text in (None, Path()):
         raise InputError(
             "the recipe needs a text to calibrate with", where="--calibrate",
             remedy="name one: a few hundred thousand characters of what the model is for",
         )  # fmt: skip
+    if text is not None and not text.is_file():
+        raise InputError("no such file", where=str(text), remedy="name a text to calibrate with")

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -95,24 +96,22 @@ class GgufOutput:
         return replace(item, choice=replace(choice, factor="one"), note=note)
 
     def outlines(self, item: Item) -> Sequence[Outline]:
-        """The tensor, and its factor if it has one."""
-        choice = item.choice
+        """The tensor, and its factor if it has one; a stack of matrices that is kept has one for each."""
+        choice, source = item.choice, item.source
         if choice is None:
-            own = Outline(item.name, item.source.format, item.source.shape)
-            return [own, _factor(item.name)] if item.source.scales is not None else [own]
-        own = Outline(item.name, target_of(choice.format).stored, item.source.shape)
-        return [own, _factor(item.name)] if choice.format == "nvfp4" and choice.factor != "one" else [own]
+            own = Outline(item.name, source.format, source.shape)
+            count = 0 if source.scales is None else prod(source.scales.stored.shape)
+        else:
+            own = Outline(item.name, target_of(choice.format).stored, source.shape)
+            count = 1 if choice.format == "nvfp4" and choice.factor != "one" else 0
+        return [own, Outline(_factor(item.name), "f32", (count,))] if count else [own]
 
     def pieces(self, item: Item, tensor: Tensor) -> Mapping[str, Bytes]:
         """Their bytes."""
         if tensor.scales is None:
             return {item.name: tensor.data}
-        if tensor.scales.values.size != 1:
-            raise InputError(
-                "a GGUF file has one factor for a tensor", where=f"tensor {item.name}", remedy="choose nvfp4"
-            )
-        factor = np.ascontiguousarray(tensor.scales.values, "<f4").reshape(-1).view(np.uint8)
-        return {item.name: tensor.data, _factor(item.name).name: factor}
+        factors = np.ascontiguousarray(tensor.scales.values, "<f4").reshape(-1).view(np.uint8)
+        return {item.name: tensor.data, _factor(item.name): factors}
 
     def layout(self, outlines: Sequence[Outline]) -> Layout:
         """The file, its metadata those of the source but for what quantizing changes."""
@@ -139,6 +138,6 @@ class GgufOutput:
         return kept | {"general.quantization_version": np.uint32(QUANTIZATION_VERSION)}
 
 
-def _factor(name: str) -> Outline:
-    """The tensor that holds another's factor."""
-    return Outline(f"{name.removesuffix('.weight')}.scale", "f32", (1,))
+def _factor(name: str) -> str:
+    """The name of the tensor that holds another's factor."""
+    return f"{name.removesuffix('.weight')}.scale"

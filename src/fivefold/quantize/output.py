@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.files import SAFETENSORS_FORMATS
 from fivefold.quantize.folder_output import FolderOutput
 from fivefold.quantize.gguf_output import GgufOutput
 from fivefold.quantize.plan import Output
@@ -30,7 +31,11 @@ def output_for(checkpoint: Checkpoint, target: Path) -> Output:
             "a Hugging Face folder cannot be quantized into a GGUF file", where=str(target),
             remedy="write a folder instead, or convert the model to GGUF first",
         )  # fmt: skip
-    if "quantization_config" in checkpoint.metadata:
+    quantized = any(
+        tensor.scales is not None or tensor.format not in SAFETENSORS_FORMATS
+        for tensor in checkpoint.tensors.values()
+    )
+    if quantized or "quantization_config" in checkpoint.metadata:
         raise InputError(
             "the model is quantized already", where=str(checkpoint.path),
             remedy="quantize the model in floats instead",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fivefold.core.checkpoint import Bytes, Float32, Scales, Tensor
+from fivefold.core.checkpoint import Float32, Scales, Tensor
 from fivefold.executor import dequantize
 
 PIECE = 1 << 16
@@ -25,22 +25,28 @@ def row_pieces(rows: int, columns: int, numbers: int, step: int = 1) -> Iterator
 
 def float_values(tensor: Tensor) -> Float32:
     """A stored tensor as float32 of its shape: as `dequantize`, in little more memory than the result."""
-    if len(tensor.shape) != 2 or tensor.data.nbytes == 0:
+    if len(tensor.shape) != 2 or 0 in tensor.shape:
         return dequantize(tensor)
     rows, columns = tensor.shape
     values = np.empty((rows, columns), np.float32)
     stored = tensor.data.reshape(rows, -1)
-    step = 1 if tensor.scales is None else min(tensor.scales.rows, rows)
+    scales = tensor.scales
+    step = 1
+    if scales is not None:
+        if not scales.fits(tensor.shape):
+            return dequantize(tensor)  # which says what is wrong
+        scales = Scales(scales.values, scales.rows, scales.columns)
+        step = 1 if scales.rows >= rows else scales.rows
     for piece in row_pieces(rows, columns, LARGE_PIECE, step):
-        values[piece] = dequantize(_rows(tensor, stored, piece))
+        shape = (piece.stop - piece.start, columns)
+        part = Tensor(tensor.name, tensor.format, shape, stored[piece].reshape(-1), _of_rows(scales, piece))
+        values[piece] = dequantize(part)
     return values
 
 
-def _rows(tensor: Tensor, stored: Bytes, piece: slice) -> Tensor:
-    """Some rows of a matrix whose bytes are (M, bytes of a row)."""
-    scales = tensor.scales
-    if scales is not None and scales.rows >= 1:
-        first, last = piece.start // scales.rows, -(-piece.stop // scales.rows)
-        scales = Scales(scales.values[first:last], scales.rows, scales.columns)
-    shape = (piece.stop - piece.start, tensor.shape[1])
-    return Tensor(tensor.name, tensor.format, shape, stored[piece].reshape(-1), scales)
+def _of_rows(scales: Scales | None, piece: slice) -> Scales | None:
+    """The scales of some rows, which begin where a block does."""
+    if scales is None:
+        return None
+    first, last = piece.start // scales.rows, -(-piece.stop // scales.rows)
+    return Scales(scales.values[first:last], scales.rows, scales.columns)
