@@ -140,6 +140,12 @@ def test_what_float32_cannot_hold_is_infinite(tmp_path: Path) -> None:
     assert read.tolist() == [[np.inf, np.inf, 0.0, -np.inf]]
 
 
+def test_a_matrix_outside_of_any_module(tmp_path: Path) -> None:
+    own, numbers = writer.modelopt_nvfp4(matrices("plain", (8, 64)))
+    writer.write_folder(tmp_path, {"quantization_config": writer.modelopt("NVFP4")}, own)
+    check(open_checkpoint(tmp_path).tensors["weight"], numbers, divided=False)
+
+
 def large(folder: Path, config: dict[str, Any], bad_scale: int | None = None) -> Path:
     """A folder with a matrix of 16 million numbers in NVFP4."""
     rows, columns = 4096, 4096
@@ -226,6 +232,7 @@ def test_matrices_stored_as_floats_are_taken_as_they_are(config: Any, tmp_path: 
         "model.layers.0.self_attn.o_proj.weight": ("F32", np.ones((4, 4))),
         "model.layers.0.self_attn.o_proj.bias": ("F32", np.ones(4)),
         "model.layers.0.self_attn.o_proj.input_scale": ("F32", np.ones(1)),
+        **{name: ("F32", np.ones(4)) for name in ("bias", ".bias", "..bias", "x.", "x")},
         "model.layers.0.self_attn.k_scale": ("F32", np.ones(1)),
         "model.layers.0.self_attn.v_proj.v_scale": ("F32", np.ones(1)),
     }

@@ -27,11 +27,11 @@ def read_modules(tensors: Mapping[str, Tensor], declared: Declared, where: str) 
     """The tensors as families name them; FileError or UnsupportedError for the first that has no place."""
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        module, joint, leaf = name.rpartition(declared.joint)
-        modules.setdefault(module if joint else "", {})[leaf] = tensor
+        leaf = name.rpartition(declared.joint)[2]
+        modules.setdefault(name.removesuffix(leaf), {})[leaf] = tensor
     found: dict[str, Tensor] = {}
-    for module, own in modules.items():
-        for tensor in _module(Parts(module, own, where, declared.joint), declared):
+    for prefix, own in modules.items():
+        for tensor in _module(Parts(prefix, own, where, declared.joint), declared):
             if tensor.name in found:
                 raise FileError(
                     f"tensor {shown(tensor.name)} stands twice, once as it is and once quantized",

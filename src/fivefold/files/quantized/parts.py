@@ -25,23 +25,25 @@ FETCH_AGAIN = "fetch the model again, or take another quantization of it"
 
 
 class Parts:
-    """The tensors of a module by what they are, `joint` between its name and that. `where` is the folder."""
+    """The tensors of a module by what they are, after the `prefix` of their names: the module's own, and the
+    `joint` behind it. `where` is the folder.
+    """
 
-    def __init__(self, module: str, tensors: Mapping[str, Tensor], where: str, joint: str = ".") -> None:
-        self.module = module
+    def __init__(self, prefix: str, tensors: Mapping[str, Tensor], where: str, joint: str) -> None:
+        self.module = prefix.removesuffix(joint)
         self.where = where
+        self._prefix = prefix
         self._tensors = tensors
-        self._joint = joint
         self._taken: set[str] = set()
 
     def name(self, leaf: str) -> str:
         """What a tensor of the module is called in the file."""
-        return f"{self.module}{self._joint}{leaf}" if self.module else leaf
+        return self._prefix + leaf
 
     @property
     def weight(self) -> str:
         """What families call the module's matrix."""
-        return f"{self.module}.weight" if self.module else "weight"
+        return f"{self.module}.weight" if self._prefix else "weight"
 
     def __contains__(self, leaf: str) -> bool:
         return leaf in self._tensors
