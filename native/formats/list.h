@@ -3,14 +3,14 @@
 // No include guard: the second may follow the first.
 
 #ifndef FIVEFOLD_FORMATS
-#define FIVEFOLD_FORMATS(X)                                                                            \
-  X(F32)                                                                                               \
-  X(F16)                                                                                               \
-  X(Bf16)                                                                                              \
-  X(F8_E4m3)                                                                                           \
-  X(Q8_0)                                                                                              \
-  X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(Iq4_Nl) X(Iq4_Xs) X(Mxfp4) \
-      X(Nvfp4)
+#define FIVEFOLD_FORMATS(X) \
+  X(F32)                    \
+  X(F16)                    \
+  X(Bf16)                   \
+  X(F8_E4m3)                \
+  X(Q8_0)                   \
+  X(Q4_0)                   \
+  X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(Iq4_Nl) X(Iq4_Xs) X(Mxfp4) X(Nvfp4)
 #endif
 
 #ifdef FIVEFOLD_FORMAT_BODIES
