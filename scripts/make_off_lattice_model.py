@@ -3,8 +3,8 @@
     .venv/bin/python scripts/make_off_lattice_model.py SmolLM2-135M-Instruct.Q4_1.gguf off-lattice.gguf
 
 A model that was stored in a quantized format loses nothing when it is quantized to that format again, and so
-says nothing of it. Here each number of a matrix gets normal noise, whose deviation is a quarter of the mean step
-between values of its row (seed 1): little for the model, and enough that no lattice is left.
+says nothing of it. Here each number of a matrix gets normal noise, with a quarter of the mean step between
+the values of its row as its deviation (seed 1): little for the model, and no lattice is left.
 """
 
 from __future__ import annotations
