@@ -36,7 +36,7 @@ KILOBYTE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start: seconds to the first text, processor seconds of the whole, and the most resident bytes."""
+    """One start: seconds to the first text, processor seconds of all, and most resident bytes until then."""
 
     first: float
     processor: float
@@ -100,24 +100,40 @@ def _start(command: Sequence[str], cold: Sequence[Path], turn: int) -> Start:
     words = LastWords()
     began = time.perf_counter()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words.file)
-    try:
-        assert process.stdout is not None
-        process.stdout.read(1)
-        first = time.perf_counter() - began
-        process.stdout.read()
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.stdout is not None
+    with process.stdout as text:
+        try:
+            text.read(1)
+            first = time.perf_counter() - began
+            peak = _peak(process.pid)
+            text.read()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    said = words.last()
+    words.close()
     if process.returncode:
         raise FivefoldError(
-            f"the start ended with status {process.returncode}: {words.last()}", where=" ".join(command),
+            f"the start ended with status {process.returncode}: {said}", where=" ".join(command),
             remedy="run this command by hand",
         )  # fmt: skip
-    words.close()
-    return Start(first, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KILOBYTE)
+    return Start(first, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss * KILOBYTE)
+
+
+def _peak(process: int) -> int:
+    """The most bytes that a process has had resident since it began its program; 0 where nothing is known.
+
+    Not what `wait4` tells: that counts what the process was copied from, too.
+    """
+    try:
+        lines = (Path("/proc") / str(process) / "status").read_text().splitlines()
+    except OSError:
+        return 0
+    found = next((line.split()[1] for line in lines if line.startswith("VmHWM:")), "0")
+    return int(found) * KILOBYTE
 
 
 def _forget(path: Path) -> None:
