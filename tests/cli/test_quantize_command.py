@@ -125,7 +125,13 @@ def test_an_interrupted_run_is_resumed(default_model: Path, tmp_path: Path) -> N
         "mxfp4",
     ]
     journal = tmp_path / ".out.gguf.unfinished" / "journal"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    # A job in the background of a shell ignores the signal, and so would what it starts.
+    heard = (
+        "import signal as s; s.signal(s.SIGINT, s.default_int_handler); import fivefold.cli as c; c.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", heard, *command[3:]], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     while process.poll() is None and not (journal.exists() and len(journal.read_bytes().splitlines()) > 40):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
