@@ -49,7 +49,7 @@ bool pack_block(const uint8_t* stored, int row, int width, uint8_t* out) {
         std::memcpy(out + 4 * row, bytes + g, 4);
     }
     bool finite = is_finite(half_to_float(block.scales[0])) && is_finite(half_to_float(block.scales[1]));
-    if constexpr (Format::Parts::kFloat)
+    if constexpr (Format::kScales == 0)
       for (int half = 0; half < Format::Parts::kScales * block.kParts; ++half)
         finite &= is_finite(Format::Parts::number(block.small, half));
     return finite;
@@ -76,7 +76,7 @@ void decode_block(const uint8_t* stored, float* out) {
   const float d = half_to_float(block.scales[0]), second = half_to_float(block.scales[1]);
   for (int k = 0; k < Format::kBlock; ++k) {
     const float code = float(Format::Codes::value(block.codes[k]) - Format::kOffset);
-    if constexpr (Parts::kFloat) {
+    if constexpr (Format::kScales == 0) {
       out[k] = Parts::number(block.small, k / (32 / Parts::kScales)) * Parts::kFactor * code;
     } else if constexpr (Parts::kBytes == 0) {
       out[k] = Format::kScales == 2 ? __builtin_fmaf(d, code, second) : d * code;

@@ -1,5 +1,5 @@
 // What parts (32 columns) of a stored block have beside their codes. In blocks of 256 that are small
-// integers: scales, and minima in some formats. In blocks without f16 numbers (kFloat) they are scales of one
+// integers: scales, and minima in some formats. In blocks without f16 numbers they are scales of one
 // byte that stand for floats: number() of a half, NaN for a byte that is none.
 //
 // They stay as narrow as they are stored. A struct here says how those of a block are read and how they lie
@@ -27,7 +27,6 @@ struct NoParts {
   static constexpr int kRead = 0;
   static constexpr int kScales = 1;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = false;
   static constexpr int group(int) { return 0; }
   static void put(const uint8_t*, uint8_t*) {}
 };
@@ -38,7 +37,6 @@ struct PowerScale {
   static constexpr int kRead = 1;
   static constexpr int kScales = 1;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = true;
   static constexpr float kFactor = 0.5f;
   static constexpr int group(int i) { return i == 0 ? 1 : 0; }
   static void put(const uint8_t* read, uint8_t* bytes) { bytes[0] = read[0]; }
@@ -61,7 +59,6 @@ struct E4m3Scales {
   static constexpr int kRead = 4;
   static constexpr int kScales = 2;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = true;
   static constexpr float kFactor = 128.0f;
   static constexpr int group(int i) { return i < 4 ? 1 : 0; }
   static void put(const uint8_t* read, uint8_t* bytes) { std::memcpy(bytes, read, 4); }
@@ -119,7 +116,6 @@ struct SixBitPairs {
 struct ByteScales : BytePairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return int8_t(part[half]); }
   static int minimum(const uint8_t*, int) { return 0; }
 #ifdef FIVEFOLD_KERNELS
@@ -135,7 +131,6 @@ struct ByteScales : BytePairs {
 struct SixBitScales : SixBitPairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return part[half] - 32; }
   static int minimum(const uint8_t*, int) { return 0; }
 #ifdef FIVEFOLD_KERNELS
@@ -151,7 +146,6 @@ struct SixBitScales : SixBitPairs {
 struct SixBitScaleAndMinimum : SixBitPairs {
   static constexpr int kScales = 1;
   static constexpr bool kMinima = true;
-  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int) { return part[0]; }
   static int minimum(const uint8_t* part, int) { return part[1]; }
 #ifdef FIVEFOLD_KERNELS
@@ -171,7 +165,6 @@ struct SixBitScaleAndMinimum : SixBitPairs {
 struct NibbleScalesAndMinima : BytePairs {
   static constexpr int kScales = 2;
   static constexpr bool kMinima = true;
-  static constexpr bool kFloat = false;
   static int scale(const uint8_t* part, int half) { return part[half] & 15; }
   static int minimum(const uint8_t* part, int half) { return part[half] >> 4; }
 #ifdef FIVEFOLD_KERNELS
@@ -198,7 +191,6 @@ struct SixBitScale {
   static constexpr int kRead = 8;
   static constexpr int kScales = 1;
   static constexpr bool kMinima = false;
-  static constexpr bool kFloat = false;
   static constexpr int group(int i) { return i == 0 ? 4 : i == 1 ? 2 : 0; }
   static int scale(const uint8_t* part, int) { return part[0] - 32; }
   static int minimum(const uint8_t*, int) { return 0; }

@@ -63,7 +63,7 @@ FIVEFOLD_INLINE void start_sum(WholeSum& sum, Dot& dot, I at) {
 // The scale of a block that is one part.
 template <class Format>
 FIVEFOLD_INLINE F block_scale(const uint8_t* weights) {
-  if constexpr (Format::Parts::kFloat)
+  if constexpr (Format::kScales == 0)
     return typename Format::Parts(weights, 0).float_scale(0);
   else
     return load_half(reinterpret_cast<const uint16_t*>(weights));

@@ -27,7 +27,7 @@ struct FloatPart<Format, false> {
     F second = d;
     if (Format::kScales == 2) second = load_half(halves + kWidth);
     const uint8_t* small = block + 2 * Format::kScales * kWidth;
-    if constexpr (Parts::kFloat) {
+    if constexpr (Format::kScales == 0) {
       const Parts parts(small, part);
       for (int half = 0; half < 2; ++half) step[half] = parts.float_scale(half);
     } else if constexpr (Parts::kBytes == 0) {

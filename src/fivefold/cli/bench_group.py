@@ -21,6 +21,7 @@ bench = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 
+Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
 JsonFile = Annotated[str, typer.Option("--json", help="A file for the figures, or - for stdout.")]
 Picture = Annotated[str, typer.Option(help="A .png file for a picture of the figures.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Measured rounds, after one warm-up.")]

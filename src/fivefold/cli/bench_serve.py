@@ -34,7 +34,7 @@ from fivefold.core.errors import InputError
 from fivefold.executor import allowed_threads, choose_isa, read_bandwidth
 from fivefold.formats import entry_format
 
-from .bench_group import JsonFile, PeerModel, Picture, Rounds, bench, check_outputs, deliver
+from .bench_group import JsonFile, Model, PeerModel, Picture, Rounds, bench, check_outputs, deliver
 from .options import DEFAULT_MODEL, Isa, Kv, Threads, find_model
 
 CONTEXT_ROUNDING = 256
@@ -73,7 +73,7 @@ class Setup:
 
 @bench.command("serve")
 def serve(
-    model: Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")] = "",
+    model: Model = "",
     url: Annotated[str, typer.Option(help="A server of ours that runs already; else one is started.")] = "",
     clients: Annotated[int, typer.Option(min=1, help="Closed loop: clients that ask without pause.")] = 16,
     requests: Annotated[int, typer.Option(min=1, help="Requests of a round.")] = 64,

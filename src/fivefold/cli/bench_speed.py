@@ -26,10 +26,20 @@ from fivefold.core.errors import InputError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.engine import LoadedModel, LoadOptions, load
 
-from .bench_group import JsonFile, PeerModel, Peers, Picture, Rounds, bench, check_outputs, deliver, rising
+from .bench_group import (
+    JsonFile,
+    Model,
+    PeerModel,
+    Peers,
+    Picture,
+    Rounds,
+    bench,
+    check_outputs,
+    deliver,
+    rising,
+)
 from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
-Model = Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")]
 Named = tuple[list[str] | None, list[str] | None]
 
 

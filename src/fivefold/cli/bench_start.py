@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from fivefold.bench import measure_start, start_lines
 from fivefold.engine import load
 
-from .bench_group import JsonFile, Rounds, bench, check_outputs, deliver
+from .bench_group import JsonFile, Model, Rounds, bench, check_outputs, deliver
 from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
 
 @bench.command("start")
 def start(
-    model: Annotated[str, typer.Argument(help="A pulled name, a folder or a .gguf file.")] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     rounds: Rounds = 5,
     isa: Isa = "auto",
     threads: Threads = 0,

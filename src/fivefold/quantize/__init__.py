@@ -3,8 +3,7 @@
 `choice` says which tensor gets which format by which method, `encode` makes the bytes, `plan` holds a
 checkpoint against a recipe, `gguf_output` and `folder_output` know what the files look like, and `run` walks
 from tensor to tensor. What is calibrated comes in through `calibrated.Calibrated`, which `calibrated_model`
-makes of a text. How bits are laid out is
-for `formats`.
+makes of a text. How bits are laid out is for `formats`.
 """
 
 from fivefold.quantize.calibrated import Calibrated

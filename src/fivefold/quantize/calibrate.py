@@ -11,7 +11,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from fivefold.executor import Settings, dequantize
 from fivefold.program import Model, Program
 
 from .moments import Float32, Moments, moments_of
-from .stream import Inputs, Lookup, Stream, as_float, inputs_of, is_linear
+from .stream import Inputs, Stream, as_float, inputs_of, is_linear
 
 Quantizer = Callable[[str, Float32, Moments], Tensor]
 """A matrix's name, its numbers (M, K) and the moments of its inputs -> the stored matrix."""
@@ -83,7 +83,7 @@ class _Pass:
             groups = [each for each in inputs_of(program) if self._left(each)]
             before = self._before(plain, layer, [each.buffer for each in groups], layer == layers[-1])
             for inputs in groups:
-                self._group(program, inputs, _rows(lossy, layer, self._changed, inputs.buffer), before)
+                self._group(program, inputs, lossy.buffer(layer, self._changed, inputs.buffer), before)
             if layer != layers[-1]:
                 lossy.advance(layer, self._changed)
         return self._done
@@ -117,7 +117,7 @@ class _Pass:
         for layer in main.layers[:-1]:
             stream.advance(layer, self._plain)
         for inputs in tied:
-            found = _rows(stream, main.layers[-1], self._plain, inputs.buffer)
+            found = stream.buffer(main.layers[-1], self._plain, inputs.buffer)
             self._finish(inputs, moments_of(found))
 
     def _group(
@@ -176,7 +176,3 @@ class _Pass:
             after = dequantize(self._done[weight]).astype(np.float64) @ moments.mean
             moved = dequantize(self._tensors[bias]) + (before - after)
             self._done[bias] = as_float(bias, moved.astype(np.float32))
-
-
-def _rows(stream: Stream, layer: int, tensors: Lookup, buffer: str) -> Iterator[Float32]:
-    return (found[buffer] for found in stream.rows(layer, tensors, [buffer]))

@@ -7,7 +7,6 @@ into neighbours (`awq`), norms and biases that are corrected, formats by measure
 from __future__ import annotations
 
 import hashlib
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
@@ -23,7 +22,7 @@ from fivefold.program import Model
 from .calibrate import Calibration, calibrate
 from .choice import Calibration as Text
 from .choice import Choice, Recipe, best_choice, check_calibration
-from .encode import encode
+from .encode import encode, largest_of
 from .gptq import gptq
 from .grids import grid_of
 from .moments import Moments
@@ -84,11 +83,11 @@ def calibrate_plan(plan: Plan, told: Told = lambda name: None) -> tuple[Plan, Ca
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A model, a text, and what is asked."""
+    """A model, a text and what is asked. `tensors` are the model's, with the `scaled` ones in place."""
 
     recipe: Recipe
     network: Model
-    source: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
     scaled: Mapping[str, Tensor]
     windows: Sequence[Sequence[int]]
     settings: Settings
@@ -110,7 +109,8 @@ class _Work:
             scaled = fold(network, source, windows, settings, _plainly(recipe.default))
         said = [asdict(recipe.calibration), recipe.awq, recipe.norm_correction, recipe.budget_bits]
         mark = hashlib.sha256(repr(said).encode() + content).hexdigest()
-        return _Work(recipe, network, source, scaled, windows, settings, f"{mark} {settings.isa}", told)
+        tensors = {**source, **scaled}
+        return _Work(recipe, network, tensors, scaled, windows, settings, f"{mark} {settings.isa}", told)
 
     def model(self, plan: Plan) -> CalibratedModel:
         """All matrices of the plan, quantized."""
@@ -120,7 +120,7 @@ class _Work:
         floats = {**self.scaled, **{name: each for name, each in done.items() if each.format == "f32"}}
         return CalibratedModel(
             {name: each for name, each in done.items() if name in chosen},
-            {name: each for name, each in floats.items() if name not in done or name not in chosen},
+            {name: each for name, each in floats.items() if name not in chosen},
             self.marked,
         )
 
@@ -141,38 +141,35 @@ class _Work:
         quantized = {name: done[name] for name in errors}
         self.told("how far each matrix moves the answers")
         distances = measure_sensitivity(
-            self.network, self._tensors(), quantized, self.windows[:MEASURED], self.settings, self.told
+            self.network, self.tensors, quantized, self.windows[:MEASURED], self.settings, self.told
         )
-        spent = {item.name: plan.bytes_of(item) for item in plan.items}
-        fixed = sum(size for name, size in spent.items() if name not in quantized)
         finer = {
-            (name, choice.format): plan.output.fitting(replace(choices[name], choice=choice))
+            name: {
+                choice.format: plan.output.fitting(replace(choices[name], choice=choice))
+                for choice in plan.output.fine
+            }
             for name in quantized
-            for choice in plan.output.fine
         }
+        spent = {item.name: plan.bytes_of(item) for item in plan.items}
         options = {
             name: [
                 Candidate("", spent[name], distances[name]),
                 *(
                     Candidate(form, _size(plan, item), _share(distances[name], errors[name], form))
-                    for (owner, form), item in finer.items()
-                    if owner == name
+                    for form, item in items.items()
                 ),
             ]
-            for name in quantized
+            for name, items in finer.items()
         }
+        fixed = sum(size for name, size in spent.items() if name not in quantized)
         numbers = sum(prod(item.source.shape) for item in plan.items)
         picked = choose(options, int(bits * numbers / 8) - fixed)
-        forms = {name: candidate.form for name, candidate in picked.items()}
-        items = tuple(finer.get((item.name, forms.get(item.name, "")), item) for item in plan.items)
-        outlines = [outline for item in items for outline in plan.output.outlines(item)]
-        return replace(plan, items=items, layout=plan.output.layout(outlines))
-
-    def _tensors(self) -> Mapping[str, Tensor]:
-        return ChainMap(dict(self.scaled), dict(self.source))
+        chosen = {name: finer[name][each.form] for name, each in picked.items() if each.form}
+        items = [chosen.get(item.name, item) for item in plan.items]
+        return Plan.of(plan.checkpoint, plan.recipe, plan.output, items)
 
     def _values(self, name: str) -> Float32:
-        return dequantize(self.scaled.get(name) or self.source[name])
+        return dequantize(self.tensors[name])
 
     def _run(
         self,
@@ -192,7 +189,7 @@ class _Work:
 
         kept = frozenset(name for name, item in items.items() if item.choice is None) - set(self.scaled)
         calibration = Calibration(self.windows, self.settings, compensate, correct, kept)
-        return calibrate(self.network, self._tensors(), calibration, quantize, self.told)
+        return calibrate(self.network, self.tensors, calibration, quantize, self.told)
 
     def _quantized(
         self, plan: Plan, item: Item, values: Float32, moments: Moments, shared: dict[str, float]
@@ -201,11 +198,8 @@ class _Work:
         choice = item.choice
         if choice is None:
             return encode(item.name, values, best_choice(item.source.format))
-        for name in plan.output.sharing(item.name):
-            if name not in shared:
-                numbers = self._values(name)
-                shared[name] = max(float(numbers.max()), -float(numbers.min()))
-            choice = replace(choice, largest=max(choice.largest, shared[name]))
+        sharing = plan.output.sharing(item.name)
+        choice = replace(choice, largest=largest_of(sharing, self._values, shared))
         return _made(item.name, values, moments, choice)
 
 

@@ -18,6 +18,18 @@ _ONE, _FOUR = (np.float32(value).view(np.int32) for value in (1.0, 4.0))
 _LARGEST = np.float32(6.0)
 
 
+def round_magnitudes(scaled: Float32, steps: Float32) -> None:
+    """Numbers of at least 0 become the nearest of E2M1, in place; `steps` is room of their shape."""
+    bits = steps.view(np.int32)
+    np.minimum(scaled, _LARGEST, out=scaled)
+    np.bitwise_and(scaled.view(np.int32), _EXPONENT, out=bits)
+    np.maximum(bits, _ONE, out=bits)
+    np.minimum(bits, _FOUR, out=bits)
+    steps *= _ROUNDER
+    scaled += steps
+    scaled -= steps
+
+
 class BlockErrors:
     """The errors of some blocks under one scale after another.
 
@@ -33,15 +45,8 @@ class BlockErrors:
     def under(self, scales: Float32 | np.float32) -> Float32:
         """The sums of weighted squared errors (n,) with scales (n,) above zero, or one for all."""
         scaled, steps = self._scaled, self._steps
-        bits = steps.view(np.int32)
         np.divide(self._magnitudes, scales, out=scaled)
-        np.minimum(scaled, _LARGEST, out=scaled)
-        np.bitwise_and(scaled.view(np.int32), _EXPONENT, out=bits)
-        np.maximum(bits, _ONE, out=bits)
-        np.minimum(bits, _FOUR, out=bits)
-        steps *= _ROUNDER
-        scaled += steps
-        scaled -= steps
+        round_magnitudes(scaled, steps)
         scaled *= scales
         scaled -= self._magnitudes
         scaled *= scaled

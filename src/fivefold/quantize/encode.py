@@ -5,7 +5,7 @@ Methods that need more (gptq) are called by whoever has it (`calibrated`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +15,7 @@ from fivefold.core.errors import FileError, FivefoldError, InputError
 from fivefold.formats import format_of
 from fivefold.quantize import fp8, mxfp4, nvfp4, spaced
 from fivefold.quantize.choice import Choice
-from fivefold.quantize.pieces import LARGE_PIECE, row_pieces
+from fivefold.quantize.pieces import LARGE_PIECE, packed, row_pieces
 from fivefold.quantize.targets import target_of
 
 Encoder = Callable[[str, Float32, Choice, Float32 | None], Tensor]
@@ -66,6 +66,16 @@ def check_finite(name: str, values: Float32) -> None:
             )
 
 
+def largest_of(names: Sequence[str], values: Callable[[str], Float32], known: dict[str, float]) -> float:
+    """The largest magnitude of matrices that share a factor, 0 of none; `known` keeps that of each."""
+    for name in names:
+        if name not in known:
+            numbers = values(name)
+            check_finite(name, numbers)
+            known[name] = max(float(numbers.max()), -float(numbers.min()))
+    return max((known[name] for name in names), default=0.0)
+
+
 def _importance(importance: Float32, columns: int, where: str) -> Float32:
     if importance.shape != (columns,) or not np.isfinite(importance).all() or importance.min() < 0:
         raise InputError(
@@ -102,11 +112,7 @@ def _fp8(name: str, values: Float32, choice: Choice, importance: Float32 | None)
 def _plain(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
     """The format's own rounding, without anything beside it."""
     row = format_of(choice.format)
-    rows, columns = values.shape
-    data = np.empty((rows, row.bytes_for(columns)), np.uint8)
-    for piece in row_pieces(rows, columns, LARGE_PIECE):
-        data[piece] = row.pack(values[piece]).reshape(data[piece].shape)
-    tensor = Tensor(name, row.name, values.shape, data.reshape(-1))
+    tensor = Tensor(name, row.name, values.shape, packed(values, row, LARGE_PIECE, row.pack))
     if choice.format == "f16":
         _check_halves(tensor)
     return tensor

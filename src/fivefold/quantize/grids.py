@@ -16,10 +16,12 @@ import numpy.typing as npt
 from fivefold.core.checkpoint import Scales, Tensor
 from fivefold.core.errors import UnsupportedError
 from fivefold.formats import e2m1, e4m3, mxfp4, nvfp4
-from fivefold.formats.format import Bytes, half_bytes, half_values, pack_five_bits, pack_nibbles
+from fivefold.formats.format import half_bytes, half_values, pack_nibbles
 
 from .choice import Choice
+from .e2m1_error import round_magnitudes
 from .nvfp4 import tensor_factor
+from .spaced import BLOCK, LEVELS
 
 Float32 = npt.NDArray[np.float32]
 
@@ -122,9 +124,7 @@ class SpacedGrid:
     """q4_0 and q5_0: scales are f16 of either sign, levels -half to half - 1."""
 
     form: str
-    half: int
-    pack: Callable[[Bytes], Bytes]
-    part: int = 32
+    part: int = BLOCK
 
     def factor(self, values: Float32) -> np.float32:
         """None: the format has no room for one."""
@@ -134,18 +134,18 @@ class SpacedGrid:
         """Those that put the largest number on -half and around it, or near half - 1 on the other side."""
         at = np.abs(part).argmax(axis=0)
         largest = np.take_along_axis(part, at[None], axis=0)[0]
-        scales = largest[None] / (PLACES * np.float32(self.half))[:, None]
+        scales = largest[None] / (PLACES * np.float32(-LEVELS[self.form].first))[:, None]
         halves = half_values(half_bytes(self.form, scales.reshape(-1, 1))).reshape(scales.shape)
         return np.where(halves == 0, np.float32(2.0**-24), halves)
 
     def round(self, scaled: Float32) -> Float32:
         """Whole numbers."""
-        return np.clip(np.rint(scaled), -self.half, self.half - 1)
+        return LEVELS[self.form].nearest(scaled)
 
     def tensor(self, name: str, levels: Float32, scales: Float32, factor: np.float32) -> Tensor:
         """In GGUF's blocks."""
         columns, rows = levels.shape
-        codes = self.pack((levels.T.reshape(-1, self.part) + self.half).astype(np.uint8))
+        codes = LEVELS[self.form].pack(levels.T.reshape(-1, self.part))
         halves = half_bytes(self.form, scales.T.reshape(-1, 1))
         return Tensor(name, self.form, (rows, columns), np.concatenate([halves, codes], axis=1).reshape(-1))
 
@@ -153,8 +153,8 @@ class SpacedGrid:
 GRIDS: dict[str, Callable[[Choice], Grid]] = {
     "nvfp4": Nvfp4Grid,
     "mxfp4": lambda choice: Mxfp4Grid(),
-    "q4_0": lambda choice: SpacedGrid("q4_0", 8, pack_nibbles),
-    "q5_0": lambda choice: SpacedGrid("q5_0", 16, pack_five_bits),
+    "q4_0": lambda choice: SpacedGrid("q4_0"),
+    "q5_0": lambda choice: SpacedGrid("q5_0"),
 }
 """By format."""
 
@@ -171,12 +171,8 @@ def grid_of(choice: Choice, where: str) -> Grid:
 
 
 def round_e2m1(scaled: Float32) -> Float32:
-    """The nearest level of E2M1, the even code on ties: steps of 0.5 up to 2, of 1 up to 4, of 2 up to 6."""
+    """The nearest level of E2M1, the even code on ties."""
     magnitude = np.abs(scaled)
-    step = np.where(magnitude < 4, np.float32(1.0), np.float32(2.0))
-    step[magnitude < 2] = 0.5
-    magnitude /= step
-    np.rint(magnitude, out=magnitude)
-    magnitude *= step
-    np.minimum(magnitude, e2m1.LARGEST, out=magnitude)
-    return np.copysign(magnitude, scaled)
+    round_magnitudes(magnitude, np.empty_like(magnitude))
+    found: Float32 = np.copysign(magnitude, scaled)
+    return found

@@ -13,23 +13,22 @@ from fivefold.core.checkpoint import Bytes, Float32
 from fivefold.formats import format_of, mxfp4
 from fivefold.formats.format import pack_nibbles
 from fivefold.quantize.e2m1_error import BlockErrors
-from fivefold.quantize.pieces import PIECE, row_pieces
+from fivefold.quantize.pieces import PIECE, packed
 from fivefold.quantize.weights import block_weights, for_rows
 
 
 def swept(values: Float32, importance: Float32 | None) -> Bytes:
     """A matrix (M, K) as stored blocks."""
-    rows, columns = values.shape
     form = format_of("mxfp4")
-    data = np.empty((rows, form.bytes_for(columns)), np.uint8)
     weights = block_weights(importance, mxfp4.BLOCK)
-    for piece in row_pieces(rows, columns, PIECE):
-        blocks = values[piece].reshape(-1, mxfp4.BLOCK)
-        stored = form.pack(values[piece]).reshape(-1, mxfp4.BLOCK_BYTES)[:, :1]
-        best = _best(blocks, stored, for_rows(weights, piece.stop - piece.start))
-        codes = pack_nibbles(mxfp4.codes_for(blocks, best))
-        data[piece] = np.concatenate([best, codes], axis=1).reshape(data[piece].shape)
-    return data.reshape(-1)
+
+    def best(rows: Float32) -> Bytes:
+        blocks = rows.reshape(-1, mxfp4.BLOCK)
+        stored = form.pack(rows).reshape(-1, mxfp4.BLOCK_BYTES)[:, :1]
+        scales = _best(blocks, stored, for_rows(weights, len(rows)))
+        return np.concatenate([scales, pack_nibbles(mxfp4.codes_for(blocks, scales))], axis=1)
+
+    return packed(values, form, PIECE, best)
 
 
 def _best(blocks: Float32, stored: Bytes, weights: Float32 | None) -> Bytes:

@@ -21,7 +21,7 @@ from fivefold.core.checkpoint import Bytes, Float32
 from fivefold.formats import e2m1, e4m3, format_of, nvfp4
 from fivefold.quantize.choice import ALL_CODES, Choice
 from fivefold.quantize.e2m1_error import BlockErrors
-from fivefold.quantize.pieces import LARGE_PIECE, PIECE, row_pieces
+from fivefold.quantize.pieces import LARGE_PIECE, PIECE, packed
 from fivefold.quantize.weights import block_weights, for_rows
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -49,25 +49,20 @@ def tensor_factor(values: Float32, choice: Choice) -> float:
 
 def rounded(values: Float32, factor: float) -> Bytes:
     """A matrix (M, K) as stored blocks by the format's own rounding."""
-    rows, columns = values.shape
     form = format_of("nvfp4")
-    data = np.empty((rows, form.bytes_for(columns)), np.uint8)
-    for piece in row_pieces(rows, columns, LARGE_PIECE):
-        data[piece] = form.pack(values[piece] / np.float32(factor)).reshape(data[piece].shape)
-    return data.reshape(-1)
+    return packed(values, form, LARGE_PIECE, lambda rows: form.pack(rows / np.float32(factor)))
 
 
 def swept(values: Float32, factor: float, window: int, importance: Float32 | None) -> Bytes:
     """A matrix (M, K) as stored blocks, with the scales that a sweep finds."""
-    rows, columns = values.shape
-    data = np.empty((rows, format_of("nvfp4").bytes_for(columns)), np.uint8)
     weights = block_weights(importance, nvfp4.PART)
-    for piece in row_pieces(rows, columns, PIECE):
-        parts = (values[piece] / np.float32(factor)).reshape(-1, nvfp4.PART)
-        scales = best_scales(parts, window, for_rows(weights, piece.stop - piece.start))
-        codes = nvfp4.codes_for(parts, e4m3.VALUES[scales])
-        data[piece] = nvfp4.join(scales, codes).reshape(data[piece].shape)
-    return data.reshape(-1)
+
+    def best(rows: Float32) -> Bytes:
+        parts = (rows / np.float32(factor)).reshape(-1, nvfp4.PART)
+        scales = best_scales(parts, window, for_rows(weights, len(rows)))
+        return nvfp4.join(scales, nvfp4.codes_for(parts, e4m3.VALUES[scales]))
+
+    return packed(values, format_of("nvfp4"), PIECE, best)
 
 
 def best_scales(parts: Float32, window: int, weights: Float32 | None) -> Bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fivefold.core.checkpoint import Float32, Scales, Tensor
+from fivefold.core.checkpoint import Bytes, Float32, Scales, Tensor
 from fivefold.executor import dequantize
+from fivefold.formats import Format
 
 PIECE = 1 << 16
 """Numbers that a sweep takes at once: few enough that its work stays in a processor's second cache."""
@@ -21,6 +22,15 @@ def row_pieces(rows: int, columns: int, numbers: int, step: int = 1) -> Iterator
     size = max(numbers // max(columns, 1) // step, 1) * step
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
+
+
+def packed(values: Float32, form: Format, numbers: int, pack: Callable[[Float32], Bytes]) -> Bytes:
+    """A matrix (M, K) as blocks of a format, which `pack` makes of some rows, about so many numbers."""
+    rows, columns = values.shape
+    data = np.empty((rows, form.bytes_for(columns)), np.uint8)
+    for piece in row_pieces(rows, columns, numbers):
+        data[piece] = pack(values[piece]).reshape(data[piece].shape)
+    return data.reshape(-1)
 
 
 def float_values(tensor: Tensor) -> Float32:

@@ -93,6 +93,12 @@ class Plan:
     items: tuple[Item, ...]
     layout: Layout
 
+    @staticmethod
+    def of(checkpoint: Checkpoint, recipe: Recipe, output: Output, items: Sequence[Item]) -> Plan:
+        """The plan of these items, with their layout."""
+        outlines = [outline for item in items for outline in output.outlines(item)]
+        return Plan(checkpoint, recipe, output, tuple(items), output.layout(outlines))
+
     def bytes_of(self, item: Item) -> int:
         """Bytes that an item takes in the output, scales included."""
         return sum(self.layout.places[outline.name].size for outline in self.output.outlines(item))
@@ -124,8 +130,7 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
             where=str(checkpoint.path),
             remedy="check the source and the recipe",
         )
-    outlines = [outline for item in items for outline in output.outlines(item)]
-    return Plan(checkpoint, recipe, output, tuple(items), output.layout(outlines))
+    return Plan.of(checkpoint, recipe, output, items)
 
 
 def _item(tensor: Tensor, recipe: Recipe, output: Output, tied: bool, matched: set[int]) -> Item:

@@ -20,7 +20,7 @@ from fivefold.core.errors import InputError
 from fivefold.files import Filling, give_back, part_paths
 from fivefold.quantize.calibrated import Calibrated
 from fivefold.quantize.choice import best_choice
-from fivefold.quantize.encode import check_finite, encode
+from fivefold.quantize.encode import encode, largest_of
 from fivefold.quantize.pieces import float_values
 from fivefold.quantize.plan import Item, Plan
 
@@ -135,7 +135,9 @@ def _made(plan: Plan, item: Item, calibrated: Calibrated | None, shared: dict[st
     if choice is None and (calibrated is None or not calibrated.changes(item.name)):
         return item.source
     if choice is not None and choice.format == "nvfp4":
-        choice = replace(choice, largest=_largest(plan, item, calibrated, shared))
+        sharing, tensors = plan.output.sharing(item.name), plan.checkpoint.tensors
+        largest = largest_of(sharing, lambda name: _values(tensors[name], calibrated), shared)
+        choice = replace(choice, largest=largest)
     values = _values(item.source, calibrated)
     if choice is None:
         flat = values.reshape(-1, values.shape[-1])
@@ -150,15 +152,3 @@ def _made(plan: Plan, item: Item, calibrated: Calibrated | None, shared: dict[st
 def _values(tensor: Tensor, calibrated: Calibrated | None) -> Float32:
     values = float_values(tensor)
     return values if calibrated is None else calibrated.values(tensor.name, values)
-
-
-def _largest(plan: Plan, item: Item, calibrated: Calibrated | None, shared: dict[str, float]) -> float:
-    """The largest magnitude of the tensors that share the item's factor; 0 if it has its own."""
-    names = plan.output.sharing(item.name)
-    for name in names:
-        if name not in shared:
-            values = _values(plan.checkpoint.tensors[name], calibrated)
-            check_finite(name, values)
-            shared[name] = max(float(values.max()), -float(values.min()))
-            del values
-    return max((shared[name] for name in names), default=0.0)

@@ -63,8 +63,7 @@ def fold(
             source = _source(program, inputs)
             if source is None or shared & {source.weight, *inputs.weights}:
                 continue
-            rows = stream.rows(layer, tensors.__getitem__, [inputs.buffer])
-            moments = moments_of(found[inputs.buffer] for found in rows)
+            moments = moments_of(stream.buffer(layer, tensors.__getitem__, inputs.buffer))
             factors = _best([dequantize(current(name)) for name in inputs.weights], moments, source, rounding)
             if factors is not None:
                 _apply(changed, current, source, inputs, factors)

@@ -7,7 +7,6 @@ squared error of outputs. Distances of several matrices are taken to add up.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,8 +52,8 @@ def measure_sensitivity(
         if plain is None:
             plain = [log_softmax(rows) for rows in rest(tensors.__getitem__)]
         for name in [name for name, begins in first.items() if begins == layer]:
-            swapped = {name: quantized[name]}
-            found[name] = _distance(plain, rest(ChainMap(swapped, dict(tensors)).__getitem__))
+            swapped = {**tensors, name: quantized[name]}
+            found[name] = _distance(plain, rest(swapped.__getitem__))
             told(name)
         if layer != last:
             stream.advance(layer, tensors.__getitem__)

@@ -56,6 +56,10 @@ class Stream:
         """The buffers `taps` of each window on its way through the layer. The stream stays where it is."""
         return self._run(self.program(layer), tensors, taps)
 
+    def buffer(self, layer: int, tensors: Lookup, name: str) -> Iterator[Float32]:
+        """One buffer of each window on its way through the layer."""
+        return (found[name] for found in self.rows(layer, tensors, [name]))
+
     def through(self, layer: int, last: int) -> Callable[[Lookup], Iterator[Float32]]:
         """From where the stream is to the end of layer `last`: what becomes of it with such weights."""
         program = self._model.main.slice(layer, last + 1)
@@ -95,10 +99,6 @@ class Stream:
                 parts.append(dict(executor.run(cache.prepare(Step((span,))), taps).buffers))
                 cache.commit((Commit(sequence, every),))
             yield {name: np.concatenate([part[name] for part in parts]) for name in taps}
-
-    def hidden(self) -> Iterator[Float32]:
-        """The rows of each window where the stream is; nothing before the first layer."""
-        return (given for given in self._given if given is not None)
 
 
 def inputs_of(program: Program) -> list[Inputs]:
