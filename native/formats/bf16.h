@@ -10,6 +10,7 @@ struct Bf16 {
   static constexpr const char* kName = "bf16";
   static constexpr int kBlock = 1;
   static constexpr int kStoredBytes = 2;
+  static constexpr bool kPairs = false;
 
   static float value(const uint8_t* stored) { return bfloat_to_float(read_u16(stored)); }
 

@@ -10,6 +10,7 @@ struct F32 {
   static constexpr const char* kName = "f32";
   static constexpr int kBlock = 1;
   static constexpr int kStoredBytes = 4;
+  static constexpr bool kPairs = false;
 
   static float value(const uint8_t* stored) {
     float number;

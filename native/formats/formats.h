@@ -6,7 +6,9 @@
 //   bytes
 // and if a block is one number
 //   value(stored)                 the number
-//   weights(packed)               for kernels, W of them, over kFactor if it has one
+//   weights(packed)               for kernels, W of them, over kFactor if it has one; where it says kPairs,
+//   two
+//                                 columns of them, too, in less time
 // or if it is more
 //   kScales                       f16 numbers: 1 (d), or 2 (d, and a minimum or the scale of minima); 0 if
 //                                 parts have floats of their own

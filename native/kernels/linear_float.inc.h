@@ -2,18 +2,23 @@
 // column, in order. Where segments of columns have scales, each has a chain of its own, and those are a
 // chain.
 
-// The float weights of a dense format, as they lie.
-template <class Format, bool kDense = Format::kBlock == 1>
-struct FloatPart {
-  static constexpr int kColumns = 1;
-  const uint8_t* packed;
-  void open(const uint8_t* block, int) { packed = block; }
-  F column(int) const { return Format::weights(packed); }
+// The float weights of so many columns of a dense format.
+template <class Format, int C>
+struct FloatColumns {
+  static constexpr int kColumns = C;
+  F columns[C];
+  void open(const uint8_t* block, int) {
+    if constexpr (C == 1)
+      columns[0] = Format::weights(block);
+    else
+      Format::weights(block, columns[0], columns[1]);
+  }
+  F column(int k) const { return columns[k]; }
 };
 
 // The float weights of one part of a block, unpacked. Products with d are exact.
 template <class Format>
-struct FloatPart<Format, false> {
+struct FloatPart {
   using Parts = typename Format::Parts;
   using Codes = typename Format::Codes;
   static constexpr int kColumns = 32;
@@ -60,15 +65,17 @@ struct FloatPart<Format, false> {
   F column(int k) const { return load(values + k * kWidth); }
 };
 
-// Adds to T x S sums the products of columns [begin, end): one fused add for each column, in order.
-template <class Format, int S, int T>
-FIVEFOLD_INLINE void add_columns(const LinearTask& task, const uint8_t* weights, const float* const (&x)[T],
+// Adds to T x S sums the products of columns from `begin` on, as many at a time as an unpacked `Part` has:
+// one fused add for each column, in order. Gives the column after the last.
+template <class Format, class Part, int S, int T>
+FIVEFOLD_INLINE int add_parts_of(const LinearTask& task, const uint8_t* weights, const float* const (&x)[T],
                                  int begin, int end, F (&sums)[S][T]) {
   constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
-  constexpr int kColumns = FloatPart<Format>::kColumns;
-  for (int k0 = begin; k0 < end; k0 += kColumns) {
+  constexpr int kColumns = Part::kColumns;
+  int k0 = begin;
+  for (; k0 + kColumns <= end; k0 += kColumns) {
     const uint8_t* block = weights + size_t(k0 / Format::kBlock) * kBlockBytes;
-    FloatPart<Format> part[S];
+    Part part[S];
     for (int s = 0; s < S; ++s) part[s].open(block + s * task.tile_bytes, k0 % Format::kBlock / kColumns);
     for (int k = 0; k < kColumns; ++k) {
       F w[S];
@@ -81,6 +88,20 @@ FIVEFOLD_INLINE void add_columns(const LinearTask& task, const uint8_t* weights,
         for (int s = 0; s < S; ++s) sums[s][t] = fma(w[s], v, sums[s][t]);
       }
     }
+  }
+  return k0;
+}
+
+// Adds to T x S sums the products of columns [begin, end), in order.
+template <class Format, int S, int T>
+FIVEFOLD_INLINE void add_columns(const LinearTask& task, const uint8_t* weights, const float* const (&x)[T],
+                                 int begin, int end, F (&sums)[S][T]) {
+  if constexpr (Format::kBlock > 1) {
+    add_parts_of<Format, FloatPart<Format>, S, T>(task, weights, x, begin, end, sums);
+  } else {
+    if constexpr (Format::kPairs && S * T <= 4)
+      begin = add_parts_of<Format, FloatColumns<Format, 2>, S, T>(task, weights, x, begin, end, sums);
+    add_parts_of<Format, FloatColumns<Format, 1>, S, T>(task, weights, x, begin, end, sums);
   }
 }
 
@@ -114,19 +135,24 @@ inline void linear_float_rows(const LinearTask& task, int tile, int row) {
     for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile + s, sums[s][t]);
 }
 
-// Rows as many at a time as there are registers for, then four, then one, against two tiles (four for one
-// row).
+// So many rows, at most T, against S tiles: two tiles at a time, four for one row.
+template <class Format, int S, int T>
+inline void linear_float_few(const LinearTask& task, int tile, int row, int count) {
+  constexpr int kTiles = T == 1 || S < 2 ? S : 2;
+  if constexpr (T > 1)
+    if (count < T) return linear_float_few<Format, S, T - 1>(task, tile, row, count);
+  for (int s = 0; s < S; s += kTiles) linear_float_rows<Format, kTiles, T>(task, tile + s, row);
+}
+
+// As many rows at a time as there are registers for, in parts of about one size.
 template <class Format, int S>
 inline void linear_float_tiles(const LinearTask& task, int tile) {
-  constexpr int kRows = kFloatRows;
-  constexpr int kTiles = S < 2 ? S : 2;
-  int row = task.row_begin;
-  if constexpr (kRows > 4)
-    for (; row + kRows <= task.row_end; row += kRows)
-      for (int s = 0; s < S; s += kTiles) linear_float_rows<Format, kTiles, kRows>(task, tile + s, row);
-  for (; row + 4 <= task.row_end; row += 4)
-    for (int s = 0; s < S; s += kTiles) linear_float_rows<Format, kTiles, 4>(task, tile + s, row);
-  for (; row < task.row_end; ++row) linear_float_rows<Format, S, 1>(task, tile, row);
+  const int rows = task.row_end - task.row_begin;
+  const int parts = (rows + kFloatRows - 1) / kFloatRows;
+  for (int part = 0; part < parts; ++part) {
+    const int first = rows * part / parts, last = rows * (part + 1) / parts;
+    linear_float_few<Format, S, kFloatRows>(task, tile, task.row_begin + first, last - first);
+  }
 }
 
 template <class Format>

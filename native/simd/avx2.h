@@ -82,6 +82,12 @@ inline F load_e4m3(const uint8_t* p) {
   const __m128i codes = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   return {_mm256_cvtph_ps(_mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(short(0xbfff))))};
 }
+inline void load_e4m3(const uint8_t* p, F& first, F& second) {
+  const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16(short(0xbfff)));
+  first = {_mm256_cvtph_ps(_mm256_castsi256_si128(halves))};
+  second = {_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+}
 inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
 
 // Halves the vector until one number is left: lane i + lane i + n/2.

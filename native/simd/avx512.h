@@ -80,6 +80,12 @@ inline F load_e4m3(const uint8_t* p) {
   const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return {_mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16(short(0xbfff))))};
 }
+inline void load_e4m3(const uint8_t* p, F& first, F& second) {
+  const __m512i codes = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  const __m512i halves = _mm512_and_si512(_mm512_slli_epi16(codes, 7), _mm512_set1_epi16(short(0xbfff)));
+  first = {_mm512_cvtph_ps(_mm512_castsi512_si256(halves))};
+  second = {_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1))};
+}
 inline float half_scalar(uint16_t half) { return _cvtsh_ss(half); }
 
 inline __m256 upper_half(__m512 a) {

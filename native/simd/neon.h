@@ -108,6 +108,10 @@ inline F load_e4m3(const uint8_t* p) {
   const float16x8_t halves = vreinterpretq_f16_s16(vandq_s16(codes, vdupq_n_s16(int16_t(0xbfff))));
   return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};
 }
+inline void load_e4m3(const uint8_t* p, F& first, F& second) {
+  first = load_e4m3(p);
+  second = load_e4m3(p + kWidth);
+}
 inline float half_scalar(uint16_t half) {
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
 }

@@ -141,6 +141,10 @@ inline F load_e4m3(const uint8_t* p) {
   FIVEFOLD_LANES r.v[i] = half_to_float(e4m3_half(p[i]));
   return r;
 }
+inline void load_e4m3(const uint8_t* p, F& first, F& second) {
+  first = load_e4m3(p);
+  second = load_e4m3(p + kWidth);
+}
 inline float half_scalar(uint16_t half) { return half_to_float(half); }
 
 // Halves the vector until one number is left: lane i + lane i + n/2.

@@ -98,12 +98,13 @@ def test_int8_is_near_the_real_product(lab, isa, stored, name) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_float_bits_are_those_of_the_definition(lab, isa, stored, name) -> None:
-    columns = whole(name, 96) if name in QUANTIZED else 50
-    data, values = stored(name, 37, columns)
-    x, bias = activations(6, columns), np.linspace(-1, 1, 37).astype(np.float32)
-    got = linear(lab(isa, activations="float"), name, data, (37, columns), x, bias)
-    want = np.zeros((6, 37), np.float32)
+@pytest.mark.parametrize("rows", [1, 6])
+def test_float_bits_are_those_of_the_definition(lab, isa, stored, name, rows) -> None:
+    outputs, columns = 75, whole(name, 96) if name in QUANTIZED else 51
+    data, values = stored(name, outputs, columns)
+    x, bias = activations(rows, columns), np.linspace(-1, 1, outputs).astype(np.float32)
+    got = linear(lab(isa, activations="float"), name, data, (outputs, columns), x, bias)
+    want = np.zeros((rows, outputs), np.float32)
     for k in range(columns):
         want = lab.fused(values[None, :, k], x[:, k, None], want)
     np.testing.assert_array_equal(got.view(np.int32), (want + bias).view(np.int32))
