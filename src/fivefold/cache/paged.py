@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fivefold.core.batch import Batch, Commit, Float32, Int32, Span, Step
+from fivefold.core.batch import Batch, Commit, Float32, Int32, Span, Step, joined
 from fivefold.core.errors import InputError
 from fivefold.core.layout import PAGE_SIZE, CacheGroup, CacheLayout
 from fivefold.core.runner import CacheFigures
@@ -204,7 +204,6 @@ class PagedCache:
             )
         for sequence, span in zip(kept, spans, strict=True):
             sequence.pending = span
-        offsets = np.concatenate([[0], np.cumsum(counts)])
         given = dict.fromkeys(name for span in spans for name in span.inputs)
         inputs: dict[str, Float32] = {
             name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs])
@@ -212,10 +211,10 @@ class PagedCache:
         }
         state = np.array([sequence.state for sequence in kept], np.int32)
         return Batch(
-            np.concatenate([span.tokens for span in spans]).astype(np.int32, copy=False),
-            np.concatenate([span.positions for span in spans]).astype(np.int32, copy=False),
+            joined([span.tokens for span in spans]).astype(np.int32, copy=False),
+            joined([span.positions for span in spans]).astype(np.int32, copy=False),
             np.repeat(np.arange(len(spans), dtype=np.int32), counts),
-            _row_sets(spans, offsets),
+            _row_sets(spans, counts),
             group_views(self.layout.groups, spans, kept),
             {group.name: state for group in self.layout.states},
             inputs,
@@ -379,9 +378,12 @@ def _continues(positions: Int32, first: int) -> bool:
     return np.array_equal(positions, np.arange(first, first + len(positions)))
 
 
-def _row_sets(spans: tuple[Span, ...], offsets: Int32) -> dict[str, Int32]:
+def _row_sets(spans: tuple[Span, ...], counts: Listing[int]) -> dict[str, Int32]:
     """Each row set's indices into the rows of all spans."""
+    if len(spans) == 1:
+        return {name: rows.astype(np.int32, copy=False) for name, rows in spans[0].row_sets.items()}
     sets: dict[str, Int32] = {}
+    offsets = np.cumsum(counts) - counts
     for name in dict.fromkeys(name for span in spans for name in span.row_sets):
         parts = [(i, span.row_sets[name]) for i, span in enumerate(spans) if name in span.row_sets]
         rows = np.concatenate([part for _, part in parts])

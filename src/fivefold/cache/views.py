@@ -12,7 +12,7 @@ from collections.abc import Sequence as Listing
 import numpy as np
 import numpy.typing as npt
 
-from fivefold.core.batch import Bool, GroupView, Int32, Span
+from fivefold.core.batch import Bool, GroupView, Int32, Span, joined
 from fivefold.core.layout import CacheGroup
 
 from .tables import Sequence, Table
@@ -35,21 +35,28 @@ def group_views(
 ) -> dict[str, GroupView]:
     """A view for each group, for the rows of all spans together."""
     if all(follows_on(span, sequence) for span, sequence in zip(spans, sequences, strict=True)):
-        visible = np.concatenate([span.visible for span in spans])
-        write = np.concatenate([span.positions for span in spans])
-        last = np.repeat([s.count + len(span.tokens) for span, s in zip(spans, sequences, strict=True)],
-                         [len(span.tokens) for span in spans])  # fmt: skip
-        start = np.minimum(np.maximum(visible[:, 0], 0), last)
-        stop = np.minimum(np.maximum(visible[:, 1], 0), last)
-        slots = [part.astype(np.int32, copy=False).reshape(-1, 1) for part in (start, stop, write)]
+        count = [len(span.tokens) for span in spans]
+        last = [s.count + rows for s, rows in zip(sequences, count, strict=True)]
+        seen = np.maximum(joined([span.visible for span in spans]), 0)
+        seen = np.minimum(seen, last[0] if len(last) == 1 else np.repeat(last, count)[:, None])
+        write = joined([span.positions for span in spans])
         return {
             group.name: GroupView(
                 _numbers(group, sequences),
-                *(np.ascontiguousarray(np.repeat(part, group.tables, axis=1)) for part in slots),
+                _for_each_table(seen[:, 0], group.tables),
+                _for_each_table(seen[:, 1], group.tables),
+                _for_each_table(write, group.tables),
             )
             for group in groups
         }
     return {group.name: _looked_up(group, spans, sequences) for group in groups}
+
+
+def _for_each_table(slots: npt.NDArray[np.integer], tables: int) -> Int32:
+    """(N,) the same for each table: (N, tables)."""
+    spread = np.empty((len(slots), tables), np.int32)
+    spread[:] = slots[:, None]
+    return spread
 
 
 def _numbers(group: CacheGroup, sequences: Listing[Sequence]) -> Int32:

@@ -9,8 +9,9 @@ of a draft, denoising of a block are all spans. Which rows are kept is said afte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,18 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
+Array = TypeVar("Array", Int32, Float32)
+
 ALL = "all"
 """The row set of all rows of a step."""
 
 LOGITS = "logits"
 """The row set of the rows whose logits are wanted."""
+
+
+def joined(parts: Sequence[Array]) -> Array:
+    """Arrays behind one another; a single one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,9 @@ class Span:
         """A plain span: T tokens from position `start` on, each seeing itself and all before."""
         count = len(tokens)
         positions = np.arange(start, start + count, dtype=np.int32)
-        visible = np.stack([np.zeros(count, np.int32), positions + 1], axis=1)
+        visible = np.zeros((count, 2), np.int32)
+        visible[:, 1] = positions
+        visible[:, 1] += 1
         wanted = np.array([count - 1], np.int32) if logits is None else logits
         return Span(sequence, tokens, positions, visible, row_sets={LOGITS: wanted})
 
