@@ -142,7 +142,7 @@ class _Table:
                     where=table.where,
                     remedy="repair it",
                 ) from None
-            yield Rule(match, table.made())
+            yield Rule(match, table.made(), table.where)
 
     def calibration(self) -> Calibration | None:
         """The [calibration] table. A path in it is relative to the recipe."""
