@@ -54,14 +54,7 @@ class Choice:
             raise InputError(
                 f"method {self.method!r} is not known", where=where, remedy=f"choose {', '.join(METHODS)}"
             )
-        if self.format != "nvfp4" and (self.factor, self.window) != ("own", WINDOW):
-            raise InputError(
-                f"factor and window are nvfp4's, the format is {self.format}", where=where,
-                remedy="leave them out",
-            )  # fmt: skip
         if self.format == KEEP:
-            if self.method != "round":
-                raise InputError("what is kept has no method", where=where, remedy="leave it out")
             return
         known = target_of(self.format, where).methods
         if self.method not in known:

@@ -18,8 +18,8 @@ from fivefold.quantize.choice import Choice
 from fivefold.quantize.pieces import LARGE_PIECE, float_values, packed, row_pieces
 from fivefold.quantize.targets import target_of
 
-_NEAR_THE_END = 1e38
-"""Magnitudes from here on may round to more than float32 can hold."""
+_NEAR_THE_END = {"f16": 65504.0}
+"""Magnitudes above this may round to more than the format can hold; for the others that is 1e38."""
 
 Encoder = Callable[[str, Float32, Choice, Float32 | None], Tensor]
 
@@ -61,9 +61,7 @@ def encode(name: str, values: Float32, choice: Choice, importance: Float32 | Non
 def check_held(values: Float32, made: Tensor) -> None:
     """FileError if a number of a matrix (M, K) became infinite as it was stored."""
     largest = magnitude(values)
-    if largest < _NEAR_THE_END and made.format != "f16":
-        return
-    if not np.isfinite(float_values(made)).all():
+    if largest > _NEAR_THE_END.get(made.format, 1e38) and not np.isfinite(float_values(made)).all():
         raise FileError(
             f"a magnitude of {largest:g} is more than {made.format} can hold", where=f"tensor {made.name}",
             remedy="keep this tensor, or choose another format for it",
