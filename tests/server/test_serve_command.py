@@ -182,7 +182,7 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "eviction=learned"], "planned"),
+        (["--set", "eviction=lookahead"], "planned"),
         (["--config", "none.toml"], "none.toml"),
     ],
 )
