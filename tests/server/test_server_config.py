@@ -136,7 +136,8 @@ def test_what_is_unknown_or_missing_is_named(tmp_path: Path, text: str, named: s
         ("model", "max_sequences", "0"), ("model", "max_sequences", "-1"), ("model", "max_queue", "0"),
         ("model", "max_queue", "true"), ("model", "prefix_cache", "1"), ("model", "prefix_cache", '"yes"'),
         ("model", "budget", '"half"'), ("model", "context", "-1"), ("model", "memory", '"some"'),
-        ("model", "wait", "-1"), ("model", "wait", '"long"'), ("model", "wait", "nan"), ("model", "idle", "-0.5"),
+        ("model", "wait", "-1"), ("model", "wait", '"long"'), ("model", "wait", "nan"),
+        ("model", "idle", "-0.5"),
         ("model", "idle", "inf"), ("model", "pinned", "1"), ("model", "upstream_timeout", "0"),
         ("model", "upstream_connect_timeout", '"5"'), ("model", "upstream_retries", "11"),
         ("model", "upstream_retries", "-1"), ("model", "upstream_retries", "1.5"),
@@ -287,7 +288,8 @@ def test_settings_go_over_keys() -> None:
 
 
 @pytest.mark.parametrize("setting", ["context", "=5", "context=many", "colour=red", "max_sequences=0",
-                                     "eviction=learned", "wait=never", "prefix_cache=maybe", "context="])  # fmt: skip
+                                     "eviction=learned", "wait=never", "prefix_cache=maybe",
+                                     "context="])  # fmt: skip
 def test_settings_that_are_wrong(setting: str) -> None:
     with pytest.raises(InputError) as caught:
         model_config(overridden({"source": "a"}, [setting]), "--set")

@@ -55,6 +55,7 @@ class Residency(Generic[AnyOpened]):
         self._failed: dict[Recipe, tuple[float, FivefoldError]] = {}
         self._past: dict[str, Totals] = {}
         self._taken = 0
+        self._going = 0  # of those that leave, until their memory is free
         self._rate = FIRST_RATE
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -265,7 +266,7 @@ class Residency(Generic[AnyOpened]):
                 raise OverloadedError("the server is stopping", remedy="ask again later")
             loose = [seat for seat in self._seats.values() if not seat.recipe.pinned]
             idle = [seat for seat in loose if not seat.holders]
-            if self._taken + size - sum(seat.bytes for seat in self._leaving) <= self.budget:
+            if self._taken + size - self._going <= self.budget:
                 await self._wait(None)
             elif not loose:
                 raise LoadError(
@@ -293,6 +294,7 @@ class Residency(Generic[AnyOpened]):
         seat.leaving = True
         del self._seats[seat.recipe]
         self._leaving.append(seat)
+        self._going += seat.bytes
         if not seat.holders:
             self._unload_soon(seat)
 
@@ -309,6 +311,7 @@ class Residency(Generic[AnyOpened]):
         size = seat.bytes
         del seat.opened
         await asyncio.to_thread(gc.collect)
+        self._going -= size
         self._taken -= size
         self._changed.set()
 
