@@ -178,7 +178,8 @@ def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value
     "address",
     [
         "host:8000", "ftp://host/v1", "http://", "http:///v1", "http://u:p@host/v1", "http://host/v1?key=a",
-        "http://host/v1#a", "http://host:99999/v1", "http://host:0/v1", "http://[::1/v1", "//host/v1",
+        "http://host/v1#a", "http://host:99999/v1", "http://host:0/v1",
+        "http://a b/v1", "http://[::1/v1", "//host/v1",
         "http://host/\\u0001",
     ],
 )  # fmt: skip

@@ -206,7 +206,14 @@ def _address(text: str, where: str) -> str:
         good = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.query or parts.fragment or "@" in parts.netloc or not text.isprintable():
+    if (
+        not good
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+        or not text.isprintable()
+        or " " in text
+    ):
         raise InputError(
             f"key upstream is {text[:200]!r}, which is not an address of an engine", where=where,
             remedy='write it as "http://HOST:PORT/v1", and a key as upstream_key',

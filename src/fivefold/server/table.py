@@ -117,7 +117,7 @@ class Maker:
             entry = known.get(one.name)
             if one.upstream:
                 same = isinstance(entry, UpstreamEntry) and entry.config == one
-                entries.append(entry if entry and same else self._upstream(one))
+                entries.append(entry if entry and same else self._upstream(one, self._where(config, one)))
                 continue
             where = self._where(config, one)
             old = entry if isinstance(entry, LocalEntry) and entry.recipe.bytes <= budget else None
@@ -132,9 +132,13 @@ class Maker:
         """Which part of the file an error is about; nothing where there is no file."""
         return place_of(config.where, config.models.index(one))
 
-    def _upstream(self, config: ModelConfig) -> UpstreamEntry:
+    def _upstream(self, config: ModelConfig, where: str) -> UpstreamEntry:
         relay = importlib.import_module(f"{__package__}.relay")  # its HTTP client takes time to import
-        return UpstreamEntry(config, relay.Upstream(config), int(self.clock()), relay.relay)
+        try:
+            upstream = relay.Upstream(config)
+        except FivefoldError as error:
+            raise placed(error, where, "key upstream") from None
+        return UpstreamEntry(config, upstream, int(self.clock()), relay.relay)
 
     def _local(
         self, config: ModelConfig, old: LocalEntry | None, where: str, memory: tuple[int, int], early: bool

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import httpx2
 
 from fivefold import __version__
+from fivefold.core.errors import InputError
 
 from .config import ModelConfig
 from .errors import ApiError
@@ -57,6 +58,13 @@ class Upstream:
     """One engine elsewhere. `up` says whether it answered when it was asked last; None before that."""
 
     def __init__(self, config: ModelConfig) -> None:
+        """InputError if the address is none."""
+        try:
+            httpx2.URL(config.upstream)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise InputError(
+                f"{config.upstream!r} is not an address ({error})", remedy='write it as "http://HOST:PORT/v1"'
+            ) from None
         self.config = config
         self.model = config.upstream_model or config.name
         self.up: bool | None = None
