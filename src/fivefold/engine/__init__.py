@@ -4,6 +4,7 @@ from .asynchronous import AsyncEngine, EventStream
 from .engine import Engine
 from .figures import EngineFigures, EngineOptions, Totals
 from .generation import Generation
+from .inspection import inspect_model
 from .loader import LoadedModel, load
 from .need import Need, need_of
 from .options import LoadOptions
@@ -13,6 +14,7 @@ from .seats import Lease, Recipe
 
 __all__ = [
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
-    "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals", "load", "need_of",
+    "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
+    "inspect_model", "load", "need_of",
     "score", "score_in_chunks", "windows",
 ]  # fmt: skip
