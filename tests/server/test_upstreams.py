@@ -313,3 +313,27 @@ def test_bodies_are_bounded_before_they_are_passed_on(front: Any) -> None:
     for body in (b"", b"[]", b"{", b'{"model": 5}', b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}"):
         assert process.ask(CHAT, body, "POST").status == 400
     assert engine.requests == []
+
+
+def test_requests_under_way_are_bounded(front: Any) -> None:
+    process, engine = front(max_sequences=1, max_queue=1)
+    gate = asyncio.Event()
+
+    async def gated(_: Engine, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await gate.wait()
+        await whole(ANSWER)(_, __, writer)
+
+    engine.answer = gated
+
+    async def three() -> list[Any]:
+        first = [asyncio.ensure_future(process.answer(CHAT, BODY)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        third = await process.answer(CHAT, BODY)
+        gate.set()
+        return [*await asyncio.gather(*first), third]
+
+    *good, refused = process.run(three())
+    assert [reply.status for reply in good] == [200, 200]
+    assert (refused.status, refused.error["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+    assert process.ask(CHAT, BODY).status == 200

@@ -31,6 +31,10 @@ _Raw = dict[str, msgspec.Raw]
 
 async def relay(upstream: Upstream, path: str, raw: bytes, receive: Receive, send: Send) -> None:
     """Answer a request, whose body is a JSON object, by the engine behind a name."""
+    most = upstream.config.max_sequences + upstream.config.max_queue
+    if upstream.running >= most:
+        message = f"{most} requests are under way with the engine behind {upstream.config.name!r}"
+        raise ApiError(503, message, code="overloaded", headers={"retry-after": "1"})
     work = asyncio.ensure_future(_answer(upstream, path, _renamed(raw, upstream.model), send))
     leaving = asyncio.ensure_future(gone(receive))
     upstream.tasks.add(work)
