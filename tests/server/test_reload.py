@@ -270,6 +270,37 @@ def test_a_client_that_leaves_while_its_model_is_loaded_ends_nothing_else(
     assert server.models.residency.loads["b"] == 1
 
 
+def test_what_becomes_pinned_or_the_default_is_loaded_at_once(server: Any) -> None:
+    def write(first: str, second: str, **keys: Any) -> None:
+        server.write(line(TINY, first, memory=120_000), line(TINY, second, memory=120_000, **keys))
+
+    write("a", "b", wait=0)
+    server.begin()
+    assert server.states() == {"a": "loaded", "b": "unloaded"}
+    write("a", "b", pinned="true")
+    assert server.reload().json["models"] == {"a": "unchanged", "b": "changed"}
+    assert server.states() == {"a": "loaded", "b": "loaded"}
+    write("c", "a", wait=0)
+    assert server.reload().json == {
+        "status": "ok",
+        "models": {"c": "added", "a": "changed"},
+        "removed": ["b"],
+    }
+    assert server.states() == {"c": "loaded", "a": "loaded"}
+    assert server.ask(TEXT, BODY).json["model"] == "c"
+
+
+def test_an_unloaded_default_is_healthy_if_its_requests_wait(server: Any) -> None:
+    for wait, health in ((300, 200), (0, 503)):
+        server.write(line(TINY, "a", memory=120_000, wait=wait, idle=0.05))
+        server.begin() if server.models is None else server.reload()
+        deadline = time.monotonic() + 60
+        while server.states()["a"] != "unloaded":
+            assert time.monotonic() < deadline
+            server.process.run(asyncio.sleep(0.01))
+        assert server.ask("/health").status == health
+
+
 def test_only_this_machine_may_reload_without_keys(server: Any) -> None:
     server.write(line(TINY))
     server.begin()

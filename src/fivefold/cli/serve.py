@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,7 +75,10 @@ def serve(
 
         def changed(table: Table) -> None:
             entry.write(table)
-            typer.echo(f"serving {_names(table)} at {address}/v1, by the configuration that was read again")
+            with suppress(OSError):  # whoever read the first line may have gone since
+                typer.echo(
+                    f"serving {_names(table)} at {address}/v1, by the configuration that was read again"
+                )
 
         source = Source(read, maker, changed) if config is not None else None
         models = Models.prepared(chosen, maker, source)

@@ -165,6 +165,7 @@ class Residency(Generic[AnyOpened]):
         """Start the engines of adopted models."""
         for seat in self._seats.values():
             await seat.opened.engine.start()
+            self._released(seat)
 
     async def close(self) -> None:
         """End everything; loads that have begun are waited for."""

@@ -112,7 +112,8 @@ class Models:
             resident = self.residency.resident(entry.recipe)
             if resident is not None:
                 return resident.engine.healthy
-        return self.state(entry) in ("up", "unloaded")
+        state = self.state(entry)
+        return state == "up" or (state == "unloaded" and entry.config.wait > 0)
 
     async def start(self) -> None:
         """Start the engines of what is in memory, and look at the upstreams."""
@@ -164,10 +165,15 @@ class Models:
         """Put one table in place of another, with the models that must answer at once."""
         fresh = _recipes(table) - _recipes(before)
         loaded = {entry.config.name for entry in before.local if self.state(entry) == "loaded"}
+        were_early = {entry.recipe for entry in before.early}
         early = [
             entry.recipe
             for entry in table.local
-            if entry.recipe in fresh and (entry in table.early or entry.config.name in loaded)
+            if self.state(entry) != "loaded"
+            and (
+                (entry in table.early and entry.recipe not in were_early)
+                or (entry.recipe in fresh and entry.config.name in loaded)
+            )
         ]
         added = [one for one in table.upstreams if one not in before.upstreams]
         gone_upstreams = [one for one in before.upstreams if one not in table.upstreams]
