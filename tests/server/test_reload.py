@@ -270,6 +270,42 @@ def test_a_client_that_leaves_while_its_model_is_loaded_ends_nothing_else(
     assert server.models.residency.loads["b"] == 1
 
 
+@pytest.mark.parametrize("memory", ["64MB", "700KB"], ids=["room for both", "room for one"])
+def test_many_clients_while_the_model_changes_again_and_again(server: Any, memory: str) -> None:
+    keys = {"memory": 1_000_000} if memory == "64MB" else {}
+    sources = [TINY, server.second]
+    short = {**BODY, "max_tokens": 6}
+    server.write(line(TINY, **keys), server=f'memory = "{memory}"')
+    server.begin()
+    texts: set[str] = set()
+
+    async def client(number: int, over: asyncio.Event) -> int:
+        asked = 0
+        while not over.is_set():
+            reply = await server.process.answer(TEXT, {**short, "stream": number % 2 == 0})
+            assert reply.status == 200, reply.body
+            told = reply.chunks if number % 2 == 0 else [reply.json]
+            texts.add("".join(one["choices"][0]["text"] for one in told))
+            asked += 1
+        return asked
+
+    async def swaps() -> list[int]:
+        over = asyncio.Event()
+        clients = [asyncio.ensure_future(client(number, over)) for number in range(6)]
+        for number in range(1, 6):
+            await asyncio.sleep(0.02)
+            server.write(line(sources[number % 2], **keys), server=f'memory = "{memory}"')
+            reply = await server.process.answer("/admin/reload", method="POST", client="127.0.0.1")
+            assert reply.status == 200, reply.body
+            assert server.models.residency.used <= server.models.residency.budget
+        over.set()
+        return list(await asyncio.gather(*clients))
+
+    assert min(server.process.run(swaps(), 120)) >= 1
+    assert len(texts) == 2, "an answer is of two models"
+    assert server.states() == {"m": "loaded"}
+
+
 def test_what_becomes_pinned_or_the_default_is_loaded_at_once(server: Any) -> None:
     def write(first: str, second: str, **keys: Any) -> None:
         server.write(line(TINY, first, memory=120_000), line(TINY, second, memory=120_000, **keys))
