@@ -1,4 +1,4 @@
-"""What the tests of families share: Hugging Face models converted to GGUF, and those that Transformers makes."""
+"""What tests of families share: Hugging Face models converted to GGUF, and those that Transformers makes."""
 
 from __future__ import annotations
 

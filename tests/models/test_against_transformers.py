@@ -1,9 +1,9 @@
 """Families against Transformers itself: tiny models that it makes here, saves, and runs in float32.
 
 The reference executor keeps float32 entries. It reads the prompt in chunks, then writes token by token: all
-logits are within 1e-4 of the largest one, and the tokens are those that Transformers writes. The native executor
-keeps f16 entries. How far these alone lead away the reference executor says when it rounds what it keeps as f16
-does; the native one may be no further from Transformers than twice that.
+logits are within 1e-4 of the largest one, and the tokens are those that Transformers writes. The native
+executor keeps f16 entries. How far these alone lead away the reference executor says when it rounds what it
+keeps as f16 does; the native one may be no further from Transformers than twice that.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ def distance(ours: Float32, theirs: Float32) -> float:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_and_text_are_those_of_transformers(
-    name: str, generated: Callable[[str], Generated]
-) -> None:
+def test_logits_and_text_are_those_of_transformers(name: str, generated: Callable[[str], Generated]) -> None:
     theirs = generated(name)
     checkpoint = open_checkpoint(theirs.folder)
     model = load_model(checkpoint)

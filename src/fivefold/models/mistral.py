@@ -1,8 +1,8 @@
 """The Mistral family: Mistral, and the Ministral models of two generations.
 
 Llama's blocks with windows of attention: Mistral's configs give one to all layers or to none, Ministral's to
-some. Ministral 3 stretches its positions by YaRN, and scales its queries by a slowly growing number where they
-stand beyond the length it was trained on: that is done once a step, on the angles that queries are turned by.
+some. Ministral 3 stretches its positions by YaRN, and scales its queries by a slowly growing number where
+they stand beyond the length it was trained on: that is done once a step, on the angles that turn queries.
 GGUF has Mistral under `llama`, without its window, and Ministral 3 under `mistral3`.
 """
 
