@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers_models import LINEAR, MODELS, YARN, Generated
 
+from fivefold.backends import NativeRunner
 from fivefold.core.batch import Float32
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
-from fivefold.executor import dequantize
+from fivefold.engine.score import score_in_chunks
+from fivefold.executor import Settings, choose_isa, dequantize
 from fivefold.files import open_checkpoint
 from fivefold.formats import FORMATS
 from fivefold.models import load_model
@@ -218,6 +220,19 @@ def test_a_program_can_be_cut_between_layers(name: str, generated: Give) -> None
         assert len(before.outputs) == 1
         assert before.outputs == after.inputs
     assert parts[-1].outputs == program.outputs
+
+
+@pytest.mark.parametrize("window", [12, 300])
+def test_rows_have_the_same_bits_whatever_runs_beside_them(window: int, generated: Give) -> None:
+    """Windows begin and end within tiles and segments of attention that other rows see whole."""
+    whole = open_checkpoint(generated("mistral").folder)
+    checkpoint = changed(whole, max_position_embeddings=1024, sliding_window=window)
+    model, tokens = load_model(checkpoint), [int(t) for t in np.random.default_rng(1).integers(0, 96, 601)]
+    found = []
+    for rows in (256, 9):
+        runner = NativeRunner(model, checkpoint, Settings(choose_isa("auto"), 1, "float", 256), 1024)
+        found.append(np.concatenate([part.copy() for part in score_in_chunks(runner, tokens, rows)]))
+    assert np.array_equal(*found)
 
 
 VALUES = st.sampled_from(
