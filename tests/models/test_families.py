@@ -160,6 +160,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
      "key rope_parameters.full_attention.factor is missing"),
     ("gemma3", {"model_type": "gemma3"}, "key model_type is 'gemma3'; known are 'gemma3_text'"),
     ("gemma3", {"tie_word_embeddings": False}, "tensor lm_head.weight is missing"),
+    *[(name, {"num_hidden_layers": 2**31 - 1}, "says 2147483647 layers") for name in BASE],
 ]  # fmt: skip
 
 
@@ -236,7 +237,7 @@ def test_rows_have_the_same_bits_whatever_runs_beside_them(window: int, generate
 
 
 VALUES = st.sampled_from(
-    [None, True, False, 0, 1, -1, 2, 7, 16, 0.5, 1e300, 2**31, 10**400, "", "yarn", [], ["x"], {}, [[]],
+    [None, True, False, 0, 1, -1, 2, 7, 16, 0.5, 1e300, 2**31 - 1, 2**31, 10**400, "", "yarn", [], ["x"], {}, [[]],
      ["full_attention"] * 4, ["sliding_attention"] * 4, [1, 0, 1, 0], {"rope_type": "yarn", "factor": 2},
      {"full_attention": {"rope_type": "linear"}}, {"full_attention": None, "sliding_attention": {}},
      {"sliding_attention": [1]}, {"llama_4_scaling_beta": 0.1}]

@@ -135,7 +135,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     for key in ("hidden_act", "hidden_activation"):
         keys.only(key, "gelu_pytorch_tanh", "gelu_pytorch_tanh")
     keys.only("use_bidirectional_attention", False, False)
-    shape = read_json_shape(keys, member, head_size=256)
+    shape = read_json_shape(keys, checkpoint, member, head_size=256)
     every = keys.size("sliding_window_pattern", PATTERNS[member])
     kinds = [SLIDING if (number + 1) % every else FULL for number in range(shape.layers)]
     decoder = Decoder(

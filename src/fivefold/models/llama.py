@@ -81,7 +81,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     require_plain(keys, member)
     keys.only("hidden_act", "silu", "silu")
     keys.only("use_mrope", False, False)
-    shape = read_json_shape(keys, member, one_for_each=member == "llama")
+    shape = read_json_shape(keys, checkpoint, member, one_for_each=member == "llama")
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
         # A head of its own is used wherever there is one, as Transformers 5 does.

@@ -103,7 +103,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     for key in ("attention_bias", "mlp_bias"):
         keys.only(key, False, False)
     latest = member == "ministral3"
-    shape = read_json_shape(keys, member, head_size=128 if latest else None)
+    shape = read_json_shape(keys, checkpoint, member, head_size=128 if latest else None)
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-5 if latest else 1e-6, above=0),
         tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,

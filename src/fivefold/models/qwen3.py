@@ -67,7 +67,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     require_plain(keys, "qwen3")
     keys.only("hidden_act", "silu", "silu")
     keys.only("attention_bias", False, False)
-    shape = read_json_shape(keys, "qwen3", head_size=128)
+    shape = read_json_shape(keys, checkpoint, "qwen3", head_size=128)
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
         tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,

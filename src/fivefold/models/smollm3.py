@@ -86,7 +86,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
     keys.refuse_unknown(_JSON_KEYS, _PLAIN)
     require_plain(keys, "smollm3")
     keys.only("hidden_act", "silu", "silu")
-    shape = read_json_shape(keys, "smollm3")
+    shape = read_json_shape(keys, checkpoint, "smollm3")
     turning = _turning(keys.size("no_rope_layer_interval", _INTERVAL), shape.layers)
     if keys.get("no_rope_layers") is not None:
         turning = _listed(keys, shape.layers)

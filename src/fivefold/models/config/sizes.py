@@ -12,7 +12,7 @@ from fivefold.core.errors import FileError
 from fivefold.core.layout import ModelShape
 
 from .keys import Keys
-from .names import FACTORS, GGUF_NAMES, Names
+from .names import FACTORS, GGUF_NAMES, JSON_NAMES, Names
 from .tensors import require_tensor
 
 GGUF_SIZE_KEYS = frozenset(
@@ -45,13 +45,13 @@ def read_gguf_shape(keys: Keys, checkpoint: Checkpoint) -> ModelShape:
     keys.only("vocab_size", table.shape[0], table.shape[0])
     context = keys.size("context_length")
     return ModelShape(
-        keys.family, keys.size("block_count"), hidden, heads, keys.size("attention.head_count_kv", heads),
-        head_size, keys.size("feed_forward_length"), table.shape[0], context,
+        keys.family, _layers(keys, "block_count", checkpoint, GGUF_NAMES), hidden, heads,
+        keys.size("attention.head_count_kv", heads), head_size, keys.size("feed_forward_length"), table.shape[0], context,
     )  # fmt: skip
 
 
 def read_json_shape(
-    keys: Keys, family: str, *, head_size: int | None = None, one_for_each: bool = False
+    keys: Keys, checkpoint: Checkpoint, family: str, head_size: int | None = None, one_for_each: bool = False
 ) -> ModelShape:
     """Sizes from a config.json.
 
@@ -61,7 +61,7 @@ def read_json_shape(
     hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
     one_for_each = one_for_each or "num_key_value_heads" in keys
     return ModelShape(
-        family, keys.size("num_hidden_layers"), hidden, heads,
+        family, _layers(keys, "num_hidden_layers", checkpoint, JSON_NAMES), hidden, heads,
         keys.size("num_key_value_heads", heads if one_for_each else None),
         keys.size("head_dim", head_size or max(hidden // heads, 1)), keys.size("intermediate_size"),
         keys.size("vocab_size"), keys.size("max_position_embeddings"),
@@ -74,6 +74,17 @@ def require_plain(keys: Keys, model_type: str) -> None:
     keys.only("pruned_heads", {}, {})
     for key in ("is_encoder_decoder", "add_cross_attention"):
         keys.only(key, False, False)
+
+
+def _layers(keys: Keys, key: str, checkpoint: Checkpoint, names: Names) -> int:
+    """The number of layers, of which each has tensors: nothing is made for layers that are not there."""
+    layers = keys.size(key)
+    if layers > len(checkpoint.tensors):
+        raise FileError(
+            f"tensor {names.weight(len(checkpoint.tensors), 'attn_norm')} is missing",
+            where=str(checkpoint.path), remedy=f"the config says {layers} layers: fetch the file again",
+        )  # fmt: skip
+    return layers
 
 
 def gguf_biases(checkpoint: Checkpoint, parts: Collection[str]) -> frozenset[str]:
@@ -97,11 +108,6 @@ def require_sizes(checkpoint: Checkpoint, shape: ModelShape, names: Names, rotar
         raise FileError(
             f"{rotary} dimensions of heads of {shape.head_size} cannot rotate in pairs", where=where,
             remedy=_AGAIN,
-        )  # fmt: skip
-    if shape.layers > len(checkpoint.tensors):
-        raise FileError(
-            f"tensor {names.weight(len(checkpoint.tensors), 'attn_norm')} is missing", where=where,
-            remedy=f"the config says {shape.layers} layers: fetch the file again",
         )  # fmt: skip
     require_tensor(checkpoint, names.embedding, (shape.vocabulary, shape.hidden))
     require_tensor(checkpoint, names.weight(0, "attn_q"), (shape.heads * shape.head_size, shape.hidden))
