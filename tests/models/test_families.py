@@ -237,7 +237,8 @@ def test_rows_have_the_same_bits_whatever_runs_beside_them(window: int, generate
 
 
 VALUES = st.sampled_from(
-    [None, True, False, 0, 1, -1, 2, 7, 16, 0.5, 1e300, 2**31 - 1, 2**31, 10**400, "", "yarn", [], ["x"], {}, [[]],
+    [None, True, False, 0, 1, -1, 2, 7, 16, 0.5, 1e300, 2**31 - 1, 2**31, 10**400, "", "yarn", [], ["x"], {},
+     [[]],
      ["full_attention"] * 4, ["sliding_attention"] * 4, [1, 0, 1, 0], {"rope_type": "yarn", "factor": 2},
      {"full_attention": {"rope_type": "linear"}}, {"full_attention": None, "sliding_attention": {}},
      {"sliding_attention": [1]}, {"llama_4_scaling_beta": 0.1}]

@@ -46,7 +46,8 @@ def read_gguf_shape(keys: Keys, checkpoint: Checkpoint) -> ModelShape:
     context = keys.size("context_length")
     return ModelShape(
         keys.family, _layers(keys, "block_count", checkpoint, GGUF_NAMES), hidden, heads,
-        keys.size("attention.head_count_kv", heads), head_size, keys.size("feed_forward_length"), table.shape[0], context,
+        keys.size("attention.head_count_kv", heads), head_size, keys.size("feed_forward_length"),
+        table.shape[0], context,
     )  # fmt: skip
 
 
