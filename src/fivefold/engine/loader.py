@@ -122,8 +122,8 @@ def _entries(model: Model, checkpoint: Checkpoint, wanted: tuple[int, float], op
     least = context + options.max_rows
     if options.memory is None:
         return least
-    names = {weight.name for program in model.programs.values() for weight in program.weights.values()}
-    stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
+    names = {name for program in model.programs.values() for name in program.tensors}
+    stored = sum(checkpoint.tensors[name].stored_bytes for name in names)
     if size == 0:
         return least
     fitting = int((options.memory - stored) / size)
@@ -139,7 +139,5 @@ def _entries(model: Model, checkpoint: Checkpoint, wanted: tuple[int, float], op
 def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
     """Each weight that is used has a format that this build knows; the others do not matter."""
     for program in model.programs.values():
-        for weight in program.weights.values():
-            if weight.name not in program.constants:
-                form = checkpoint.tensors[weight.name].format
-                format_of(form, where=f"{checkpoint.path}: tensor {weight.name}")
+        for name in program.tensors:
+            format_of(checkpoint.tensors[name].format, where=f"{checkpoint.path}: tensor {name}")

@@ -59,8 +59,7 @@ def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> N
     """Each weight of each Program is in the file, with its shape, and no other; nothing is read for that."""
     used = set()
     for program in model.programs.values():
-        for weight in program.weights.values():
-            if weight.name not in program.constants:
-                require_tensor(checkpoint, weight.name, weight.shape)
-                used.add(weight.name)
+        for name, shape in program.tensors.items():
+            require_tensor(checkpoint, name, shape)
+            used.add(name)
     refuse_unused(checkpoint, used, architecture)
