@@ -112,6 +112,23 @@ void angles_run(State& state, const Node& node, int begin, int end) {
   }
 }
 
+// y = x * (1 + beta * log(1 + floor(position / length)))
+void scale_by_position_check(State& state, Node& node) {
+  all_same_width(state, node);
+  if (!(node.floats[1] >= 1.0f)) refuse(node, "the length must be at least 1");
+}
+
+void scale_by_position_run(State& state, const Node& node, int begin, int end) {
+  const double beta = double(node.floats[0]), length = double(node.floats[1]);
+  const size_t width = size_t(width_of(state, node.outputs[0]));
+  for (int i = begin; i < end; ++i) {
+    const double position = double(state.run.positions[state.row(node.row_set, i)]);
+    const float factor = float(1.0 + beta * std::log(1.0 + std::floor(position / length)));
+    state.kernels->scale(state.buffer_row(node.inputs[0], i), factor, width,
+                         state.buffer_row(node.outputs[0], i));
+  }
+}
+
 void rope_check(State& state, Node& node) {
   same_rows(state, node);
   same_width(state, node, node.inputs[0], node.outputs[0]);
@@ -286,6 +303,8 @@ constexpr KernelInfo kKernels[] = {
     rows_kernel("rms_norm", kOne, kOne, {0, 1}, kOne, norm_check, norm_run),
     chunk_kernel("linear", kOne, {1, 2}, linear_check, {linear_chunks, linear_run}),
     rows_kernel("rope_angles", kNone, {1, 2}, kNone, kOne, angles_check, angles_run),
+    rows_kernel("scale_by_position", kOne, kNone, kNone, kTwo, scale_by_position_check,
+                scale_by_position_run),
     rows_kernel("rope", kTwo, kNone, {4, 4}, kNone, rope_check, rope_run),
     {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
     {"attention",

@@ -2,7 +2,8 @@
 
 For plain sequences a position is a slot, so the spans' own arrays do. Otherwise visible positions are looked
 up among those of the entries; rows of a span that are not in the order of their positions, or that see
-each other by a rule of their own, get a bit mask.
+each other by a rule of their own, get a bit mask. A group with a window shows each row no position that
+lies further back than that, whatever the span allows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from fivefold.core.batch import Bool, GroupView, Int32, Span, joined
 from fivefold.core.layout import CacheGroup
 
-from .tables import Sequence, Table
+from .tables import Sequence
 
 _Part = tuple[Int32, Int32, Int32, Bool | None]
 
@@ -43,13 +44,21 @@ def group_views(
         return {
             group.name: GroupView(
                 _numbers(group, sequences),
-                _for_each_table(seen[:, 0], group.tables),
+                _for_each_table(_within(group, seen[:, 0], write), group.tables),
                 _for_each_table(seen[:, 1], group.tables),
                 _for_each_table(write, group.tables),
             )
             for group in groups
         }
     return {group.name: _looked_up(group, spans, sequences) for group in groups}
+
+
+def _within(group: CacheGroup, first: Int32, positions: Int32) -> Int32:
+    """The first positions that rows see, moved into the group's window."""
+    if group.window is None:
+        return first
+    inside: Int32 = np.maximum(first, positions - (group.window - 1))
+    return inside
 
 
 def _for_each_table(slots: npt.NDArray[np.integer], tables: int) -> Int32:
@@ -72,7 +81,7 @@ def _numbers(group: CacheGroup, sequences: Listing[Sequence]) -> Int32:
 
 def _looked_up(group: CacheGroup, spans: Listing[Span], sequences: Listing[Sequence]) -> GroupView:
     """The view of sequences of any kind."""
-    parts = [_intervals(span, s, s.tables[group.name]) for span, s in zip(spans, sequences, strict=True)]
+    parts = [_intervals(group, span, s) for span, s in zip(spans, sequences, strict=True)]
     start, stop, write = (np.concatenate([part[i] for part in parts]) for i in range(3))
     numbers = _numbers(group, sequences)
     if all(part[3] is None for part in parts):
@@ -81,21 +90,23 @@ def _looked_up(group: CacheGroup, spans: Listing[Span], sequences: Listing[Seque
     return GroupView(numbers, start, stop, write, mask, first)
 
 
-def _intervals(span: Span, sequence: Sequence, tables: list[Table]) -> _Part:
+def _intervals(group: CacheGroup, span: Span, sequence: Sequence) -> _Part:
     """start, stop, write (T, tables) of a span's rows, and (T, T) which rows see each other, or None."""
-    count = len(span.tokens)
+    tables, count = sequence.tables[group.name], len(span.tokens)
+    first, ends = _within(group, span.visible[:, 0], span.positions), span.visible[:, 1]
     ordered = bool(np.all(np.diff(span.positions) > 0))
-    mask = span.mask
+    mask, inside = span.mask, span.positions[None, :]
     if mask is None and not ordered:
-        inside = span.positions[None, :]
-        mask = (inside >= span.visible[:, :1]) & (inside < span.visible[:, 1:])
+        mask = (inside >= first[:, None]) & (inside < ends[:, None])
+    elif mask is not None and group.window is not None:
+        mask = mask & (inside > span.positions[:, None] - group.window)
     shape = (count, len(tables))
     start, stop, write = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for place, table in enumerate(tables):
         length, positions = sequence.length(table), sequence.positions(table)
         known = np.concatenate([positions, span.positions]) if mask is None else positions
-        start[:, place] = np.searchsorted(known, span.visible[:, 0])
-        stop[:, place] = np.searchsorted(known, span.visible[:, 1]) if mask is None else length + count
+        start[:, place] = np.searchsorted(known, first)
+        stop[:, place] = np.searchsorted(known, ends) if mask is None else length + count
         write[:, place] = length + np.arange(count)
     return start, stop, write, mask
 

@@ -21,7 +21,9 @@ class CacheGroup:
     """Layers that share page tables, and the width of one entry of one KV head.
 
     A latent cache (MLA) has one KV head whose value is the first `value_width` columns of its
-    key; then `value_in_key` is true and no value is stored.
+    key; then `value_in_key` is true and no value is stored. With a `window` a row at position p sees
+    positions above p - window only: so many, its own among them. Pages that no row will see again stay
+    until the sequence gives them up: others may begin with them.
     """
 
     name: str
@@ -32,6 +34,7 @@ class CacheGroup:
     value_in_key: bool = False
     tables: int = 1
     page_size: int = PAGE_SIZE
+    window: int | None = None
 
     @property
     def heads_per_page(self) -> int:

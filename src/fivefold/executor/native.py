@@ -110,7 +110,7 @@ class NativeExecutor:
         self._pool = pool or ThreadPool(settings.threads)
         self._core = Executor(self._pool, settings.isa, settings.activations, settings.max_rows)
         self._matrices: dict[str, int] = {}
-        self._vectors: dict[str, int] = {}
+        self._vectors: dict[tuple[str, float], int] = {}
         self._tables: dict[str, int] = {}
         self.weight_bytes = 0
         self._row_set_names = tuple(program.row_sets)
@@ -179,22 +179,27 @@ class NativeExecutor:
             op.kernel,
             [self._buffers[name] for name in node.inputs],
             [self._buffers[name] for name in node.outputs],
-            [self._weight(op.name, place, name) for place, name in enumerate(node.weights)],
+            [self._weight(node, place, name) for place, name in enumerate(node.weights)],
             integers,
             floats,
             self._groups[group] if isinstance(group, str) else -1,
             self._row_sets[str(row_set)],
         )
 
-    def _weight(self, op: str, place: int, name: str | None) -> int:
+    def _weight(self, node: Node, place: int, name: str | None) -> int:
         """The core's number of a weight, in the form that this op takes it; packed once."""
         if name is None:
             return -1
-        if op in _PRODUCTS and place == 0:
+        if node.op in _PRODUCTS and place == 0:
             return self._stored(self._matrices, name, self._pack)
-        if op == "embed":
+        if node.op == "embed":
             return self._stored(self._tables, name, self._table)
-        return self._stored(self._vectors, name, self._vector)
+        offset = node.attributes.get("offset", 0.0)
+        assert isinstance(offset, float)
+        key = (name, offset)
+        if key not in self._vectors:
+            self._vectors[key] = self._vector(name, offset)
+        return self._vectors[key]
 
     def _stored(self, known: dict[str, int], name: str, make: Callable[[str], int]) -> int:
         if name not in known:
@@ -226,12 +231,13 @@ class NativeExecutor:
         rows, columns = tensor.shape
         return self._core.add_table(tensor.format, tensor.data, rows, columns, *_scales(tensor))
 
-    def _vector(self, name: str) -> int:
+    def _vector(self, name: str, offset: float) -> int:
+        """A vector, with the offset of the op that takes it already added."""
         constant = self._program.constants.get(name)
         values = self._numbers(name) if constant is None else constant
         if not np.isfinite(values).all():
             raise self._not_finite(name)
-        return self._core.add_vector(values)
+        return self._core.add_vector(values + np.float32(offset) if offset else values)
 
     def _numbers(self, name: str) -> Float32:
         values = self._program.weights[name].of(lambda tensor: dequantize(self._tensors(tensor)))

@@ -11,11 +11,16 @@ from fivefold.program import Model
 
 from .config import refuse_unused, require_tensor
 
-ARCHITECTURES: Mapping[str, str] = {"llama": "llama", "qwen2": "llama"}
+ARCHITECTURES: Mapping[str, str] = {
+    "gemma2": "gemma", "gemma3": "gemma", "llama": "llama", "mistral3": "mistral", "qwen2": "llama",
+    "qwen3": "qwen3", "smollm3": "smollm3",
+}  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
 HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
-    "LlamaForCausalLM": "llama", "MistralForCausalLM": "llama", "Qwen2ForCausalLM": "llama",
+    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "LlamaForCausalLM": "llama",
+    "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "SmolLM3ForCausalLM": "smollm3",
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""
 

@@ -1,7 +1,9 @@
 """Root mean square norm (Zhang & Sennrich 2019, arXiv 1910.07467), whole rows or equal groups of a row.
 
 `groups` splits the row into that many parts, each normed by itself with the same weight: the
-per-head norm of queries and keys.
+per-head norm of queries and keys. `offset` is added to the weight before anything else, in float32: files of
+some families hold what norms differ from 1 by. The native executor adds it once, when the weight is packed, so
+its kernel knows nothing of it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ def _reference(call: Call) -> tuple[Float32, ...]:
     parts = x.reshape(len(x), call.integer("groups"), -1)
     mean = np.mean(np.square(parts, dtype=np.float64), axis=-1, keepdims=True)
     scale = 1.0 / np.sqrt(mean + call.number("eps"))
-    return (((parts * scale).astype(np.float32) * call.weight(0)).reshape(x.shape),)
+    weight = call.weight(0) + np.float32(call.number("offset"))
+    return (((parts * scale).astype(np.float32) * weight).reshape(x.shape),)
 
 
 DECLARED = (
@@ -29,7 +32,7 @@ DECLARED = (
         _reference,
         rowwise_cost(4),
         weights=("weight",),
-        attributes=("eps", "groups"),
+        attributes=("eps", "groups", "offset"),
         kernel="rms_norm",
         integers=("groups",),
         floats=("eps",),

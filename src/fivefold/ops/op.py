@@ -44,7 +44,8 @@ class Cost:
 class Sizes:
     """What a cost depends on: rows of the node, widths, weights, and how much of the cache is seen.
 
-    `pairs` counts (row, visible entry) pairs of the step, `entries` the distinct entries read.
+    `pairs` counts (row, visible entry) pairs of the step, `entries` the distinct entries read, both within
+    the window of the node's cache group.
     """
 
     rows: int

@@ -48,6 +48,7 @@ def _entry_bytes(program: Program, node: Node, form: EntryFormat) -> float:
 
 def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tuple[int, int, int]) -> Sizes:
     rows, depth, logits = step
+    pairs, entries = _seen(_window(program, node), rows, depth)
     counts = {ALL: rows, "logits": logits}
     weights = [program.weights[name] for name in node.weights if name is not None]
     names = (*node.inputs, *node.outputs)
@@ -58,9 +59,25 @@ def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tupl
         weight_shapes=tuple(weight.shape for weight in weights),
         weight_bytes=tuple(weight.share(stored.get) for weight in weights),
         attributes=node.attributes,
-        pairs=rows * depth + rows * (rows + 1) / 2,
-        entries=depth + rows,
+        pairs=pairs,
+        entries=entries,
     )
+
+
+def _window(program: Program, node: Node) -> int | None:
+    """The window of the node's cache group, if it has one."""
+    name = node.attributes.get("group")
+    return program.layout.group(name).window if isinstance(name, str) else None
+
+
+def _seen(window: int | None, rows: int, depth: int) -> tuple[float, float]:
+    """Pairs of a row and an entry it sees, and distinct entries seen, of causal rows after `depth` positions."""
+    pairs, entries = rows * depth + rows * (rows + 1) / 2, depth + rows
+    if window is None or entries <= window:
+        return pairs, entries
+    full = min(rows, entries - window)  # rows before which there is more than they see
+    short = rows - full
+    return full * window + short * depth + short * (short + 1) / 2, min(entries, window + rows - 1)
 
 
 def least_seconds(cost: Cost, bandwidth: float, flops: float) -> float:

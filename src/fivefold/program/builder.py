@@ -127,13 +127,21 @@ class Builder:
             )
         return self.node("linear", (x,), outer, (weight, bias), label=label)
 
-    def rms_norm(self, x: str, weight: str, eps: float, groups: int = 1) -> str:
-        """Root mean square norm of whole rows, or of `groups` equal parts of each."""
-        return self.node("rms_norm", (x,), self.width(x), (weight,), eps=eps, groups=groups)
+    def rms_norm(self, x: str, weight: str, eps: float, groups: int = 1, offset: float = 0.0) -> str:
+        """Root mean square norm of whole rows, or of `groups` equal parts of each, times offset + weight."""
+        return self.node("rms_norm", (x,), self.width(x), (weight,), eps=eps, groups=groups, offset=offset)
 
     def add(self, a: str, b: str) -> str:
         """Sum of two buffers of one width."""
         return self.node("add", (a, b), self.width(a))
+
+    def scale(self, x: str, factor: float) -> str:
+        """x times a number."""
+        return self.node("scale", (x,), self.width(x), factor=factor)
+
+    def soft_cap(self, x: str, cap: float) -> str:
+        """cap * tanh(x / cap)."""
+        return self.node("soft_cap", (x,), self.width(x), cap=cap)
 
     def gated(self, gate: str, up: str, activation: int = 0) -> str:
         """activation(gate) * up."""
@@ -178,6 +186,10 @@ class Builder:
         """Cosines and sines of the rows' positions."""
         width = 2 * self._weights[frequency].shape[0]
         return self.node("rope_angles", (), width, (frequency, factors), label="angles", magnitude=magnitude)
+
+    def scale_by_position(self, x: str, beta: float, length: int) -> str:
+        """x times 1 + beta * log(1 + floor(position / length))."""
+        return self.node("scale_by_position", (x,), self.width(x), beta=beta, length=length)
 
     def rope(self, x: str, angles: str, heads: int, style: int) -> str:
         """Rotate the heads of x."""

@@ -160,7 +160,10 @@ class _Pass:
         factors = np.clip(factors, LEAST_CORRECTION, MOST_CORRECTION)
         if len(factors) != values.size:  # a norm of parts: its weights serve several columns
             return moments
-        self._done[name] = as_float(name, (values * factors).astype(np.float32))
+        offset = norm.attributes["offset"]
+        assert isinstance(offset, float)
+        moved = ((values.astype(np.float64) + offset) * factors - offset) if offset else values * factors
+        self._done[name] = as_float(name, moved.astype(np.float32))
         return moments.scaled(factors)
 
     def _correct_biases(self, program: Program, inputs: Inputs, moments: Moments) -> None:

@@ -84,7 +84,7 @@ def _source(program: Program, inputs: Inputs) -> Source | None:
     maker = next((node for node in program.nodes if inputs.buffer in node.outputs), None)
     if maker is None or any(node.op != "linear" for node in readers):
         return None
-    if maker.op == "rms_norm" and maker.attributes.get("groups", 1) == 1:
+    if maker.op == "rms_norm" and maker.attributes.get("groups", 1) == 1 and not maker.attributes["offset"]:
         return Source(str(maker.weights[0]), None)
     if maker.op == "gated":
         return _linear_source(program, maker.inputs[1])

@@ -2,7 +2,35 @@
 
 from .harmless import HARMLESS_KEYS
 from .keys import Keys
-from .rope_parameters import ROPE_KEYS, read_rope
+from .names import ATTENTION, FACTORS, FEED_FORWARD, GGUF_NAMES, JSON_NAMES, QKV, Names
+from .rope_metadata import GGUF_ROPE_KEYS, read_gguf_rope
+from .rope_parameters import ROPE_KEYS, read_rope, read_scaling, rope_object
+from .sizes import (
+    GGUF_SIZE_KEYS,
+    JSON_SIZE_KEYS,
+    PLAIN_KEYS,
+    gguf_biases,
+    has_factors,
+    read_gguf_shape,
+    read_json_shape,
+    require_plain,
+    require_sizes,
+)
 from .tensors import refuse_unused, require_tensor
+from .windows import (
+    FULL,
+    SLIDING,
+    Windows,
+    read_gguf_windows,
+    read_late_windows,
+    read_window,
+    read_windows,
+)
 
-__all__ = ["HARMLESS_KEYS", "ROPE_KEYS", "Keys", "read_rope", "refuse_unused", "require_tensor"]
+__all__ = [
+    "ATTENTION", "FACTORS", "FEED_FORWARD", "FULL", "GGUF_NAMES", "GGUF_ROPE_KEYS", "GGUF_SIZE_KEYS",
+    "HARMLESS_KEYS", "JSON_NAMES", "JSON_SIZE_KEYS", "PLAIN_KEYS", "QKV", "ROPE_KEYS", "SLIDING", "Keys",
+    "Names", "Windows", "gguf_biases", "has_factors", "read_gguf_rope", "read_gguf_shape",
+    "read_gguf_windows", "read_json_shape", "read_late_windows", "read_rope", "read_scaling", "read_window",
+    "read_windows", "refuse_unused", "require_plain", "require_sizes", "require_tensor", "rope_object",
+]  # fmt: skip

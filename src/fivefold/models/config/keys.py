@@ -92,8 +92,9 @@ class Keys:
         value = self.get(key, {})
         if not isinstance(value, Mapping):
             raise self.malformed(key, "is not an object")
-        values = {f"{key}.{inner}": one for inner, one in value.items()}
-        return Keys(values, self.where, self.family, f"{key}.")
+        prefix = f"{self._prefix}{key}."
+        values = {f"{prefix}{inner}": one for inner, one in value.items()}
+        return Keys(values, self.where, self.family, prefix)
 
     def malformed(self, key: str, what: str) -> FileError:
         """The error for a key whose value cannot be: not a matter of what the family supports."""

@@ -8,7 +8,7 @@ is refused: a key that has no meaning for the type may have had one for whoever 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fivefold.core.errors import UnsupportedError
 from fivefold.program import RopeScaling
@@ -36,13 +36,29 @@ _MEANT: Mapping[str, frozenset[str]] = {
 """The keys that mean something, by type of scaling."""
 
 
-def read_rope(keys: Keys, context: int) -> tuple[float, RopeScaling]:
-    """The base of the frequencies and their scaling; `context` is max_position_embeddings."""
-    keys.only("rope_interleaved", False, False)
+def read_rope(
+    keys: Keys, context: int, base: float = 10000.0, beside: Collection[str] = ()
+) -> tuple[float, RopeScaling]:
+    """The base of the frequencies and their scaling.
+
+    `context` is max_position_embeddings, `base` what silence about rope_theta means, and `beside` are keys
+    among the rotary parameters that the family reads itself.
+    """
+    rope = rope_object(keys)
+    base = rope.number("rope_theta", keys.number("rope_theta", base, above=1.0), above=1.0)
+    return base, read_scaling(keys, rope, context, beside)
+
+
+def rope_object(keys: Keys) -> Keys:
+    """The object of rotary parameters, in whichever form; empty if there is none."""
     if keys.get("rope_scaling") and keys.get("rope_parameters"):
         raise keys.malformed("rope_scaling", "stands beside rope_parameters")
-    rope = keys.inside("rope_scaling" if keys.get("rope_scaling") else "rope_parameters")
-    base = rope.number("rope_theta", keys.number("rope_theta", 10000.0, above=1.0), above=1.0)
+    return keys.inside("rope_scaling" if keys.get("rope_scaling") else "rope_parameters")
+
+
+def read_scaling(keys: Keys, rope: Keys, context: int, beside: Collection[str] = ()) -> RopeScaling:
+    """The scaling that one object of rotary parameters asks for."""
+    keys.only("rope_interleaved", False, False)
     for one in (keys, rope):
         if one.number("partial_rotary_factor", 1.0) != 1.0:
             raise UnsupportedError(
@@ -51,18 +67,18 @@ def read_rope(keys: Keys, context: int) -> tuple[float, RopeScaling]:
             )  # fmt: skip
     rope.only("type", "default", *_MEANT)
     kind = str(rope.only("rope_type", rope.get("type", "default"), *_MEANT))
-    rope.refuse_unknown(_MEANT[kind], f"known for type {kind} are {', '.join(sorted(_MEANT[kind]))}")
+    rope.refuse_unknown(_MEANT[kind] | set(beside), f"known for type {kind} are {', '.join(sorted(_MEANT[kind]))}")
     if kind == "default":
-        return base, RopeScaling()
+        return RopeScaling()
     factor = rope.number("factor")
     if factor < 1:
         raise rope.malformed("factor", f"is {factor}, less than 1")
     if kind == "linear":
-        return base, RopeScaling("linear", factor)
+        return RopeScaling("linear", factor)
     original = keys.size(
         "original_max_position_embeddings", rope.size("original_max_position_embeddings", context)
     )
-    return base, _llama3(rope, factor, original) if kind == "llama3" else _yarn(rope, factor, original)
+    return _llama3(rope, factor, original) if kind == "llama3" else _yarn(rope, factor, original)
 
 
 def _llama3(rope: Keys, factor: float, original: int) -> RopeScaling:

@@ -1,0 +1,107 @@
+"""The sizes of a model, as both kinds of checkpoint give them, and held against its first tensors.
+
+No size is believed that the file has no bytes for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.errors import FileError
+from fivefold.core.layout import ModelShape
+
+from .keys import Keys
+from .names import FACTORS, GGUF_NAMES, Names
+from .tensors import require_tensor
+
+GGUF_SIZE_KEYS = frozenset(
+    {"block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+     "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"}
+)  # fmt: skip
+"""The keys that `read_gguf_shape` reads, under the architecture's prefix."""
+
+JSON_SIZE_KEYS = frozenset(
+    {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+     "intermediate_size", "vocab_size", "max_position_embeddings"}
+)  # fmt: skip
+"""The keys that `read_json_shape` reads."""
+
+PLAIN_KEYS = frozenset({"is_encoder_decoder", "add_cross_attention", "pruned_heads"})
+"""The keys that `require_plain` reads."""
+
+_AGAIN = "fetch the file again or convert the model again"
+
+
+def read_gguf_shape(keys: Keys, checkpoint: Checkpoint) -> ModelShape:
+    """Sizes from GGUF metadata; the vocabulary is as long as the table of embeddings."""
+    hidden, heads = keys.size("embedding_length"), keys.size("attention.head_count")
+    head_size = keys.size("attention.key_length", max(hidden // heads, 1))
+    table = checkpoint.tensors.get(GGUF_NAMES.embedding)
+    if table is None or len(table.shape) != len(("rows", "columns")):
+        raise FileError(f"tensor {GGUF_NAMES.embedding} is missing or not a matrix", where=keys.where,
+                        remedy=_AGAIN)  # fmt: skip
+    keys.only("attention.value_length", head_size, head_size)
+    keys.only("vocab_size", table.shape[0], table.shape[0])
+    context = keys.size("context_length")
+    return ModelShape(
+        keys.family, keys.size("block_count"), hidden, heads, keys.size("attention.head_count_kv", heads),
+        head_size, keys.size("feed_forward_length"), table.shape[0], context,
+    )  # fmt: skip
+
+
+def read_json_shape(
+    keys: Keys, family: str, *, head_size: int | None = None, one_for_each: bool = False
+) -> ModelShape:
+    """Sizes from a config.json.
+
+    `head_size` is what silence about head_dim means, None for the share of a head in the hidden size.
+    `one_for_each`: silence about num_key_value_heads means as many as heads, which null means to all.
+    """
+    hidden, heads = keys.size("hidden_size"), keys.size("num_attention_heads")
+    one_for_each = one_for_each or "num_key_value_heads" in keys
+    return ModelShape(
+        family, keys.size("num_hidden_layers"), hidden, heads,
+        keys.size("num_key_value_heads", heads if one_for_each else None),
+        keys.size("head_dim", head_size or max(hidden // heads, 1)), keys.size("intermediate_size"),
+        keys.size("vocab_size"), keys.size("max_position_embeddings"),
+    )  # fmt: skip
+
+
+def require_plain(keys: Keys, model_type: str) -> None:
+    """UnsupportedError for a config.json of another model type, or that asks for what no decoder here has."""
+    keys.only("model_type", model_type, model_type)
+    keys.only("pruned_heads", {}, {})
+    for key in ("is_encoder_decoder", "add_cross_attention"):
+        keys.only(key, False, False)
+
+
+def gguf_biases(checkpoint: Checkpoint, parts: Collection[str]) -> frozenset[str]:
+    """Those parts of a block that have a bias in a GGUF file."""
+    return frozenset(p for p in parts if GGUF_NAMES.weight(0, p, "bias") in checkpoint.tensors)
+
+
+def has_factors(checkpoint: Checkpoint) -> bool:
+    """Whether a GGUF file divides the rotary frequencies by factors of its own."""
+    return FACTORS in checkpoint.tensors
+
+
+def require_sizes(checkpoint: Checkpoint, shape: ModelShape, names: Names, rotary: int) -> None:
+    """FileError unless sizes fit together and the first tensors have them."""
+    where = str(checkpoint.path)
+    if shape.heads % shape.kv_heads:
+        raise FileError(
+            f"{shape.heads} heads do not share {shape.kv_heads} KV heads evenly", where=where, remedy=_AGAIN
+        )
+    if rotary % 2 or rotary > shape.head_size:
+        raise FileError(
+            f"{rotary} dimensions of heads of {shape.head_size} cannot rotate in pairs", where=where,
+            remedy=_AGAIN,
+        )  # fmt: skip
+    if shape.layers > len(checkpoint.tensors):
+        raise FileError(
+            f"tensor {names.weight(len(checkpoint.tensors), 'attn_norm')} is missing", where=where,
+            remedy=f"the config says {shape.layers} layers: fetch the file again",
+        )  # fmt: skip
+    require_tensor(checkpoint, names.embedding, (shape.vocabulary, shape.hidden))
+    require_tensor(checkpoint, names.weight(0, "attn_q"), (shape.heads * shape.head_size, shape.hidden))

@@ -1,0 +1,135 @@
+"""The SmolLM3 family: Llama's blocks, of which some do not turn heads by their positions.
+
+A config.json lists these layers; GGUF does not, and means each fourth. Layers without rotation may have a
+window of attention. GGUF permutes q and k as it does Llama's, in layers without rotation too, where it changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.program import Model
+
+from .config import (
+    ATTENTION,
+    FEED_FORWARD,
+    FULL,
+    GGUF_NAMES,
+    GGUF_ROPE_KEYS,
+    GGUF_SIZE_KEYS,
+    HARMLESS_KEYS,
+    JSON_NAMES,
+    JSON_SIZE_KEYS,
+    PLAIN_KEYS,
+    ROPE_KEYS,
+    SLIDING,
+    Keys,
+    gguf_biases,
+    has_factors,
+    read_gguf_rope,
+    read_gguf_shape,
+    read_json_shape,
+    read_rope,
+    read_window,
+    read_windows,
+    require_plain,
+    require_sizes,
+)
+from .recording import NEIGHBOURS, Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+
+_PLAIN = "use a model of plain SmolLM3 form"
+_INTERVAL = 4
+_GGUF_KEYS = GGUF_SIZE_KEYS | GGUF_ROPE_KEYS | {"attention.layer_norm_rms_epsilon"}
+_JSON_KEYS = (
+    JSON_SIZE_KEYS | ROPE_KEYS | PLAIN_KEYS | HARMLESS_KEYS
+    | {"rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias", "sliding_window",
+       "use_sliding_window", "max_window_layers", "layer_types", "no_rope_layers", "no_rope_layer_interval"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How heads are turned, and in which layers."""
+
+    rotation: Rotation
+    layers: tuple[bool, ...]
+
+
+def load(checkpoint: Checkpoint, architecture: str) -> Model:
+    """Read the config and record the Program; FileError or UnsupportedError names the file and the key."""
+    read = _read_gguf if checkpoint.kind == "gguf" else _read_json
+    decoder, turns = read(checkpoint, architecture)
+    require_sizes(checkpoint, decoder.shape, decoder.names, turns.rotation.rotary)
+    return _record(decoder, turns)
+
+
+def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turns]:
+    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
+    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    shape = read_gguf_shape(keys, checkpoint)
+    decoder = Decoder(
+        shape, GGUF_NAMES, keys.number("attention.layer_norm_rms_epsilon", above=0),
+        tied=GGUF_NAMES.head not in checkpoint.tensors,
+        biases=gguf_biases(checkpoint, ATTENTION | FEED_FORWARD),
+    )  # fmt: skip
+    rotation = Rotation(
+        *read_gguf_rope(keys, shape.context), keys.size("rope.dimension_count", shape.head_size), NEIGHBOURS,
+        has_factors(checkpoint),
+    )  # fmt: skip
+    return decoder, Turns(rotation, _turning(_INTERVAL, shape.layers))
+
+
+def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turns]:
+    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
+    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    require_plain(keys, "smollm3")
+    keys.only("hidden_act", "silu", "silu")
+    shape = read_json_shape(keys, "smollm3")
+    turning = _turning(keys.size("no_rope_layer_interval", _INTERVAL), shape.layers)
+    if keys.get("no_rope_layers") is not None:
+        turning = _listed(keys, shape.layers)
+    window = read_window(keys, None) if keys.flag("use_sliding_window", False) else None
+    kinds = [FULL if turns or window is None else SLIDING for turns in turning]
+    biases = ATTENTION if keys.flag("attention_bias", False) else frozenset()
+    decoder = Decoder(
+        shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
+        tied=keys.flag("tie_word_embeddings", True) and JSON_NAMES.head not in checkpoint.tensors,
+        biases=biases | (FEED_FORWARD if keys.flag("mlp_bias", False) else frozenset()),
+        windows=read_windows(keys, kinds, window),
+    )  # fmt: skip
+    base, scaling = read_rope(keys, shape.context, 2000000.0)
+    return decoder, Turns(Rotation(base, scaling, shape.head_size), turning)
+
+
+def _turning(interval: int, layers: int) -> tuple[bool, ...]:
+    """All layers turn heads but each `interval`-th."""
+    return tuple((number + 1) % interval != 0 for number in range(layers))
+
+
+def _listed(keys: Keys, layers: int) -> tuple[bool, ...]:
+    """The list in a config.json: 1 for layers that turn heads. It may be longer than there are layers."""
+    said = keys.get("no_rope_layers")
+    if not isinstance(said, list) or not all(type(one) is int and one in (0, 1) for one in said):
+        raise keys.malformed("no_rope_layers", "is not a list of ones and zeros")
+    if len(said) < layers:
+        raise keys.malformed("no_rope_layers", f"names {len(said)} layers of {layers}")
+    return tuple(one == 1 for one in said[:layers])
+
+
+def _record(decoder: Decoder, turns: Turns) -> Model:
+    recorder = Recorder(decoder)
+    frequency = recorder.frequency(turns.rotation)
+    x = recorder.embed()
+    angles = recorder.build.rope_angles(*frequency)
+
+    def block(layer: Layer, x: str) -> str:
+        """Attention, then feed-forward, each added to its input."""
+        q, k, v = layer.heads(layer.norm(x, "attn_norm"))
+        if turns.layers[layer.number]:
+            q, k = layer.rotate(q, k, angles, turns.rotation.style)
+        x = layer.build.add(x, layer.attend(q, k, v))
+        return layer.build.add(x, layer.feed_forward(layer.norm(x, "ffn_norm")))
+
+    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))

@@ -1,0 +1,143 @@
+"""Tiny models of Hugging Face Transformers with random weights, saved as it saves them, and what it computes.
+
+Each is small, but its context is longer than its windows, and its config asks for what makes the family. Weights
+are sized so that activations keep their scale and norms differ from 1. Nothing here knows fivefold.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PROMPT, WRITTEN, WINDOW = 41, 64, 12
+SIZES: dict[str, Any] = {
+    "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    "attn_implementation": "eager", "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+}  # fmt: skip
+HEADS = {"head_dim": 16}
+YARN = {
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32,
+    "mscale": 1.0, "mscale_all_dim": 1.0,
+}  # fmt: skip
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
+LINEAR = {
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
+SLIDING, FULL = "sliding_attention", "full_attention"
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
+    "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 20}),
+    "qwen2": ("Qwen2", {}),
+    "qwen2-window": (
+        "Qwen2", {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}
+    ),
+    "qwen3": ("Qwen3", {**HEADS}),
+    "qwen3-window": (
+        "Qwen3",
+        {**HEADS, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": WINDOW,
+         "max_window_layers": 1},
+    ),
+    "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
+    "smollm3-window": (
+        "SmolLM3",
+        {"no_rope_layers": [1, 0, 1, 0], "use_sliding_window": True, "sliding_window": WINDOW,
+         "tie_word_embeddings": False},
+    ),
+    "mistral": ("Mistral", {"sliding_window": WINDOW}),
+    "mistral-whole": ("Mistral", {"sliding_window": None, **HEADS}),
+    "ministral": (
+        "Ministral", {**HEADS, "sliding_window": WINDOW, "layer_types": [SLIDING, SLIDING, FULL, SLIDING]}
+    ),
+    "ministral3": ("Ministral3", {**HEADS, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.3}}),
+    "ministral3-window": (
+        "Ministral3",
+        {**HEADS, "sliding_window": WINDOW, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.0}},
+    ),
+    "gemma2": ("Gemma2", {**HEADS, "sliding_window": WINDOW, "query_pre_attn_scalar": 24}),
+    "gemma2-uncapped": (
+        "Gemma2",
+        {**HEADS, "sliding_window": WINDOW, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+         "layer_types": [FULL, SLIDING, SLIDING, FULL]},
+    ),
+    "gemma3": ("Gemma3Text", {**HEADS, "num_hidden_layers": 7, "sliding_window": WINDOW}),
+    "gemma3-linear": (
+        "Gemma3Text",
+        {**HEADS, "sliding_window": WINDOW, "layer_types": [SLIDING, FULL, SLIDING, FULL],
+         "rope_parameters": LINEAR, "query_pre_attn_scalar": 24, "final_logit_softcapping": 20.0},
+    ),
+}  # fmt: skip
+"""Config class and values by name of the variant."""
+
+SHARDED = "llama"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A saved model: its folder, tokens of a prompt and of what it writes greedily, and logits after each."""
+
+    folder: Path
+    tokens: list[int]
+    logits: npt.NDArray[np.float32]
+
+
+def transformers() -> Any:
+    """The package, which warns about others while it is imported; it is not to ask a hub for anything."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        import transformers as package
+    torch.set_num_threads(1)
+    return package
+
+
+def random_weights(model: Any, seed: int) -> None:
+    """Fill a model: matrices keep the scale of what goes through, norms and biases are not what they begin as."""
+    import torch
+
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            drawn = torch.randn(values.shape, generator=random)
+            if name.endswith("norm.weight"):
+                values += 0.2 * drawn
+            elif name.endswith(".bias"):
+                values.copy_(0.3 * drawn)
+            else:
+                values.copy_(1.5 * drawn / values.shape[-1] ** 0.5)
+
+
+def generate(name: str, folder: Path) -> Generated:
+    """Make a model, save it, read it back, and let it write; all in float32 with its plain attention."""
+    package = transformers()
+    import torch
+
+    kind, values = MODELS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = getattr(package, f"{kind}Config")(**{**SIZES, **values})
+        model = package.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        random_weights(model, len(name) + 7 * sum(map(ord, name)))
+        model.save_pretrained(folder, **({"max_shard_size": "60KB"} if name == SHARDED else {}))
+        model = package.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
+        draws = torch.Generator().manual_seed(5)
+        prompt = torch.randint(0, SIZES["vocab_size"], (1, PROMPT), generator=draws)
+        model.generation_config = package.GenerationConfig(do_sample=False, max_new_tokens=WRITTEN)
+        with torch.no_grad():
+            tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt))
+            logits = model(tokens).logits[0]
+    return Generated(folder, tokens[0].tolist(), logits.numpy())
