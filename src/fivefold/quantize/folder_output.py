@@ -93,6 +93,8 @@ class FolderOutput:
                     remedy="quantize the model in floats instead",
                 )  # fmt: skip
             return item
+        if item.role == "experts":
+            return replace(item, choice=None, note="kept: compressed-tensors has no stacks of matrices")
         if choice.format in _FLOATS:
             return item
         if choice.format not in SCHEMES:
