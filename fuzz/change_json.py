@@ -12,7 +12,10 @@ from targets import SECTION, sections
 WORDS = [
     "", "a", "ab", "##b", "\u2581", "<s>", "</s>", "<unk>", "[UNK]", "\u0120a", "\ud800", "\x1b[2J", "x" *
     300, "F32", "BF16", "U8", "F4", "I64", "default", "linear", "yarn", "llama3", "silu", "LlamaForCausalLM",
-    "MistralForCausalLM", "Qwen2ForCausalLM", "F8_E4M3", "F8_E8M0", "NVFP4", "FP8", "MIXED_PRECISION", "fp8",
+    "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM", "qwen3", "smollm3",
+    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "gemma2", "gemma3_text", "full_attention", "sliding_attention",
+    "Ministral3ForCausalLM", "MinistralForCausalLM", "ministral3", "gelu_pytorch_tanh", "F8_E4M3",
+    "F8_E8M0", "NVFP4", "FP8", "MIXED_PRECISION", "fp8",
     "modelopt", "compressed-tensors", "fbgemm_fp8", "mxfp4", "nvfp4-pack-quantized", "float-quantized",
     "mixed-precision", "tensor_group", "channel", "block", "re:.*proj$", "re:(a*)*b", "Linear", "*",
     "mistral", "qwen2", "model.safetensors", "../a.safetensors",
@@ -32,7 +35,9 @@ KEYS = [
     "text_config", "chat_template", "name", "template", "rope_theta", "rope_scaling", "rope_parameters",
     "rope_type", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "mscale",
     "mscale_all_dim", "attention_factor", "original_max_position_embeddings", "head_dim", "sliding_window",
-    "use_sliding_window", "layer_types", "hidden_size", "num_hidden_layers", "vocab_size",
+    "use_sliding_window", "sliding_window_pattern", "no_rope_layers", "rope_local_base_freq",
+    "full_attention", "sliding_attention", "attn_logit_softcapping", "query_pre_attn_scalar", "layer_types",
+    "hidden_size", "num_hidden_layers", "vocab_size",
     "num_attention_heads", "num_key_value_heads", "architectures", "max_position_embeddings", "rms_norm_eps",
     "quantization_config", "quant_method", "quant_algo", "quantized_layers", "quantization", "group_size",
     "config_groups", "targets", "weights", "format", "strategy", "num_bits", "ignore", "kv_cache_scheme",

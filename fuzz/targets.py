@@ -19,7 +19,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import fivefold.models.llama  # noqa: F401  # a family is imported when it is first asked for
+import fivefold.models.gemma  # a family is imported when it is first asked for
+import fivefold.models.llama
+import fivefold.models.mistral
+import fivefold.models.qwen3
+import fivefold.models.smollm3  # noqa: F401
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.vocabulary import Vocabulary

@@ -92,6 +92,17 @@ def test_add_scale_copy(lab, run_node) -> None:
     np.testing.assert_array_equal(on_all(lab, run_node, "copy", [a], 21), a)
 
 
+def test_scale_by_position(lab, isa) -> None:
+    positions = np.array([0, 9, 10, 99, 100, 123456], np.int32)
+    x = numbers(len(positions), 37)
+    engine = lab(isa, 2)
+    inside, out = engine.input(37), engine.buffer(37)
+    engine.node("scale_by_position", [inside], [out], floats=[0.1, 10.0])
+    engine.run(x, positions=positions)
+    factors = (1 + np.float64(np.float32(0.1)) * np.log(1.0 + positions // 10)).astype(np.float32)
+    np.testing.assert_array_equal(engine.result(out), x * factors[:, None])
+
+
 @pytest.mark.parametrize("style", [0, 1])
 @pytest.mark.parametrize(("size", "rotary"), [(64, 64), (64, 32), (20, 12), (2, 2)])
 def test_rope(lab, isa, style, size, rotary) -> None:

@@ -79,13 +79,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama-f32", {"pruned_heads": {"0": [1]}}, "key pruned_heads is {'0': [1]}"),
     ("llama-f32", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has other layers"),
     ("llama-f32", {"layer_types": [["full_attention"], {}]}, "layer_types has other layers"),
-    ("mistral-bf16", {"sliding_window": 64}, "key sliding_window is 64, less than the context of 128"),
-    ("mistral-bf16", {"sliding_window": ..., "max_position_embeddings": 8192}, "window is 4096, less"),
     ("mistral-bf16", {"num_key_value_heads": ...}, "key num_key_value_heads is missing"),
     ("mistral-bf16", {"attention_bias": True}, "key attention_bias is True"),
     ("mistral-bf16", {"mlp_bias": True}, "key mlp_bias is True"),
     ("qwen2-bf16", {"attention_bias": False}, "key attention_bias is False"),
-    ("qwen2-bf16", {"use_sliding_window": True, "sliding_window": 64}, "key sliding_window is 64, less"),
     ("qwen2-bf16", {"tie_word_embeddings": False}, "tensor lm_head.weight is missing"),
 ]  # fmt: skip
 ROPES: list[tuple[Any, str]] = [

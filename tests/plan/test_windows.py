@@ -21,10 +21,13 @@ def attention_alone(window: int | None) -> Program:
 
 
 @pytest.mark.parametrize("window", [None, 1, 4, 5, 100])
-@pytest.mark.parametrize(("rows", "depth"), [(1, 0), (1, 3), (1, 4), (1, 40), (3, 2), (9, 0), (6, 30), (100, 0)])
+@pytest.mark.parametrize(
+    ("rows", "depth"), [(1, 0), (1, 3), (1, 4), (1, 40), (3, 2), (9, 0), (6, 30), (100, 0)]
+)
 def test_rows_meet_what_is_in_the_window(window: int | None, rows: int, depth: int) -> None:
     seen = [
-        {p for p in range(row + 1) if window is None or p > row - window} for row in range(depth, depth + rows)
+        {p for p in range(row + 1) if window is None or p > row - window}
+        for row in range(depth, depth + rows)
     ]
     cost = step_cost(attention_alone(window), {}, rows, depth)
     assert cost.flops == 4 * WIDTH * sum(map(len, seen))

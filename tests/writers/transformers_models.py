@@ -1,7 +1,7 @@
 """Tiny models of Hugging Face Transformers with random weights, saved as it saves them, and what it computes.
 
-Each is small, but its context is longer than its windows, and its config asks for what makes the family. Weights
-are sized so that activations keep their scale and norms differ from 1. Nothing here knows fivefold.
+Each is small, but its context is longer than its windows, and its config asks for what makes the family.
+Weights are sized so that activations keep their scale and norms differ from 1. Nothing here knows fivefold.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def transformers() -> Any:
 
 
 def random_weights(model: Any, seed: int) -> None:
-    """Fill a model: matrices keep the scale of what goes through, norms and biases are not what they begin as."""
+    """Fill a model: matrices keep the scale of what goes through, norms and biases are moved."""
     import torch
 
     random = torch.Generator().manual_seed(seed)
@@ -131,7 +131,7 @@ def random_weights(model: Any, seed: int) -> None:
         for name, values in model.named_parameters():
             drawn = torch.randn(values.shape, generator=random)
             if name.endswith("norm.weight"):
-                values += 0.2 * drawn
+                values.add_(0.2 * drawn)
             elif name.endswith(".bias"):
                 values.copy_(0.3 * drawn)
             else:

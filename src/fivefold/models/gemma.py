@@ -2,9 +2,9 @@
 
 Blocks have four norms: before and after attention, before and after the feed-forward, whose gate is a GELU.
 Embeddings are multiplied by the root of the hidden size. Folders hold what norms differ from 1 by, GGUF files
-the norms themselves. Layers with a window alternate with those that see all, one to one in Gemma 2, five to one
-in Gemma 3. Gemma 2 caps attention scores and logits. Gemma 3 norms the heads of queries and keys instead, and
-turns heads of layers with a window by a base of their own, which no scaling stretches.
+the norms themselves. Layers with a window alternate with those that see all, one to one in Gemma 2, five to
+one in Gemma 3. Gemma 2 caps attention scores and logits. Gemma 3 norms the heads of queries and keys instead,
+and turns heads of layers with a window by a base of their own, which no scaling stretches.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ PATTERNS = {"gemma2": 2, "gemma3": 6}
 """Each so many-th layer sees all."""
 
 LARGE = {"gemma2": 46, "gemma3": 62}
-"""Layers of the 27B models, whose scores GGUF scales by the hidden size of a head, as llama.cpp tells them."""
+"""Layers of the 27B models, by which llama.cpp tells them; their scores are scaled by the share of a head in
+the hidden size. GGUF has no key for it."""
 
 _PLAIN = "use a model of plain Gemma 2 form, or a text model of Gemma 3"
 _GGUF_KEYS = (

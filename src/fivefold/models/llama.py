@@ -2,9 +2,9 @@
 
 Reads GGUF metadata or a config.json, refuses what it does not know, and records the forward pass: pre-norm
 blocks, grouped-query attention with rotary positions, gated SiLU feed-forward. A Program names its weights
-as they are called in the checkpoint, so none is renamed or copied. The members differ in biases, in windows of
-attention, and in how rotary pairs lie: halves in Hugging Face's files, neighbours in GGUF's of Llama, which
-permute q and k so.
+as they are called in the checkpoint, so none is renamed or copied. The members differ in biases, in windows
+of attention, and in how rotary pairs lie: halves in Hugging Face's files, neighbours in GGUF's of Llama,
+which permute q and k so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _GGUF_KEYS = GGUF_SIZE_KEYS | GGUF_ROPE_KEYS | {"attention.layer_norm_rms_epsilo
 _JSON_KEYS = (
     JSON_SIZE_KEYS | ROPE_KEYS | PLAIN_KEYS | HARMLESS_KEYS
     | {"rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias", "sliding_window",
-       "use_sliding_window", "max_window_layers", "layer_types"}
+       "use_sliding_window", "max_window_layers", "layer_types", "use_mrope"}
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     keys.refuse_unknown(_JSON_KEYS, _PLAIN)
     require_plain(keys, member)
     keys.only("hidden_act", "silu", "silu")
+    keys.only("use_mrope", False, False)
     shape = read_json_shape(keys, member, one_for_each=member == "llama")
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),

@@ -1,8 +1,8 @@
 """The Mistral family: Mistral, and the Ministral models of two generations.
 
 Llama's blocks with windows of attention: Mistral's configs give one to all layers or to none, Ministral's to
-some. Ministral 3 stretches its positions by YaRN, and scales its queries by a slowly growing number where they
-stand beyond the length it was trained on: that is done once a step, on the angles that queries are turned by.
+some. Ministral 3 stretches its positions by YaRN, and scales its queries by a slowly growing number where
+they stand beyond the length it was trained on: that is done once a step, on the angles that turn queries.
 GGUF has Mistral under `llama`, without its window, and Ministral 3 under `mistral3`.
 """
 
@@ -91,7 +91,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     )  # fmt: skip
     rotary = keys.size("rope.dimension_count", shape.head_size)
     rotation = Rotation(base, scaling, rotary, NEIGHBOURS, has_factors(checkpoint))
-    return decoder, rotation, _growth(keys.number("attention.temperature_scale", 0.0), scaling)
+    return decoder, rotation, _growth(keys, "attention.temperature_scale", scaling)
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation, Growth | None]:
@@ -112,8 +112,9 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     if not latest:
         return decoder, Rotation(*read_rope(keys, shape.context), shape.head_size), None
     base, scaling = read_rope(keys, shape.context, beside=_GROWTH_KEYS)
-    beta = rope_object(keys).number("llama_4_scaling_beta")
-    return decoder, Rotation(base, scaling, shape.head_size), _growth(beta, scaling)
+    rope = rope_object(keys)
+    rope.number("llama_4_scaling_beta")  # without it Transformers cannot run the model
+    return decoder, Rotation(base, scaling, shape.head_size), _growth(rope, "llama_4_scaling_beta", scaling)
 
 
 def _windows(keys: Keys, member: str, layers: int) -> Windows:
@@ -125,8 +126,11 @@ def _windows(keys: Keys, member: str, layers: int) -> Windows:
     return read_windows(keys, kinds, window)
 
 
-def _growth(beta: float, scaling: RopeScaling) -> Growth | None:
-    """Queries grow beyond the length that positions are stretched from."""
+def _growth(keys: Keys, key: str, scaling: RopeScaling) -> Growth | None:
+    """Queries grow by the number under the key, beyond the length that positions are stretched from."""
+    beta = keys.number(key, 0.0)
+    if beta and not scaling.original_context:
+        raise keys.malformed(key, f"is {beta:g}, but no length is known that queries grow from")
     return Growth(beta, scaling.original_context) if beta else None
 
 

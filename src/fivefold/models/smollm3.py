@@ -1,8 +1,8 @@
 """The SmolLM3 family: Llama's blocks, of which some do not turn heads by their positions.
 
 A config.json lists these layers; GGUF does not, and means each fourth. Layers without rotation may have a
-window of attention. GGUF permutes q and k as it does Llama's, in layers without rotation too, where it changes
-nothing.
+window of attention. GGUF permutes q and k as it does Llama's, in layers without rotation too, where that
+changes nothing.
 """
 
 from __future__ import annotations

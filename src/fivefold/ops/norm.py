@@ -1,9 +1,9 @@
 """Root mean square norm (Zhang & Sennrich 2019, arXiv 1910.07467), whole rows or equal groups of a row.
 
 `groups` splits the row into that many parts, each normed by itself with the same weight: the
-per-head norm of queries and keys. `offset` is added to the weight before anything else, in float32: files of
-some families hold what norms differ from 1 by. The native executor adds it once, when the weight is packed, so
-its kernel knows nothing of it.
+per-head norm of queries and keys. `offset` is added to the weight before anything else, in float32: files
+of some families hold what norms differ from 1 by. The native executor adds it once, when the weight is
+packed, so its kernel knows nothing of it.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _window(program: Program, node: Node) -> int | None:
 
 
 def _seen(window: int | None, rows: int, depth: int) -> tuple[float, float]:
-    """Pairs of a row and an entry it sees, and distinct entries seen, of causal rows after `depth` positions."""
+    """Pairs of a row and an entry it sees, and distinct entries, of causal rows after `depth` positions."""
     pairs, entries = rows * depth + rows * (rows + 1) / 2, depth + rows
     if window is None or entries <= window:
         return pairs, entries

@@ -15,9 +15,9 @@ HARMLESS_KEYS = frozenset(
         "dtype", "torch_dtype", "quantization_config",
         # training, and how Transformers runs the model
         "initializer_range", "attention_dropout", "hidden_dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop",
-        "use_cache", "cache_implementation", "pretraining_tp", "gradient_checkpointing", "attn_implementation",
-        "_attn_implementation_autoset", "chunk_size_feed_forward", "use_bfloat16", "torchscript",
-        "return_dict", "output_hidden_states", "output_attentions", "output_scores",
+        "use_cache", "cache_implementation", "pretraining_tp", "gradient_checkpointing",
+        "attn_implementation", "_attn_implementation_autoset", "chunk_size_feed_forward", "use_bfloat16",
+        "torchscript", "return_dict", "output_hidden_states", "output_attentions", "output_scores",
         "return_dict_in_generate", "tf_legacy_loss",
         # tasks that are none of ours
         "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",

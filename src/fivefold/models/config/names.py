@@ -1,7 +1,7 @@
 """What weights are called in the two kinds of checkpoint.
 
-A Program names its weights as the opened file does. Families speak of a block's weights by GGUF's words, which
-are short and the same for all; a Hugging Face folder has its own words for them.
+A Program names its weights as the opened file does. Families speak of a block's weights by GGUF's words,
+which are short and the same for all; a Hugging Face folder has its own words for them.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ def read_scaling(keys: Keys, rope: Keys, context: int, beside: Collection[str] =
             )  # fmt: skip
     rope.only("type", "default", *_MEANT)
     kind = str(rope.only("rope_type", rope.get("type", "default"), *_MEANT))
-    rope.refuse_unknown(_MEANT[kind] | set(beside), f"known for type {kind} are {', '.join(sorted(_MEANT[kind]))}")
+    rope.refuse_unknown(
+        _MEANT[kind] | set(beside), f"known for type {kind} are {', '.join(sorted(_MEANT[kind]))}"
+    )
     if kind == "default":
         return RopeScaling()
     factor = rope.number("factor")

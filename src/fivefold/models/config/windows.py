@@ -18,7 +18,7 @@ Windows = tuple[int | None, ...]
 
 
 def read_windows(keys: Keys, kinds: Sequence[str], window: int | None) -> Windows:
-    """From a config.json: `window` is that of sliding layers, `kinds` what silence about layer_types means."""
+    """From a config.json: `window` is that of sliding layers, `kinds` what no layer_types means."""
     found = keys.get("layer_types", list(kinds))
     known = (FULL, SLIDING) if window is not None else (FULL,)
     if not isinstance(found, list) or not all(kind in known for kind in found):
