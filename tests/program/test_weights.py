@@ -14,7 +14,16 @@ from fivefold.core.layout import CacheLayout
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, choose_isa, dequantize
 from fivefold.formats import FORMATS
 from fivefold.plan.roofline import step_cost
-from fivefold.program import Builder, Program, ReferenceCache, ReferenceExecutor, Source, Weight, stacked, taken
+from fivefold.program import (
+    Builder,
+    Program,
+    ReferenceCache,
+    ReferenceExecutor,
+    Source,
+    Weight,
+    stacked,
+    taken,
+)
 
 EXPERTS, OUTPUTS, COLUMNS, CHOSEN = 4, 24, 64, 2
 
@@ -98,8 +107,9 @@ def test_interleaved_outputs_are_taken_apart(form: str, first: int) -> None:
     """Rows of matrices, and numbers of their biases."""
     shape = (EXPERTS, 2 * OUTPUTS, COLUMNS)
     held = {"both": tensor("both", numbers(*shape), form), "bias": tensor("bias", numbers(*shape[:2]))}
-    matrices, biases = taken(Source("both", shape, first, 2)), taken(
-        Source("bias", shape[:2], first, 2, vectors=True)
+    matrices, biases = (
+        taken(Source("both", shape, first, 2)),
+        taken(Source("bias", shape[:2], first, 2, vectors=True)),
     )
     native, reference = run(program(matrices, biases), held)
     np.testing.assert_allclose(native, reference, rtol=1e-4, atol=1e-4)

@@ -67,6 +67,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
          "layer_types": [FULL, SLIDING, SLIDING, FULL], "swiglu_alpha": 1.2, "swiglu_limit": 0.7,
          "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "attention_bias": False},
     ),
+    "gpt-oss-blocks": (  # rows of whole blocks
+        "GptOss",
+        {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "sliding_window": WINDOW,
+         "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (
         "SmolLM3",

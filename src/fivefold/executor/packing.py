@@ -19,7 +19,6 @@ from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.formats import format_of
 from fivefold.program import Source, Weight
 
-
 Int64 = npt.NDArray[np.int64]
 
 

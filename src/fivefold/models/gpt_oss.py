@@ -134,9 +134,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> Numbers:
     experts = read_experts(keys, 128)
     chosen = read_chosen(keys, "num_experts_per_tok", experts, 4)
     keys.only("experts_per_token", chosen, chosen)
-    swish = Swish(
-        keys.number("swiglu_alpha", _ALPHA, above=0), keys.number("swiglu_limit", _LIMIT, above=0)
-    )
+    swish = Swish(keys.number("swiglu_alpha", _ALPHA, above=0), keys.number("swiglu_limit", _LIMIT, above=0))
     return Numbers(
         decoder, Rotation(base, scaling, shape.head_size), _mixture(experts, chosen, shape.ffn), swish
     )
@@ -151,9 +149,7 @@ def _experts(numbers: Numbers, number: int, tensors: Mapping[str, object]) -> Ex
     mixture, names = numbers.mixture, numbers.decoder.names
     hidden, experts, ffn = numbers.decoder.shape.hidden, mixture.experts, mixture.ffn
     if names is _GGUF_WORDS:
-        return gguf_experts(
-            lambda part, kind: names.weight(number, part, kind), mixture, hidden, biases=True
-        )
+        return gguf_experts(lambda part, kind: names.weight(number, part, kind), mixture, hidden, biases=True)
     folder = f"{names.block}.{number}.mlp.experts"
 
     def matrices(part: str, outer: int, inner: int, start: int, step: int) -> Weight:

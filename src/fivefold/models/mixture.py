@@ -46,11 +46,11 @@ def record_mixture(layer: Layer, x: str, mixture: Mixture, weights: ExpertWeight
     build = layer.build
 
     def multiply(x: str, matrices: Weight, biases: Weight | None) -> str:
-        return build.expert_linear(x, route, build.read(matrices), None if biases is None else build.read(biases))
+        return build.expert_linear(
+            x, route, build.read(matrices), None if biases is None else build.read(biases)
+        )
 
-    route = build.route(
-        layer.project(x, "ffn_gate_inp", mixture.experts), mixture.chosen, mixture.routing
-    )
+    route = build.route(layer.project(x, "ffn_gate_inp", mixture.experts), mixture.chosen, mixture.routing)
     gate = multiply(x, weights.gate, weights.gate_bias)
     up = multiply(x, weights.up, weights.up_bias)
     return build.expert_sum(multiply(gated(layer, gate, up), weights.down, weights.down_bias), route)
@@ -72,7 +72,9 @@ def read_experts(keys: Keys, default: int) -> int:
     return said.pop() if said else default
 
 
-def gguf_experts(names: Callable[[str, str], str], mixture: Mixture, hidden: int, biases: bool) -> ExpertWeights:
+def gguf_experts(
+    names: Callable[[str, str], str], mixture: Mixture, hidden: int, biases: bool
+) -> ExpertWeights:
     """The experts of a layer as GGUF holds them; `names` gives those of a part's weight or bias."""
     outer = {"gate": mixture.ffn, "up": mixture.ffn, "down": hidden}
     inner = {"gate": hidden, "up": hidden, "down": mixture.ffn}
@@ -86,5 +88,3 @@ def gguf_experts(names: Callable[[str, str], str], mixture: Mixture, hidden: int
         if biases
     }
     return ExpertWeights(**matrices, **added)
-
-
