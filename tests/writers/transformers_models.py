@@ -69,8 +69,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt-oss-blocks": (  # rows of whole blocks
         "GptOss",
-        {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "sliding_window": WINDOW,
-         "num_local_experts": 4, "num_experts_per_tok": 2},
+        {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+         "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (

@@ -1,8 +1,9 @@
 """The GPT-OSS family: experts with biases, a sink for each head, and windows in every other layer.
 
-A sink is a score without a value: what attention pays to it goes nowhere. The router weighs its chosen experts by
-a softmax of theirs alone; their gate and up are held by a limit, and up is raised by one. YaRN's ramp ends
-between dimensions, which GGUF does not say and means all the same (openai/gpt-oss, gpt_oss/torch/model.py).
+A sink is a score without a value: what attention pays to it goes nowhere. The router weighs its chosen
+experts by a softmax of theirs alone; their gate and up are held by a limit, and up is raised by one. YaRN's
+ramp ends between dimensions, which GGUF does not say and means all the same (openai/gpt-oss,
+gpt_oss/torch/model.py).
 
 Folders hold gate and up of all experts in one tensor, their outputs in turn: floats as (E, K, 2 M), as
 Transformers multiplies them, MXFP4 as (E, 2 M, K). GGUF files hold them apart.
@@ -123,7 +124,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> Numbers:
     decoder = Decoder(
         shape, _JSON_WORDS, keys.number("rms_norm_eps", 1e-5, above=0),
         tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
-        biases=frozenset({"ffn_gate_inp"}) | (ATTENTION if keys.flag("attention_bias", True) else frozenset()),
+        biases={"ffn_gate_inp"} | (ATTENTION if keys.flag("attention_bias", True) else frozenset()),
         windows=read_windows(keys, kinds, window),
     )  # fmt: skip
     base, scaling = read_rope(keys, shape.context, 150000.0)

@@ -65,7 +65,7 @@ def read_chosen(keys: Keys, key: str, experts: int, default: int | None = None) 
 
 
 def read_experts(keys: Keys, default: int) -> int:
-    """How many experts a config.json speaks of, under either of the two names that Transformers has for it."""
+    """How many experts a config.json speaks of, under either of Transformers' two names for it."""
     said = {keys.size(key) for key in ("num_experts", "num_local_experts") if keys.get(key) is not None}
     if len(said) > 1:
         raise keys.malformed("num_experts", "is not num_local_experts")

@@ -1,7 +1,7 @@
 """The Qwen3-MoE family: Qwen3's blocks, in which experts take the place of the feed-forward part.
 
-Of a row's shares of all experts, the best are taken, and divided by their sum if the config says so; GGUF files
-mean that always. A folder has a tensor for each expert and part, and may have plain layers between
+Of a row's shares of all experts, the best are taken, and divided by their sum if the config says so; GGUF
+files mean that always. A folder has a tensor for each expert and part, and may have plain layers between
 (`decoder_sparse_step`, `mlp_only_layers`); GGUF has one tensor for all experts, in each layer.
 """
 

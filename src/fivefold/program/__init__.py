@@ -10,6 +10,6 @@ from .weight import Source, Weight, stacked, taken
 
 __all__ = [
     "Buffer", "Builder", "Memory", "Model", "Node", "Program", "ReferenceCache", "ReferenceExecutor",
-    "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight", "inverse_frequencies", "plan_memory",
-    "stacked", "taken",
+    "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
+    "inverse_frequencies", "plan_memory", "stacked", "taken",
 ]  # fmt: skip

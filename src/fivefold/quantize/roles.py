@@ -1,9 +1,9 @@
 """What a tensor is to a quantizer, by its name and shape alone: no family has to be known for that.
 
 Matrices that rows are multiplied with are quantized, and stacks of those of experts; so are the table of
-embeddings and the head, which recipes may treat apart. All else stays as it is stored: norms, biases, rotary frequencies, convolutions, and
-the small matrices that choose experts, whose errors change which experts answer (llama.cpp's quantizer leaves
-those too).
+embeddings and the head, which recipes may treat apart. All else stays as it is stored: norms, biases, rotary
+frequencies, convolutions, and the small matrices that choose experts, whose errors change which experts
+answer (llama.cpp's quantizer leaves those too).
 """
 
 from __future__ import annotations
