@@ -1,4 +1,4 @@
-"""How fast experts' matrices are multiplied, beside a dense matrix of as many numbers as a row's experts have.
+"""How fast experts' matrices are multiplied, beside a dense matrix of as many numbers as a row's experts.
 
 Bytes of the touched experts over time, and products a cycle and thread; both in turn, medians. The limit is
 the read bandwidth of the same pool of threads.

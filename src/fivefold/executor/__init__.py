@@ -6,7 +6,7 @@ from .native import NativeCache, NativeExecutor, PackedMatrices, Packing, Settin
 from .probe import ExpertProbe, LinearProbe, Probes
 
 __all__ = [
-    "ExpertProbe", "LinearProbe", "NativeCache", "NativeExecutor", "PackedMatrices", "Packing", "Probes", "Processor",
-    "Settings", "allowed_threads", "choose_isa", "dequantize", "draw", "largest_logit", "processor",
-    "read_bandwidth",
+    "ExpertProbe", "LinearProbe", "NativeCache", "NativeExecutor", "PackedMatrices", "Packing", "Probes",
+    "Processor", "Settings", "allowed_threads", "choose_isa", "dequantize", "draw", "largest_logit",
+    "processor", "read_bandwidth",
 ]  # fmt: skip
