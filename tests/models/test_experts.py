@@ -211,7 +211,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt-oss", {"experts_per_token": 4}, "key experts_per_token is 4; known are 3"),
     ("gpt-oss", {"initial_context_length": 64}, "key initial_context_length is 64; known are 32"),
     ("gpt-oss", {"router_jitter_noise": 0.1}, "key router_jitter_noise is not known"),
-    ("gpt-oss", {"attention_bias": False}, "self_attn.q_proj.bias has no place"),
+    ("gpt-oss", {"attention_bias": False}, "_proj.bias has no place"),
     ("gpt-oss", {"layer_types": ["chunked_attention"] * 4}, "key layer_types has other layers than"),
     ("gpt-oss", {"rope_parameters": {**YARN, "truncate": 1}}, "truncate is 1, not true or false"),
 ]  # fmt: skip

@@ -54,11 +54,12 @@ class Source:
         return (*self.shape[:-2], taken, inner)
 
     def of(self, values: Float32) -> Float32:
-        """What is taken of the tensor's numbers, a view of them."""
+        """What is taken of the tensor's numbers, in the order of its own, whatever theirs was."""
         taken = slice(self.start, self.outputs[-1] + 1, self.step)
         if self.vectors:
-            return values[..., taken]
-        return (np.swapaxes(values, -1, -2) if self.transposed else values)[..., taken, :]
+            return np.ascontiguousarray(values[..., taken])
+        rows = np.swapaxes(values, -1, -2) if self.transposed else values
+        return np.ascontiguousarray(rows[..., taken, :])
 
     @property
     def _outputs(self) -> int:
