@@ -120,8 +120,7 @@ void route_check(State& state, Node& node) {
     refuse(node, "the output's width is not twice the number of chosen experts");
   if (choice.scoring < kSoftmax || choice.scoring > kSigmoid)
     refuse(node, "the scoring must be 0 (softmax), 1 (softmax of the chosen) or 2 (sigmoid)");
-  if (choice.groups < 1 || experts % choice.groups != 0)
-    refuse(node, "the experts do not make equal groups");
+  if (choice.groups < 1 || experts % choice.groups != 0) refuse(node, "the experts do not make equal groups");
   const int size = experts / choice.groups;
   if (choice.group_best < 1 || choice.group_best > std::min(2, size))
     refuse(node, "a group counts by its best or its two best");
@@ -234,7 +233,8 @@ void expert_run(State& state, const Node& node, int chunk, int) {
   const int64_t begin = all * chunk / count, end = all * (chunk + 1) / count;
   const auto last = group.work.begin() + group.touched;
   const auto after = std::upper_bound(group.work.begin(), last, begin / tiles);
-  for (size_t s = size_t(std::max<int64_t>(after - group.work.begin() - 1, 0)); s < size_t(group.touched); ++s) {
+  for (size_t s = size_t(std::max<int64_t>(after - group.work.begin() - 1, 0)); s < size_t(group.touched);
+       ++s) {
     const int64_t base = group.work[s] * tiles, tile = group.work[s + 1] - group.work[s];
     if (base >= end) break;
     LinearTask task = linear_task(state, node, group.numbers[s]);
@@ -260,8 +260,7 @@ void expert_run(State& state, const Node& node, int chunk, int) {
 void expert_sum_check(State& state, Node& node) {
   same_rows(state, node);
   const int chosen = experts_of_row(state, node.inputs[1]), width = state.buffer(node.outputs[0]).width;
-  if (state.buffer(node.inputs[1]).width % 2 != 0)
-    refuse(node, "the second input is no choice of experts");
+  if (state.buffer(node.inputs[1]).width % 2 != 0) refuse(node, "the second input is no choice of experts");
   if (int64_t(state.buffer(node.inputs[0]).width) != int64_t(chosen) * width)
     refuse(node, "the input's width is not the output's for each expert of a row");
   for (int id : node.inputs)

@@ -5,7 +5,8 @@
 
 namespace fivefold {
 
-constexpr int64_t kLinearQuantum = 96 << 10;  // work of a chunk, as bytes that are streamed: some microseconds
+constexpr int64_t kLinearQuantum = 96
+                                   << 10;  // work of a chunk, as bytes that are streamed: some microseconds
 
 // The node's matrices, which must be packed for the executor's kernels. Decides on int8 activations.
 const Matrix& check_matrix(State& state, Node& node);

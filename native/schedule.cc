@@ -125,7 +125,7 @@ class Scheduler {
 
   State& state_;
   const bool single_;
-  std::vector<int> versions_;                   // of each slot: how often it has been written
+  std::vector<int> versions_;                  // of each slot: how often it has been written
   std::vector<std::array<int, 3>> quantized_;  // of each slot: which buffer, at which version, in which parts
   std::vector<int> grouped_;                   // of each grouping: at which version of its choice
   std::vector<std::pair<int, Uses>> since_barrier_;

@@ -124,7 +124,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> Numbers:
     decoder = Decoder(
         shape, _JSON_WORDS, keys.number("rms_norm_eps", 1e-5, above=0),
         tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
-        biases={"ffn_gate_inp"} | (ATTENTION if keys.flag("attention_bias", True) else frozenset()),
+        biases=frozenset({"ffn_gate_inp", *(ATTENTION if keys.flag("attention_bias", True) else ())}),
         windows=read_windows(keys, kinds, window),
     )  # fmt: skip
     base, scaling = read_rope(keys, shape.context, 150000.0)
