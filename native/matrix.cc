@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <new>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -105,7 +106,9 @@ Matrix::Matrix(const std::string& isa, const std::string& format, int64_t count,
   check_sizes(*format_, rows, columns);
   if (count < 1 || count > (1 << 20)) throw std::invalid_argument("a stack has from 1 to 2^20 matrices");
   tile_bytes_ = size_t(columns_ / format_->block) * format_->packed_bytes * size_t(kernels_->width);
-  memory_ = Memory(tile_bytes_ * size_t(tiles()) * size_t(count_));
+  const size_t one = tile_bytes_ * size_t(tiles());
+  if (one > SIZE_MAX / size_t(count_)) throw std::bad_alloc();
+  memory_ = Memory(one * size_t(count_));
 }
 
 void Matrix::pack(ThreadPool& pool, const uint8_t* stored, size_t stored_bytes, const Scales& scales) {

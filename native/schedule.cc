@@ -84,16 +84,16 @@ class Scheduler {
 
   void add(Node& node) {
     Uses uses;
-    for (int id : node.inputs) uses.reads[slot_of(id)] = width_of(id);
-    if (node.integer) {
-      uses.reads.erase(slot_of(node.inputs[0]));
-      uses.reads[quantized_of(node.inputs[0])] = int(quantized_bytes(state_, node));
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const int id = node.inputs[i];
+      if (i == 0 && node.integer)
+        uses.reads[quantized_of(id)] = int(quantized_bytes(state_, node));
+      else if (i == 1 && node.grouping >= 0)
+        uses.reads[grouping_of(node.grouping)] = 0;
+      else
+        uses.reads[slot_of(id)] = width_of(id);
     }
-    if (node.grouping >= 0) {
-      uses.reads.erase(slot_of(node.inputs[1]));
-      uses.reads[grouping_of(node.grouping)] = 0;
-      group(node);
-    }
+    if (node.grouping >= 0) group(node);
     for (int id : node.outputs) {
       uses.writes[slot_of(id)] = width_of(id);
       ++versions_[size_t(slot_of(id))];
