@@ -119,11 +119,10 @@ void scale_by_position_check(State& state, Node& node) {
 }
 
 void scale_by_position_run(State& state, const Node& node, int begin, int end) {
-  const double beta = double(node.floats[0]), length = double(node.floats[1]);
   const size_t width = size_t(width_of(state, node.outputs[0]));
   for (int i = begin; i < end; ++i) {
-    const double position = double(state.run.positions[state.row(node.row_set, i)]);
-    const float factor = float(1.0 + beta * std::log(1.0 + std::floor(position / length)));
+    const double turns = std::floor(state.run.positions[state.row(node.row_set, i)] / double(node.floats[1]));
+    const float factor = float(1.0 + double(node.floats[0]) * std::log(1.0 + turns));
     state.kernels->scale(state.buffer_row(node.inputs[0], i), factor, width,
                          state.buffer_row(node.outputs[0], i));
   }
@@ -297,6 +296,9 @@ constexpr KernelInfo chunk_kernel(const char* name, Arity inputs, Arity weights,
   return {name, inputs, kOne, weights, kNone, kNone, false, false, check, nullptr, {work, {}}};
 }
 
+constexpr Chunked kUnits = {attention_units, attention_unit};
+constexpr Chunked kFamilies = {attention_families, attention_family};
+
 constexpr KernelInfo kKernels[] = {
     // name, inputs, weights, integers, floats
     rows_kernel("embed", kNone, kOne, kNone, kNone, embed_check, embed_run),
@@ -307,17 +309,7 @@ constexpr KernelInfo kKernels[] = {
                 scale_by_position_run),
     rows_kernel("rope", kTwo, kNone, {4, 4}, kNone, rope_check, rope_run),
     {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
-    {"attention",
-     kOne,
-     kOne,
-     {0, 1},
-     kTwo,
-     kTwo,
-     true,
-     false,
-     attend_check,
-     nullptr,
-     {{attention_units, attention_unit}, {attention_families, attention_family}}},
+    {"attention", kOne, kOne, {0, 1}, kTwo, kTwo, true, false, attend_check, nullptr, {kUnits, kFamilies}},
     rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
     rows_kernel("clamped_gated", kTwo, kNone, kNone, kTwo, clamped_check, clamped_run),
     rows_kernel("route", kOne, {0, 1}, {6, 6}, kOne, route_check, route_run),

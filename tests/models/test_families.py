@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,7 @@ from fivefold.models import load_model
 Give = Callable[[str], Generated]
 Logits = Callable[..., Float32]
 TOKENS = [int(token) for token in np.random.default_rng(8).integers(0, 96, 45)]
-BASE = {
-    "qwen3": "qwen3", "qwen3-window": "qwen3-window", "smollm3": "smollm3", "mistral": "mistral",
-    "ministral": "ministral", "ministral3": "ministral3", "gemma2": "gemma2", "gemma3": "gemma3",
-}  # fmt: skip
+BASE = ["qwen3", "qwen3-window", "smollm3", "mistral", "ministral", "ministral3", "gemma2", "gemma3"]
 
 
 def changed(checkpoint: Checkpoint, **values: Any) -> Checkpoint:
@@ -209,6 +207,17 @@ def test_embeddings_are_multiplied_by_a_root_in_their_own_format(
     model = load_model(Checkpoint(whole.path, whole.kind, whole.metadata, {**whole.tensors, name: table}))
     (scaled,) = [node for node in model.main.nodes if node.op == "scale"]
     assert scaled.attributes["factor"] == np.float32(factor)
+
+
+@pytest.mark.parametrize("name", ["ministral3", "gemma3", "smollm3"])
+def test_a_program_can_be_cut_between_layers(name: str, generated: Give) -> None:
+    """Each part takes the rows alone from the one before: angles it computes again."""
+    program = load_model(open_checkpoint(generated(name).folder)).main
+    parts = [program.slice(layer, layer + 1) for layer in program.layers]
+    for before, after in pairwise(parts):
+        assert len(before.outputs) == 1
+        assert before.outputs == after.inputs
+    assert parts[-1].outputs == program.outputs
 
 
 VALUES = st.sampled_from(
