@@ -1,13 +1,15 @@
 """How fast experts' matrices are multiplied, beside a dense matrix of as many numbers as a row's experts.
 
-Bytes of the touched experts over time, and products a cycle and thread; both in turn, medians. The limit is
-the read bandwidth of the same pool of threads.
+Bytes of the touched experts over time, and products a second and a cycle and thread; both in turn, medians. The
+limit is the read bandwidth of the same pool of threads. On a machine that is busy with other things, one thread
+and its processor time (--processor-time) still tell how the two compare, but not the cycles.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 
 from fivefold.executor import Probes, allowed_threads, choose_isa, processor
 
@@ -21,9 +23,12 @@ def main() -> None:
     parser.add_argument("--rows", default="1,4,16,64,256")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--activations", default="int8")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--processor-time", action="store_true")
     given = parser.parse_args()
     experts, chosen, rows, columns = map(int, given.shape.split(","))
-    isa, threads = choose_isa(), allowed_threads()
+    isa, threads = choose_isa(), given.threads or allowed_threads()
+    clock = time.process_time if given.processor_time else time.perf_counter
     counts = [int(count) for count in given.rows.split(",")]
     probes = Probes(isa, threads, given.activations)
     sparse = probes.experts(given.format, (experts, chosen, rows, columns), given.copies, max(counts))
@@ -33,19 +38,19 @@ def main() -> None:
     for count in counts:
         found: dict[str, list[float]] = {"sparse": [], "bytes": [], "dense": [], "read": [], "clock": []}
         for _ in range(given.rounds):
-            seconds, touched = sparse.seconds(count)
+            seconds, touched = sparse.seconds(count, clock)
             found["sparse"].append(sparse.products * count / seconds)
             found["bytes"].append(touched / seconds)
-            found["dense"].append(dense.products * count / dense.seconds(count))
+            found["dense"].append(dense.products * count / dense.seconds(count, clock))
             found["read"].append(probes.bandwidth(size, 0.02))
             found["clock"].append(probes.clock(0.005))
         middle = {key: statistics.median(values) for key, values in found.items()}
         cycles = middle["clock"] * threads
         print(
             f"{count} rows: experts {middle['bytes'] / 1e9:.1f} GB/s of {middle['read'] / 1e9:.1f}, "
-            f"{middle['sparse'] / cycles:.1f} products a cycle and thread; "
+            f"{middle['sparse'] / 1e9:.1f} billion products a second, {middle['sparse'] / cycles:.1f} a cycle; "
             f"dense {dense.weight_bytes / dense.products * middle['dense'] / count / 1e9:.1f} GB/s, "
-            f"{middle['dense'] / cycles:.1f}"
+            f"{middle['dense'] / 1e9:.1f} billion, {middle['dense'] / cycles:.1f}"
         )
 
 

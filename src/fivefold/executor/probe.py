@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from fivefold._native import Executor, Matrix, ThreadPool, clock_rate, peak_rate
 from fivefold.core.batch import Int32
 from fivefold.core.checkpoint import Bytes
 from fivefold.formats import FORMATS
+
+Clock = Callable[[], float]
+"""Seconds since some beginning."""
 
 _PATTERN_ROWS = 32
 """Rows of random weights, which are then repeated: packing in numpy takes long."""
@@ -41,12 +45,12 @@ class LinearProbe:
             self._core.add_node("linear", [x], [y], [self._core.add_matrix(matrix)], [], [])
         self._x = random.standard_normal((most, columns)).astype(np.float32)
 
-    def seconds(self, rows: int) -> float:
+    def seconds(self, rows: int, clock: Clock = time.perf_counter) -> float:
         """The time of one pass over all copies with that many rows of activations."""
         places: Int32 = np.zeros(rows, np.int32)
-        began = time.perf_counter()
+        began = clock()
         self._core.run(places, places, places, [], [], [self._x[:rows]])
-        return time.perf_counter() - began
+        return clock() - began
 
 
 class ExpertProbe:
@@ -78,16 +82,16 @@ class ExpertProbe:
         self.products = self._chosen * rows * columns * copies  # of one row of activations
         self._x = self._random.standard_normal((most, columns)).astype(np.float32)
 
-    def seconds(self, rows: int) -> tuple[float, int]:
+    def seconds(self, rows: int, clock: Clock = time.perf_counter) -> tuple[float, int]:
         """The time of one pass with that many rows of activations, and the bytes of the experts they took."""
         places: Int32 = np.zeros(rows, np.int32)
         keys = self._random.random((self._copies, rows, self._experts))
         best = np.argsort(keys, axis=2)[:, :, : self._chosen]
         routes = [np.concatenate([one, one], axis=1).astype(np.float32) for one in best]
         touched = sum(len(np.unique(one)) for one in best)
-        began = time.perf_counter()
+        began = clock()
         self._core.run(places, places, places, [], [], [self._x[:rows], *routes])
-        return time.perf_counter() - began, touched * self.expert_bytes
+        return clock() - began, touched * self.expert_bytes
 
 
 def _stored(form: str, shape: tuple[int, int]) -> Bytes:
