@@ -1,8 +1,8 @@
 """How fast experts' matrices are multiplied, beside a dense matrix of as many numbers as a row's experts.
 
-Bytes of the touched experts over time, and products a second and a cycle and thread; both in turn, medians. The
-limit is the read bandwidth of the same pool of threads. On a machine that is busy with other things, one thread
-and its processor time (--processor-time) still tell how the two compare, but not the cycles.
+Bytes of the touched experts over time, and products a second and a cycle and thread; both in turn, medians.
+The limit is the read bandwidth of the same pool of threads. On a machine that is busy with other things, one
+thread and its processor time (--processor-time) still tell how the two compare, but not the cycles.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def main() -> None:
         cycles = middle["clock"] * threads
         print(
             f"{count} rows: experts {middle['bytes'] / 1e9:.1f} GB/s of {middle['read'] / 1e9:.1f}, "
-            f"{middle['sparse'] / 1e9:.1f} billion products a second, {middle['sparse'] / cycles:.1f} a cycle; "
+            f"{middle['sparse'] / 1e9:.1f} billion products a second, "
+            f"{middle['sparse'] / cycles:.1f} a cycle; "
             f"dense {dense.weight_bytes / dense.products * middle['dense'] / count / 1e9:.1f} GB/s, "
             f"{middle['dense'] / 1e9:.1f} billion, {middle['dense'] / cycles:.1f}"
         )
