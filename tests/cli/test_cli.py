@@ -112,6 +112,30 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vocabulary" in told(capsys, "inspect", TINY)
 
 
+def test_inspect_says_what_each_part_is_and_what_will_be_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good = json.loads(told(capsys, "inspect", TINY, "--json"))
+    assert good["refused"] == []
+    assert set(good["formats_by_part"]["blk.*.attn_q.weight"]) == {"q8_0"}
+    assert sum(sum(one.values()) for one in good["formats_by_part"].values()) == good["bytes"]
+    assert good["bytes"] == sum(good["bytes_by_format"].values())
+    assert (good["tokens"], good["end_tokens"], good["tool_dialect"]) == (265, ["<|end|>"], "plain")
+    assert good["context_cache_bytes"] == 96 * good["cache_bytes_a_token"]
+    for keys, reason in (
+        ({"general.architecture": "elephant"}, "architecture 'elephant' is not known"),
+        ({"llama.attention.sliding_window": 7}, "sliding_window"),
+        ({"tokenizer.ggml.pre": "strange"}, "strange"),
+        ({"tokenizer.chat_template": None}, "no chat template"),
+        ({"tokenizer.chat_template": "{% if %}"}, "malformed"),
+    ):
+        bad = json.loads(told(capsys, "inspect", altered(tmp_path, keys), "--json"))
+        assert [reason in line for line in bad["refused"]] == [True], bad["refused"]
+        assert bad["bytes"] == good["bytes"]
+    assert "refused               nothing" in told(capsys, "inspect", TINY)
+    assert "malformed" in told(capsys, "inspect", altered(tmp_path, {"tokenizer.chat_template": "{% if %}"}))
+
+
 def test_perplexity_against_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("hello the man " * 12)

@@ -138,6 +138,9 @@ def test_folded_scaling_changes_no_answer_and_loses_less(architecture: str, tiny
     )  # fmt: skip
     assert {"blk.0.attn_norm.weight", "blk.0.attn_q.weight", "blk.0.ffn_up.weight"} <= set(changed)
     assert "token_embd.weight" not in changed and "output_norm.weight" not in changed
+    up = frozenset({"blk.0.ffn_up.weight"})
+    others = fold(model, checkpoint.tensors, seen, SETTINGS, lambda values: values, up)
+    assert not {"blk.0.ffn_up.weight", "blk.0.ffn_norm.weight"} & set(others)
     # But for what f16 keeps of the values, whose size has changed.
     assert distance(checkpoint, changed, fresh) < 2e-4
     calibration = Calibration(seen, SETTINGS, compensate=False)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fivefold.core.checkpoint import Bytes, Checkpoint, Float32
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FivefoldError, InputError
 from fivefold.executor import dequantize
 from fivefold.files import open_checkpoint, open_safetensors
 from fivefold.formats import e2m1, e4m3
@@ -168,6 +168,32 @@ def test_a_head_of_its_own_can_be_quantized(folder_source: Source) -> None:
     quantization = json.loads((folder / "config.json").read_text())["quantization_config"]
     assert quantization["ignore"] == []
     assert ["lm_head"] in [group["targets"] for group in quantization["config_groups"].values()]
+
+
+def test_a_folder_in_floats_is_no_quantized_one(folder_source: Source) -> None:
+    folder = made(folder_source(layers=1), "f16")
+    config = json.loads((folder / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["dtype"] == "float16"
+    again = folder.with_name("again")
+    source = open_checkpoint(folder)
+    run_plan(make_plan(source, read_recipe(None, "fp8"), output_for(source, again)), again)
+    assert again.is_dir()
+
+
+def test_an_interruption_of_the_last_step_can_be_resumed(
+    folder_source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder_source(layers=1)
+    target = source.path.with_name("out")
+    plan = make_plan(source, read_recipe(None, "fp8"), output_for(source, target))
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(FivefoldError, match=r"--resume: what is done lies in \.out\.unfinished"):
+            run_plan(plan, target)
+    assert not target.exists()
+    assert run_plan(plan, target, resume=True).resumed == len(plan.items)
+    assert (target / "tokenizer_config.json").read_text() == "{}"
 
 
 def test_a_folder_with_something_in_it_is_not_touched(folder_source: Source) -> None:

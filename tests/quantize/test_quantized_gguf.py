@@ -133,7 +133,33 @@ def test_a_number_that_is_none_stops_it_with_the_tensors_name(gguf_source: Sourc
     source = gguf_source(blk_1_attn_q_weight=bad)
     with pytest.raises(FileError, match=r"tensor blk\.1\.attn_q\.weight: row 3 holds a number that is NaN"):
         made(source, "nvfp4")
-    assert not source.path.with_name("out.gguf").exists()
+    assert {path.name for path in source.path.parent.iterdir()} == {"source.gguf"}
+
+
+def test_a_number_that_is_none_is_not_copied_either(gguf_source: Source) -> None:
+    bad = np.ones(64, np.float32)
+    bad[5] = np.inf
+    with pytest.raises(FileError, match=r"tensor blk\.0\.ffn_norm\.weight: row 0 holds a number"):
+        made(gguf_source(blk_0_ffn_norm_weight=bad), "q8_0")
+
+
+@pytest.mark.parametrize(
+    ("largest", "recipe", "says"),
+    [
+        (3.4028235e38, "nvfp4", r"attn_q\.weight: a magnitude of 3\.4028\de\+38 is more than nvfp4 can"),
+        (3.4028235e38, "mxfp4", "is more than mxfp4 can hold"),
+        (3.4028235e38, "bf16", "is more than bf16 can hold"),
+        (65520.0, "f16", "a magnitude of 65520 is more than f16 can hold"),
+        (7e6, Recipe(Choice("nvfp4", "sweep", factor="one")), r"nvfp4 without a factor can hold \(2688\)"),
+    ],
+)  # fmt: skip
+def test_what_would_be_stored_as_infinite_or_cut_is_refused(
+    gguf_source: Source, largest: float, recipe: Recipe | str, says: str
+) -> None:
+    values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    values[3, 4] = largest
+    with pytest.raises(FileError, match=says):
+        made(gguf_source(blk_1_attn_q_weight=values), recipe)
 
 
 class Stopped(BaseException):

@@ -117,6 +117,8 @@ def test_what_others_will_read_is_kept(tmp_path: Path) -> None:
             r"\[calibration\]: key 'file' is not known",
         ),
         ('[default]\nformat = "nvfp4"\n[calibration]\nwindow = 1', "in windows of 1"),
+        ('[default]\nformat = "q8_0"\nfactor = "one"', r"\[default\]: key 'factor' changes nothing for q8_0"),
+        ('[default]\nformat = "keep"\nmethod = "gptq"', "key 'method' changes nothing for keep"),
         ("[default", "no TOML"),
     ],
 )
@@ -196,8 +198,19 @@ def test_a_rule_that_matches_nothing_is_an_error(
     gguf_source: Callable[..., Checkpoint], tmp_path: Path
 ) -> None:
     text = '[default]\nformat = "nvfp4"\n[[tensor]]\nmatch = "blk.9.*"\nformat = "f16"'
-    with pytest.raises(InputError, match=r"'blk\.9\.\*' matches no matrix"):
+    with pytest.raises(InputError, match=r"recipe\.toml: \[\[tensor\]\] 1: 'blk\.9\.\*' matches no matrix"):
         plan_of(gguf_source(), read_recipe(written(tmp_path, text)))
+
+
+def test_a_budget_below_the_smallest_choice_is_an_error_before_a_text_is_read(
+    gguf_source: Callable[..., Checkpoint], tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("a")
+    text = 'budget_bits = {}\n[default]\nformat = "nvfp4"\n[calibration]\ntext = "text"'
+    with pytest.raises(InputError, match=r"budget_bits: .* takes [\d,]+; give at least 4\.\d+") as caught:
+        plan_of(gguf_source(), read_recipe(written(tmp_path, text.format(4.5))))
+    enough = float(str(caught.value).split("give at least ")[1].split(",")[0])
+    plan_of(gguf_source(), read_recipe(written(tmp_path, text.format(enough))))
 
 
 def test_nothing_to_do_is_an_error(gguf_source: Callable[..., Checkpoint]) -> None:

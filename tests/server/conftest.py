@@ -102,18 +102,30 @@ class InProcess:
         return self.loop.run_until_complete(asyncio.wait_for(work, seconds))
 
     def ask(
-        self, path: str, body: Any = None, method: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Any = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        client: str = "test",
     ) -> Reply:
-        return self.run(self.answer(path, body, method, headers))  # type: ignore[no-any-return]
+        return self.run(self.answer(path, body, method, headers, client))  # type: ignore[no-any-return]
 
     async def answer(
-        self, path: str, body: Any = None, method: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        body: Any = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        client: str = "test",
+        leaves: float | None = None,
     ) -> Reply:
+        """`leaves`: the seconds after which the client goes away."""
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
             "method": method or ("GET" if body is None else "POST"), "path": path, "query_string": b"",
-            "raw_path": path.encode(), "root_path": "", "server": ("test", 80), "client": ("test", 1),
+            "raw_path": path.encode(), "root_path": "", "server": ("test", 80), "client": (client, 1),
             "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in (headers or {}).items()],
         }  # fmt: skip
         incoming: list[Message] = [{"type": "http.request", "body": raw, "more_body": False}]
@@ -122,6 +134,9 @@ class InProcess:
         async def receive() -> Message:
             if incoming:
                 return incoming.pop(0)
+            if leaves is not None:
+                await asyncio.sleep(leaves)
+                return {"type": "http.disconnect"}
             return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
         async def send(message: Message) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "eviction=learned"], "planned"),
+        (["--set", "eviction=lookahead"], "planned"),
         (["--config", "none.toml"], "none.toml"),
     ],
 )
@@ -208,3 +209,23 @@ def test_settings_cannot_give_two_models_one_name(capsys: pytest.CaptureFixture[
     path = tmp_path / "fivefold.toml"
     path.write_text(f'[[model]]\nsource = "{TINY}"\n[[model]]\nsource = "{TINY}"\nname = "two"\n')
     assert "two models are called 'two'" in refused(capsys, "--config", path, "--set", "name=two")
+
+
+def test_an_engine_elsewhere_behind_a_name_though_it_is_down() -> None:
+    """It is no reason not to start; asking for it says so."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    with process(
+        "--set", f"upstream={address}", "--set", "name=far", "--set", "upstream_retries=0"
+    ) as server:
+        assert server.names == "far"
+        assert server.ask("/v1/models")["data"][0]["state"] == "down"
+        for path, body in (("/health", None), ("/v1/completions", {"prompt": "a", "model": "default"})):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                server.ask(path, body)
+            assert caught.value.code == 503
+            assert json.loads(caught.value.read())["error"]["message"]
+        code, errors = server.end()
+        assert code == 0
+        assert "the engine behind 'far'" in errors
+        assert errors.count("\n") == 1

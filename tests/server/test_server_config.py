@@ -11,15 +11,17 @@ import pytest
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadOptions
 from fivefold.server import (
+    LocalEntry,
+    Maker,
     ModelConfig,
+    Models,
     ServerConfig,
-    load_models,
+    available_memory,
     model_config,
     overridden,
     parse_size,
     read_config,
 )
-from fivefold.server.served import available_memory
 
 TINY = Path(__file__).parents[1] / "engine" / "data" / "tiny.gguf"
 WHOLE = """
@@ -42,10 +44,22 @@ cache_format = "f16"
 eviction = "none"
 budget = 0
 decoding = "autoregressive"
+memory = "1GB"
+wait = 0
+idle = 60
+pinned = true
 upstream = ""
+upstream_model = "a"
+upstream_key = "secret"
+upstream_key_file = ""
+upstream_timeout = 30
+upstream_connect_timeout = 1.5
+upstream_retries = 0
+upstream_check = 5
 
 [[model]]
-source = "other.gguf"
+name = "other"
+upstream = "http://127.0.0.1:9/v1/"
 """
 
 
@@ -68,8 +82,10 @@ def refused(folder: Path, text: str) -> str:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
-                        cache_format="f16", decoding="autoregressive")  # fmt: skip
-    models = (first, ModelConfig("other.gguf"))
+                        cache_format="f16", decoding="autoregressive", memory=10**9, wait=0, idle=60,
+                        pinned=True, upstream_model="a", upstream_key="secret", upstream_timeout=30,
+                        upstream_connect_timeout=1.5, upstream_retries=0, upstream_check=5)  # fmt: skip
+    models = (first, ModelConfig(name="other", upstream="http://127.0.0.1:9/v1"))
     expected = ServerConfig(models, "0.0.0.0", 9000, ("one", "two"), 8 * 10**9)
     assert read_config(written(tmp_path, WHOLE)) == expected
     known = {field.name for field in dataclasses.fields(ModelConfig)}
@@ -119,7 +135,15 @@ def test_what_is_unknown_or_missing_is_named(tmp_path: Path, text: str, named: s
         ("model", "aliases", "[[]]"), ("model", "context", '"4k"'), ("model", "context", "1.5"),
         ("model", "max_sequences", "0"), ("model", "max_sequences", "-1"), ("model", "max_queue", "0"),
         ("model", "max_queue", "true"), ("model", "prefix_cache", "1"), ("model", "prefix_cache", '"yes"'),
-        ("model", "budget", '"half"'),
+        ("model", "budget", '"half"'), ("model", "context", "-1"), ("model", "memory", '"some"'),
+        ("model", "wait", "-1"), ("model", "wait", '"long"'), ("model", "wait", "nan"),
+        ("model", "idle", "-0.5"),
+        ("model", "idle", "inf"), ("model", "pinned", "1"), ("model", "upstream_timeout", "0"),
+        ("model", "upstream_connect_timeout", '"5"'), ("model", "upstream_retries", "11"),
+        ("model", "upstream_retries", "-1"), ("model", "upstream_retries", "1.5"),
+        ("model", "upstream_check", "0"), ("model", "upstream_model", "5"), ("model", "upstream_key", "5"),
+        ("model", "name", '""'), ("model", "name", '"a\\nb"'), ("model", "aliases", '["a", " "]'),
+        ("model", "max_queue", "1" + "0" * 300 + ".5"), ("server", "port", "-1"), ("server", "port", "65536"),
     ],
 )  # fmt: skip
 def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, value: str) -> None:
@@ -134,14 +158,65 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", '"q4"'), ("eviction", '"learned"'), ("budget", "0.5"),
-        ("decoding", '"speculative"'), ("upstream", '"http://a"'),
+        ("format", '"nvfp4"'), ("format", '"q8_0"'), ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
+        ("budget", "0.5"), ("decoding", '"speculative"'), ("decoding", '"diffusion"'),
     ],
 )  # fmt: skip
 def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = {value}\n')
     assert f"key {key} is {value.strip(chr(34))}".replace('"', "") in line.replace("'", "")
-    assert "planned" in line
+    assert "planned and not built" in line
+
+
+@pytest.mark.parametrize(("key", "value"), [("format", "q4"), ("eviction", "learned"), ("decoding", "fast")])
+def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value: str) -> None:
+    line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = "{value}"\n')
+    assert f"key {key} is '{value}', which is not known" in line
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "host:8000", "ftp://host/v1", "http://", "http:///v1", "http://u:p@host/v1", "http://host/v1?key=a",
+        "http://host/v1#a", "http://host:99999/v1", "http://host:0/v1",
+        "http://a b/v1", "http://[::1/v1", "//host/v1",
+        "http://host/\\u0001",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_an_engine(tmp_path: Path, address: str) -> None:
+    line = refused(tmp_path, f'[[model]]\nname = "a"\nupstream = "{address}"\n')
+    assert "model 1: key upstream is " in line
+
+
+def test_a_model_is_either_here_or_elsewhere(tmp_path: Path) -> None:
+    assert "both given" in refused(tmp_path, '[[model]]\nsource = "a"\nupstream = "http://a/v1"\n')
+
+
+def test_keys_of_the_other_kind_may_stay_so_that_one_line_is_enough(tmp_path: Path) -> None:
+    rest = 'name = "a"\ncontext = 64\ncache_format = "int8"\npinned = true\nupstream_model = "b"\n'
+    for line in ('source = "a"', 'upstream = "http://a/v1"'):
+        read_config(written(tmp_path, f"[[model]]\n{line}\n{rest}"))
+
+
+def test_the_key_of_an_upstream_may_lie_in_a_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    text = f'[[model]]\nname = "a"\nupstream = "http://a/v1"\nupstream_key_file = "{key}"\n'
+    assert "key upstream_key_file" in refused(tmp_path, text)
+    for content in ("", " \n", "two keys", "k" * 5000, "schlüssel", "a\nb"):
+        key.write_text(content, encoding="utf-8")
+        line = refused(tmp_path, text)
+        assert "key upstream_key_file" in line
+        assert not content.strip() or content.strip() not in line
+    key.write_text("sk-secret\n")
+    assert read_config(written(tmp_path, text)).models[0].upstream_key == "sk-secret"
+    assert "both given" in refused(tmp_path, text + 'upstream_key = "other"\n')
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    text = '[server]\napi_keys = ["s3cret"]\n[[model]]\nname = "a"\nupstream = "http://a/v1"\n'
+    shown = repr(read_config(written(tmp_path, text + 'upstream_key = "s3cret"\n')))
+    assert "s3cret" not in shown
+    assert "s3cret" not in refused(tmp_path, text + 'upstream_key = ["s3cret"]\n')
 
 
 def test_an_unknown_cache_format_is_refused_with_those_there_are(tmp_path: Path) -> None:
@@ -214,36 +289,102 @@ def test_settings_go_over_keys() -> None:
 
 
 @pytest.mark.parametrize("setting", ["context", "=5", "context=many", "colour=red", "max_sequences=0",
-                                     "eviction=learned", "prefix_cache=maybe", "context="])  # fmt: skip
+                                     "eviction=learned", "wait=never", "prefix_cache=maybe",
+                                     "context="])  # fmt: skip
 def test_settings_that_are_wrong(setting: str) -> None:
     with pytest.raises(InputError) as caught:
         model_config(overridden({"source": "a"}, [setting]), "--set")
     assert str(caught.value).startswith("--set")
 
 
+def maker(**options: Any) -> Maker:
+    return Maker(Path, LoadOptions(**options), lambda: 77.0, lambda: 1 << 24)
+
+
+def prepared(config: ServerConfig, **options: Any) -> list[LocalEntry]:
+    return maker(**options).table(config).local
+
+
 def test_memory_that_is_too_small_is_told_in_numbers() -> None:
     config = ServerConfig((ModelConfig(str(TINY)), ModelConfig(str(TINY), "second")), memory=60_000)
     with pytest.raises(InputError) as caught:
-        load_models(config, Path, LoadOptions(), 0)
+        maker().table(config)
     line = str(caught.value)
-    assert "30000 bytes of memory" in line, "each of two models has half of it"
+    assert "60000 bytes of memory" in line
     assert str(TINY) in line
     assert "smaller context" in line
 
 
 def test_models_share_the_memory_and_have_their_own_context() -> None:
     models = (ModelConfig(str(TINY), context=32, max_queue=3), ModelConfig(str(TINY), "second"))
-    first, second = load_models(ServerConfig(models, memory=1 << 24), Path, LoadOptions(), 77)
+    first, second = prepared(ServerConfig(models, memory=600_000))
     assert (first.context, second.context) == (32, 96)
     assert (first.created, second.created) == (77, 77)
-    assert first.engine.figures().cache.capacity >= 32
+    assert 250_000 < first.recipe.bytes <= 300_000
+    assert 250_000 < second.recipe.bytes <= 300_000
+
+
+def test_a_model_may_have_a_memory_of_its_own() -> None:
+    models = (ModelConfig(str(TINY), memory=120_000), ModelConfig(str(TINY), "second"))
+    first, second = prepared(ServerConfig(models, memory=600_000))
+    assert first.recipe.bytes <= 120_000
+    assert 450_000 < second.recipe.bytes <= 480_000
+    with pytest.raises(InputError, match="50000 bytes of memory"):
+        prepared(ServerConfig((ModelConfig(str(TINY), memory=50_000),), memory=600_000))
+
+
+def test_more_models_than_fit_together_are_taken_unless_they_are_pinned() -> None:
+    models = tuple(ModelConfig(str(TINY), f"model{number}") for number in range(3))
+    config = ServerConfig(models, memory=150_000)
+    assert all(100_000 < entry.recipe.bytes < 150_000 for entry in prepared(config))
+    pinned = tuple(dataclasses.replace(one, pinned=number > 0) for number, one in enumerate(models))
+    with pytest.raises(InputError, match="pin fewer"):
+        prepared(dataclasses.replace(config, models=pinned))
 
 
 def test_a_models_own_cache_format_goes_before_that_of_the_command() -> None:
     models = (ModelConfig(str(TINY), cache_format="int8"), ModelConfig(str(TINY), "second"))
     config = ServerConfig(models, memory=1 << 24)
-    served = load_models(config, Path, LoadOptions(cache_format="bf16"), 0)
-    assert [one.engine.loaded.settings.cache_format for one in served] == ["int8", "bf16"]
+    first, second = prepared(config, cache_format="bf16")
+    assert (first.recipe.load.cache_format, second.recipe.load.cache_format) == ("int8", "bf16")
+    assert Models.prepared(config, maker(cache_format="bf16")).residency.used >= first.recipe.bytes
+
+
+BAD_MODELS = [
+    (
+        f'source = "{TINY}"\ncontext = 97',
+        "model 2: key context: a context of 97 is outside the model's; give 1 to 96",
+    ),
+    ('source = "none.gguf"', "model 2: key source: none.gguf: "),
+    (f'source = "{TINY}"\nmemory = 5000', "model 2: key memory: "),
+]
+
+
+@pytest.mark.parametrize(("lines", "named"), BAD_MODELS)
+def test_what_a_model_cannot_do_is_told_with_file_and_key(tmp_path: Path, lines: str, named: str) -> None:
+    path = written(tmp_path, f'[[model]]\nsource = "{TINY}"\n[[model]]\nname = "b"\n{lines}\n')
+    with pytest.raises(InputError) as caught:
+        maker().table(read_config(path))
+    assert str(caught.value).startswith(f"{path}: {named}")
+    assert "; " in str(caught.value)
+
+
+def test_a_missing_shard_and_an_unknown_architecture_are_found_at_the_start(tmp_path: Path) -> None:
+    from fivefold.files import open_checkpoint, write_gguf
+
+    checkpoint = open_checkpoint(TINY)
+    shard, strange = tmp_path / "a-00001-of-00002.gguf", tmp_path / "strange.gguf"
+    keys = {"split.no": 0, "split.count": 2, "split.tensors.count": len(checkpoint.tensors)}
+    write_gguf(shard, {**checkpoint.metadata, **keys}, list(checkpoint.tensors.values())[:3])
+    write_gguf(
+        strange, {**checkpoint.metadata, "general.architecture": "elephant"}, checkpoint.tensors.values()
+    )
+    for source, named in ((shard, "00002-of-00002"), (strange, "architecture 'elephant' is not known")):
+        path = written(tmp_path, f'[[model]]\nname = "b"\nsource = "{source}"\n')
+        with pytest.raises(InputError) as caught:
+            maker().table(read_config(path))
+        assert str(caught.value).startswith(f"{path}: model 1: key source: ")
+        assert named in str(caught.value)
 
 
 def test_the_memory_of_the_machine(tmp_path: Path) -> None:

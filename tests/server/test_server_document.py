@@ -8,18 +8,32 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fivefold.server import ModelConfig, ServerConfig, body, connection, messages, parameters, read_config
+from fivefold.engine import need, residency
+from fivefold.server import (
+    ModelConfig,
+    ServerConfig,
+    body,
+    connection,
+    memory,
+    messages,
+    parameters,
+    read_config,
+    upstream,
+)
 from fivefold.server.config import _PLANNED
 from fivefold.server.endpoints import MOST_PROMPTS
 from fivefold.server.errors import _TYPES
 from fivefold.server.protocol import ChatRequest, CompletionRequest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "server.md").read_text()
+SOURCES = "".join(path.read_text() for path in Path(upstream.__file__).parent.glob("*.py"))
+CONFIGURATION = (DOCS / "configuration.md").read_text()
 
 
 def test_the_configuration_shown_is_the_defaults(tmp_path: Path) -> None:
     """All keys that may be set are there; those of what is planned are named beside it."""
-    blocks = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```toml\n(.*?)^```", CONFIGURATION, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 1
     path = tmp_path / "fivefold.toml"
     path.write_text(blocks[0])
@@ -27,8 +41,24 @@ def test_the_configuration_shown_is_the_defaults(tmp_path: Path) -> None:
     assert read_config(path) == ServerConfig((model,), memory=8 * 10**9)
     keys = set(re.findall(r"^(\w+) = ", blocks[0], re.MULTILINE))
     fields = {field for kind in (ModelConfig, ServerConfig) for field in kind.__dataclass_fields__}
-    assert keys == fields - {"models", *_PLANNED}
-    assert all(f"`{key}`" in PAGE for key in _PLANNED)
+    assert keys == fields - {"models", "where", *_PLANNED}
+    assert all(f"`{key}`" in CONFIGURATION for key in _PLANNED)
+
+
+def test_the_numbers_of_residency_are_the_programs() -> None:
+    text = " ".join(CONFIGURATION.split())
+    for told in (
+        f"waits {residency.PATIENCE_SECONDS:g} seconds for one to be free",
+        f"for {residency.FAILED_SECONDS:g} seconds without another try",
+        f"at most {need.MOST_CONTEXTS}",
+        f"up to {upstream.MOST_PAUSE:g} seconds",
+        f"half of what is free, at most {memory.MOST // 10**9} GB",
+    ):
+        assert told in text, told
+    codes = set(re.findall(r'code="((?:upstream|model)_\w+)"', SOURCES))
+    assert {code for code in codes if f"`{code}`" not in PAGE + CONFIGURATION} == {
+        "upstream_failed", "upstream_timeout", "upstream_closed",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])

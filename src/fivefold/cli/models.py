@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -16,11 +15,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from fivefold.engine import inspect_model
 from fivefold.executor import allowed_threads, choose_isa, processor
-from fivefold.files import default_store, open_checkpoint, pull
-from fivefold.formats import ENTRY_FORMATS
-from fivefold.models import load_model
-from fivefold.plan import step_cost
+from fivefold.files import default_store, pull
 
 from .options import AsJson, ModelArgument, find_model, print_json
 from .terminal import app
@@ -60,13 +57,25 @@ def pull_model(name: ModelArgument, as_json: AsJson = False) -> None:
 def inspect(
     name: Annotated[str, typer.Argument(help="A model, or the word cpu.")], as_json: AsJson = False
 ) -> None:
-    """Say what a model is made of, or what this processor offers and what is chosen on it."""
-    answer = _inspect_cpu() if name == "cpu" else _inspect_model(name)
+    """Say what a model is made of and what of it will be refused, or what this processor offers."""
+    answer = _inspect_cpu() if name == "cpu" else inspect_model(find_model(name))
     if as_json:
         print_json(answer)
         return
     for key, value in answer.items():
-        typer.echo(f"{key:<22}{_words(value)}")
+        for part, text in _rows(key, value):
+            typer.echo(f"{part:<22}{text}")
+
+
+def _rows(key: str, value: Any) -> list[tuple[str, str]]:
+    """One line for a figure; one for each where there are several that need a line of their own."""
+    if key == "formats_by_part":
+        lines = [f"{part}: {_words(formats)}" for part, formats in value.items()]
+    elif key == "refused":
+        lines = value or ["nothing"]
+    else:
+        lines = [_words(value)]
+    return [(key if number == 0 else "", line) for number, line in enumerate(lines)]
 
 
 def _words(value: Any) -> str:
@@ -83,38 +92,4 @@ def _inspect_cpu() -> dict[str, Any]:
         "instruction_sets": list(chip.instruction_sets),
         "chosen": choose_isa(),
         "threads": allowed_threads(),
-    }
-
-
-def _inspect_model(name: str) -> dict[str, Any]:
-    path = find_model(name)
-    checkpoint = open_checkpoint(path)
-    model = load_model(checkpoint)
-    formats: Counter[str] = Counter()
-    for tensor in checkpoint.tensors.values():
-        formats[tensor.format] += tensor.stored_bytes
-    shape = model.shape
-    entries = {
-        name: int(model.layout.entry_bytes(form.number_bytes, form.scale_bytes))
-        for name, form in ENTRY_FORMATS.items()
-    }
-    stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
-    decode = step_cost(model.main, stored, rows=1, depth=0)
-    return {
-        "path": str(path),
-        "family": shape.family,
-        "layers": shape.layers,
-        "hidden": shape.hidden,
-        "heads": shape.heads,
-        "kv_heads": shape.kv_heads,
-        "head_size": shape.head_size,
-        "ffn": shape.ffn,
-        "vocabulary": shape.vocabulary,
-        "context": shape.context,
-        "bytes_by_format": dict(formats),
-        "cache_bytes_a_token": entries["f16"],
-        "cache_bytes_by_format": entries,
-        "decode_weight_bytes": int(decode.weight_bytes),
-        "decode_flops": int(decode.flops),
-        "kernels": choose_isa(),
     }

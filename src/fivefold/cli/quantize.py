@@ -116,15 +116,21 @@ def _summary(plan: Plan, figures: dict[str, Any]) -> str:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr where that is a terminal."""
+    """A bar on stderr where that is a terminal; elsewhere a line for each step whose length is not known."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=console, refresh_per_second=5)
     task = bar.add_task("", total=None)
 
+    said = ""
+
     def report(name: str, done: int, total: int) -> None:
+        nonlocal said
         if console.is_terminal:
             bar.start()
+        elif not total and name != said:
+            typer.echo(name, err=True)
+            said = name
         bar.update(task, description=name, completed=done, total=total or None)
 
     try:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fivefold.core.errors import FivefoldError, InputError
-from fivefold.files import register, running_folder
+from fivefold.files import Registration, register, running_folder
 from fivefold.server import (
-    ModelConfig,
+    Maker,
+    Models,
     ServerConfig,
+    Source,
+    Table,
+    available_memory,
     listen,
-    load_models,
     model_config,
     overridden,
     parse_size,
@@ -48,40 +50,63 @@ def serve(
     kv: Kv = "f16",
 ) -> None:
     """Serve models over HTTP with OpenAI's protocol."""
-    chosen = _configuration(model, config, settings or [])
     changes: dict[str, Any] = {}
     if host:
         changes["host"] = host
     if port >= 0:
         changes["port"] = port
-    if api_key:
-        changes["api_keys"] = (*chosen.api_keys, *api_key)
     if memory:
         changes["memory"] = parse_size(memory, "--memory")
-    chosen = dataclasses.replace(chosen, **changes)
-    _check_exposure(chosen, no_auth)
-    options = load_options(isa, threads, context, activations, kv)
-    with listen(chosen.host, chosen.port) as listener:
-        served = load_models(chosen, find_model, options, int(time.time()))
+
+    def read() -> ServerConfig:
+        chosen = _configuration(model, config, settings or [])
+        keys = (*chosen.api_keys, *(api_key or ()))
+        chosen = dataclasses.replace(chosen, **changes, api_keys=keys)
+        _check_exposure(chosen, no_auth)
+        return chosen
+
+    chosen = read()
+    maker = Maker(
+        find_model, load_options(isa, threads, context, activations, kv), time.time, available_memory
+    )
+    with listen(chosen.host, chosen.port) as listener, ExitStack() as stack:
         address = f"http://{_shown(chosen.host)}:{listener.getsockname()[1]}"
-        names = ", ".join(one.name for one in chosen.models)
+        entry = _Entry(address, stack)
 
-        def ready() -> None:
-            typer.echo(f"serving {names} at {address}/v1")
+        def changed(table: Table) -> None:
+            entry.write(table)
+            with suppress(OSError):  # whoever read the first line may have gone since
+                typer.echo(
+                    f"serving {_names(table)} at {address}/v1, by the configuration that was read again"
+                )
 
-        with _entry(address, {one.config.name: one.engine.loaded.path for one in served}):
-            run_server(served, listener, chosen.api_keys, ready)
+        source = Source(read, maker, changed) if config is not None else None
+        models = Models.prepared(chosen, maker, source)
+        entry.write(models.table)
+        run_server(models, listener, lambda: typer.echo(f"serving {_names(models.table)} at {address}/v1"))
 
 
-@contextmanager
-def _entry(address: str, models: Mapping[str, Path]) -> Iterator[None]:
+class _Entry:
     """What `fivefold ps` shows while the server runs; it runs as well where nothing can be written."""
-    with ExitStack() as stack:
+
+    def __init__(self, address: str, stack: ExitStack) -> None:
+        self._address = address
+        self._stack = stack
+        self._registration: Registration | None = None
+
+    def write(self, table: Table) -> None:
+        """Show the models of a table in place of those before."""
+        paths = {entry.config.name: entry.recipe.path for entry in table.local}
+        if self._registration is not None:
+            self._registration.unregister()
         try:
-            stack.enter_context(register(running_folder(), address, models))
+            self._registration = self._stack.enter_context(register(running_folder(), self._address, paths))
         except FivefoldError as error:
             typer.echo(f"fivefold: {error.line()}", err=True)
-        yield
+
+
+def _names(table: Table) -> str:
+    return ", ".join(entry.config.name for entry in table.entries)
 
 
 def _configuration(model: str, path: Path | None, settings: list[str]) -> ServerConfig:
@@ -89,19 +114,12 @@ def _configuration(model: str, path: Path | None, settings: list[str]) -> Server
     if path is None:
         name = model or DEFAULT_MODEL
         values = overridden({"source": name, "name": name, "aliases": ["default"]}, settings)
+        if values.get("upstream") and not model:
+            values = {**values, "source": ""}
         return ServerConfig((model_config(values, "--set"),))
-    chosen = read_config(path)
     if model:
         raise InputError("a model and a configuration are given", where="serve", remedy="give one of them")
-    if settings:
-        first = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(chosen.models[0]).items()
-        }
-        changed = model_config(overridden(first, settings), "--set")
-        models: tuple[ModelConfig, ...] = (changed, *chosen.models[1:])
-        return dataclasses.replace(chosen, models=models)
-    return chosen
+    return read_config(path, settings)
 
 
 def _check_exposure(config: ServerConfig, no_auth: bool) -> None:

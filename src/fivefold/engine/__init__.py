@@ -2,12 +2,19 @@
 
 from .asynchronous import AsyncEngine, EventStream
 from .engine import Engine
-from .figures import EngineFigures, EngineOptions
+from .figures import EngineFigures, EngineOptions, Totals
 from .generation import Generation
-from .loader import LoadedModel, LoadOptions, load
+from .inspection import inspect_model
+from .loader import LoadedModel, load
+from .need import Need, need_of
+from .options import LoadOptions
+from .residency import LoadError, Residency
 from .score import score, score_in_chunks, windows
+from .seats import Lease, Recipe
 
 __all__ = [
-    "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "LoadOptions",
-    "LoadedModel", "load", "score", "score_in_chunks", "windows",
+    "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
+    "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
+    "inspect_model", "load", "need_of",
+    "score", "score_in_chunks", "windows",
 ]  # fmt: skip

@@ -52,3 +52,15 @@ class Totals:
     output_tokens: int = 0
     last_step_rows: int = 0
     last_step_seconds: float = field(default=0.0)
+
+    def plus(self, figures: EngineFigures) -> Totals:
+        """These and an engine's together; the last step is the engine's."""
+        return Totals(
+            self.steps + figures.steps,
+            self.preemptions + figures.preemptions,
+            self.prompt_tokens + figures.prompt_tokens,
+            self.cached_tokens + figures.cached_tokens,
+            self.output_tokens + figures.output_tokens,
+            figures.last_step_rows,
+            figures.last_step_seconds,
+        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
@@ -17,34 +16,13 @@ from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
 from fivefold.files import give_back, open_checkpoint, vocabulary_of
-from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import load_model
 from fivefold.program import Model
 
+from .need import measured, stored_entries
+from .options import LoadOptions
+
 MOST_THREADS = 1024
-MOST_CONTEXTS = 64
-"""Contexts that a cache holds at most, however much memory there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192.
-
-    `entries` is the number of positions that the cache holds, of all requests together; None is one
-    context and one step, which is all that a single request can use. With `memory` (bytes, for weights
-    and cache together) it is what is left after the weights, at least that much and at most 64 contexts.
-    `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
-    """
-
-    isa: str = "auto"
-    threads: int = 0
-    activations: Literal["int8", "float"] = "int8"
-    context: int | None = None
-    entries: int | None = None
-    memory: int | None = None
-    max_rows: int = 512
-    reference: bool = False
-    cache_format: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +49,12 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     chosen = options or LoadOptions()
     checkpoint = open_checkpoint(path)
     model = load_model(checkpoint)
-    _check_formats(model, checkpoint)
-    context = chosen.context or min(model.shape.context, 8192)
-    if not 1 <= context <= model.shape.context:
-        raise InputError(
-            f"a context of {context} is outside the model's", where="--context",
-            remedy=f"give 1 to {model.shape.context}",
-        )  # fmt: skip
+    need = measured(model, checkpoint, chosen)
     if not 0 <= chosen.threads <= MOST_THREADS:
         raise InputError(
             f"{chosen.threads} threads", where="--threads", remedy=f"give 1 to {MOST_THREADS}, or 0"
         )
-    form = _entry_format(chosen)
+    form = stored_entries(chosen)
     settings = Settings(
         choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows,
         form.name,
@@ -95,8 +67,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         )  # fmt: skip
     entries = chosen.entries
     if entries is None:
-        size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
-        entries = _entries(model, checkpoint, (context, size), chosen)
+        entries = need.least if chosen.memory is None else need.entries(chosen.memory)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
     runner: Runner = (
@@ -105,39 +76,4 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         else NativeRunner(model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
     )
     give_back(checkpoint.tensors.values())
-    return LoadedModel(path, checkpoint, model, vocabulary, runner, context, settings)
-
-
-def _entry_format(options: LoadOptions) -> EntryFormat:
-    """How entries are stored."""
-    if options.cache_format is None:
-        return UNROUNDED if options.reference else ENTRY_FORMATS["f16"]
-    return entry_format(options.cache_format, "--kv")
-
-
-def _entries(model: Model, checkpoint: Checkpoint, wanted: tuple[int, float], options: LoadOptions) -> int:
-    """Cache entries for a context, and for as many more as the memory allows; `wanted` is the context and
-    the bytes of an entry."""
-    context, size = wanted
-    least = context + options.max_rows
-    if options.memory is None:
-        return least
-    names = {name for program in model.programs.values() for name in program.tensors}
-    stored = sum(checkpoint.tensors[name].stored_bytes for name in names)
-    if size == 0:
-        return least
-    fitting = int((options.memory - stored) / size)
-    if fitting < least:
-        raise InputError(
-            f"{options.memory} bytes of memory do not hold {stored} bytes of weights and a cache of "
-            f"{least} entries, {int(size)} bytes each", where=str(checkpoint.path),
-            remedy="give more memory or a smaller context",
-        )  # fmt: skip
-    return min(fitting, MOST_CONTEXTS * context)
-
-
-def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
-    """Each weight that is used has a format that this build knows; the others do not matter."""
-    for program in model.programs.values():
-        for name in program.tensors:
-            format_of(checkpoint.tensors[name].format, where=f"{checkpoint.path}: tensor {name}")
+    return LoadedModel(path, checkpoint, model, vocabulary, runner, need.context, settings)

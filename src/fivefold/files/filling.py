@@ -32,9 +32,8 @@ JOURNAL, FILES = "journal", "files"
 class Filling:
     """A target that is being written: a file, or with `folder` a folder of files.
 
-    `mark` says what the bytes are made of. With `resume` what an earlier run has left is continued,
-    without it
-    thrown away. Raises InputError when that was made under another mark or another process is at it,
+    `mark` says what the bytes are made of. With `resume` what an earlier run has left is continued, without
+    it thrown away. Raises InputError when that was made under another mark or another process is at it,
     FivefoldError when nothing can be written.
     """
 
@@ -93,6 +92,11 @@ class Filling:
             self._note({"group": group, "tensors": checksums})
         self.finished[group] = tuple(checksums)
 
+    def discard(self) -> None:
+        """Throw away what is unfinished: nobody can go on with it."""
+        self.close()
+        shutil.rmtree(self.work, ignore_errors=True)
+
     def complete(self, add: Callable[[Path], None] | None = None) -> None:
         """Put the target in place; `add` may write more files into its folder before."""
         held = {name for names in self.finished.values() for name in names}
@@ -108,8 +112,7 @@ class Filling:
             made = self._files if self._folder else self._files / next(iter(self._layout.sizes))
             made.replace(self.target)
             _sync_folder(self.target.parent)
-        self.close()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.discard()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -118,7 +121,8 @@ class Filling:
         except OSError as error:
             raise FivefoldError(
                 f"cannot be written ({error.strerror or error})", where=str(self.target),
-                remedy="check the folder, its permissions and the room on the disk",
+                remedy="check the folder, its permissions and the room on the disk, then run again with "
+                f"--resume: what is done lies in {self.work.name}",
             ) from None  # fmt: skip
 
     def _lock(self) -> BinaryIO:
@@ -188,7 +192,10 @@ class Filling:
             return None
 
     def _prepare(self) -> dict[str, BinaryIO]:
-        """The files, at their full length and with their beginnings."""
+        """The files, at their full length and with their beginnings, and nothing else."""
+        for path in self._files.iterdir():
+            if path.name not in self._layout.sizes:
+                path.unlink()
         files: dict[str, BinaryIO] = {}
         for name, size in self._layout.sizes.items():
             path = self._files / name

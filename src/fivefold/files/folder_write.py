@@ -18,7 +18,7 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h
 
 
 def copy_other_files(source: Path, target: Path, config: Mapping[str, Any]) -> None:
-    """Copy the files of a model folder but for its weights, with these keys of config.json.
+    """Copy the files of a model folder but for its weights, with these keys of config.json (None: not).
 
     Folders in it are left out: they hold other forms of the same model. OSError if a file cannot be written.
     """
@@ -27,10 +27,15 @@ def copy_other_files(source: Path, target: Path, config: Mapping[str, Any]) -> N
         if path.name.startswith(".") or weights or path.name == CONFIG or not path.is_file():
             continue
         if (target / path.name).exists():
-            raise FivefoldError(f"{path.name} is written already", where=str(target))
+            raise FivefoldError(
+                f"{path.name} is written already", where=str(target),
+                remedy=f"take {path.name} out of the source: the output has a file of that name",
+            )  # fmt: skip
         shutil.copyfile(path, target / path.name)
         _sync(target / path.name)
-    text = json.dumps(read_json(source / CONFIG) | dict(config), indent=2, ensure_ascii=False)
+    merged = read_json(source / CONFIG) | dict(config)
+    kept = {key: value for key, value in merged.items() if value is not None or key not in config}
+    text = json.dumps(kept, indent=2, ensure_ascii=False)
     (target / CONFIG).write_text(text + "\n", encoding="utf-8")
     _sync(target / CONFIG)
 

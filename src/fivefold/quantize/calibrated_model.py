@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import prod
 
 from fivefold.core.checkpoint import Float32, Tensor
 from fivefold.core.errors import InputError
 from fivefold.executor import Settings, allowed_threads, choose_isa, dequantize
 from fivefold.files import vocabulary_of
-from fivefold.formats import format_of
 from fivefold.models import load_model
 from fivefold.program import Model
 
 from .calibrate import Calibration, calibrate
 from .choice import Calibration as Text
 from .choice import Choice, Recipe, best_choice, check_calibration
-from .encode import encode, largest_of
+from .encode import check_held, encode, largest_of
 from .gptq import gptq
 from .grids import grid_of
 from .moments import Moments
@@ -106,7 +104,8 @@ class _Work:
         scaled: dict[str, Tensor] = {}
         if recipe.awq:
             told("scaling folded into neighbours")
-            scaled = fold(network, source, windows, settings, _plainly(recipe.default))
+            kept = frozenset(item.name for item in plan.items if item.choice is None and item.role != "rest")
+            scaled = fold(network, source, windows, settings, _plainly(recipe.default), kept)
         said = [asdict(recipe.calibration), recipe.awq, recipe.norm_correction, recipe.budget_bits]
         mark = hashlib.sha256(repr(said).encode() + content).hexdigest()
         tensors = {**source, **scaled}
@@ -155,15 +154,14 @@ class _Work:
             name: [
                 Candidate("", spent[name], distances[name]),
                 *(
-                    Candidate(form, _size(plan, item), _share(distances[name], errors[name], form))
+                    Candidate(form, plan.size_as(item), _share(distances[name], errors[name], form))
                     for form, item in items.items()
                 ),
             ]
             for name, items in finer.items()
         }
         fixed = sum(size for name, size in spent.items() if name not in quantized)
-        numbers = sum(prod(item.source.shape) for item in plan.items)
-        picked = choose(options, int(bits * numbers / 8) - fixed)
+        picked = choose(options, plan.bytes_in(bits) - fixed)
         chosen = {name: finer[name][each.form] for name, each in picked.items() if each.form}
         items = [chosen.get(item.name, item) for item in plan.items]
         return Plan.of(plan.checkpoint, plan.recipe, plan.output, items)
@@ -234,14 +232,10 @@ def _made(name: str, values: Float32, moments: Moments, choice: Choice) -> Tenso
     """A matrix in a format, by whatever method."""
     if choice.method == "gptq":
         choice = replace(choice, largest=choice.largest * ROOM)
-        return gptq(name, values, moments, grid_of(choice, name))
+        made = gptq(name, values, moments, grid_of(choice, name))
+        check_held(values, made)
+        return made
     return encode(name, values, choice, moments.importance)
-
-
-def _size(plan: Plan, item: Item) -> int:
-    """Bytes of an item that the plan's layout does not have."""
-    outlines = plan.output.outlines(item)
-    return sum(format_of(each.format).bytes_for(prod(each.shape)) for each in outlines)
 
 
 def _share(distance: float, errors: Mapping[str, float], form: str) -> float:

@@ -72,10 +72,11 @@ def best_choice(form: str) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A choice for the matrices whose whole names the regular expression matches."""
+    """A choice for the matrices whose whole names the regular expression matches, and where that is said."""
 
     match: re.Pattern[str]
     choice: Choice
+    where: str = "[[tensor]]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,11 @@ from fivefold.core.errors import FileError, FivefoldError, InputError
 from fivefold.formats import format_of
 from fivefold.quantize import fp8, mxfp4, nvfp4, spaced
 from fivefold.quantize.choice import Choice
-from fivefold.quantize.pieces import LARGE_PIECE, packed, row_pieces
+from fivefold.quantize.pieces import LARGE_PIECE, float_values, packed, row_pieces
 from fivefold.quantize.targets import target_of
+
+_NEAR_THE_END = {"f16": 65504.0}
+"""Magnitudes above this may round to more than the format can hold; for the others that is 1e38."""
 
 Encoder = Callable[[str, Float32, Choice, Float32 | None], Tensor]
 
@@ -48,9 +51,26 @@ def encode(name: str, values: Float32, choice: Choice, importance: Float32 | Non
     if importance is not None:
         importance = _importance(importance, values.shape[1], where)
     try:
-        return encoder(name, values, choice, importance)
+        made = encoder(name, values, choice, importance)
     except FivefoldError as error:
         raise FileError(error.what, where=where, remedy=error.remedy) from None
+    check_held(values, made)
+    return made
+
+
+def check_held(values: Float32, made: Tensor) -> None:
+    """FileError if a number of a matrix (M, K) became infinite as it was stored."""
+    largest = magnitude(values)
+    if largest > _NEAR_THE_END.get(made.format, 1e38) and not np.isfinite(float_values(made)).all():
+        raise FileError(
+            f"a magnitude of {largest:g} is more than {made.format} can hold", where=f"tensor {made.name}",
+            remedy="keep this tensor, or choose another format for it",
+        )  # fmt: skip
+
+
+def magnitude(values: Float32) -> float:
+    """The largest magnitude of a matrix (M, K)."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def check_finite(name: str, values: Float32) -> None:
@@ -72,7 +92,7 @@ def largest_of(names: Sequence[str], values: Callable[[str], Float32], known: di
         if name not in known:
             numbers = values(name)
             check_finite(name, numbers)
-            known[name] = max(float(numbers.max()), -float(numbers.min()))
+            known[name] = magnitude(numbers)
     return max((known[name] for name in names), default=0.0)
 
 
@@ -112,16 +132,7 @@ def _fp8(name: str, values: Float32, choice: Choice, importance: Float32 | None)
 def _plain(name: str, values: Float32, choice: Choice, importance: Float32 | None) -> Tensor:
     """The format's own rounding, without anything beside it."""
     row = format_of(choice.format)
-    tensor = Tensor(name, row.name, values.shape, packed(values, row, LARGE_PIECE, row.pack))
-    if choice.format == "f16":
-        _check_halves(tensor)
-    return tensor
-
-
-def _check_halves(tensor: Tensor) -> None:
-    """FileError where a number became infinite."""
-    if np.isinf(tensor.data.view("<f2")).any():
-        raise FileError("a number is more than f16 can hold", where=tensor.name, remedy="choose bf16 or f32")
+    return Tensor(name, row.name, values.shape, packed(values, row, LARGE_PIECE, row.pack))
 
 
 ENCODERS: Mapping[tuple[str, str], Encoder] = MappingProxyType(

@@ -33,8 +33,8 @@ from fivefold.quantize.plan import Item
 from fivefold.quantize.roles import Role
 from fivefold.quantize.targets import target_of
 
-_FLOATS = frozenset({"f16", "bf16", "f32"})
-
+_DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+_FLOATS = _DTYPES.keys()
 
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Matrices that other engines join, by the last parts of their modules' names."""
@@ -156,7 +156,19 @@ class FolderOutput:
 
     def finish(self, folder: Path, items: Sequence[Item]) -> None:
         """config.json with its `quantization_config`, and the source's other files."""
-        copy_other_files(self.checkpoint.path, folder, {"quantization_config": quantization_config(items)})
+        copy_other_files(self.checkpoint.path, folder, config_keys(items))
+
+
+def config_keys(items: Sequence[Item]) -> dict[str, Any]:
+    """What config.json says otherwise than the source's; None is to be taken out.
+
+    Of a model in floats, in which, if all are alike; there is nothing to tell compressed-tensors then.
+    """
+    forms = {item.choice.format for item in items if item.choice is not None}
+    if forms & SCHEMES.keys():
+        return {"quantization_config": quantization_config(items)}
+    alike = {"torch_dtype": None, "dtype": _DTYPES[min(forms)]} if len(forms) == 1 else {}
+    return {"quantization_config": None, **alike}
 
 
 def quantization_config(items: Sequence[Item]) -> dict[str, Any]:

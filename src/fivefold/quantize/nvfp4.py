@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from fivefold.core.checkpoint import Bytes, Float32
+from fivefold.core.errors import FivefoldError
 from fivefold.formats import e2m1, e4m3, format_of, nvfp4
 from fivefold.quantize.choice import ALL_CODES, Choice
 from fivefold.quantize.e2m1_error import BlockErrors
@@ -26,18 +27,24 @@ from fivefold.quantize.weights import block_weights, for_rows
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _WHOLE_PART = float(nvfp4.LARGEST)
+_MOST = e2m1.LARGEST * e4m3.MOST
 _QUARTER = 4.0 * float(e4m3.LARGEST)
 
 
 def tensor_factor(values: Float32, choice: Choice) -> float:
     """What a tensor (M, K) is divided by before its parts are quantized, a float32; 1.0 if it is all zero.
 
-    Never subnormal: quotients would be off.
+    Never subnormal: quotients would be off. FivefoldError where there may be no factor and needs to be one.
     """
-    if choice.factor == "one" or values.size == 0:
+    if values.size == 0:
         return 1.0
     largest = max(float(values.max()), -float(values.min()), choice.largest)
-    if largest == 0.0:
+    if choice.factor == "one" and largest > _MOST:
+        raise FivefoldError(
+            f"a magnitude of {largest:g} is more than nvfp4 without a factor can hold ({_WHOLE_PART:g})",
+            where="nvfp4", remedy="keep this tensor, or choose q8_0 for it",
+        )  # fmt: skip
+    if largest == 0.0 or choice.factor == "one":
         return 1.0
     room = _WHOLE_PART if choice.method == "round" else _QUARTER
     if choice.method == "round" and choice.factor == "own":

@@ -6,8 +6,10 @@ What the output is like (which factors it can hold, what it does with a head) it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -103,6 +105,20 @@ class Plan:
         """Bytes that an item takes in the output, scales included."""
         return sum(self.layout.places[outline.name].size for outline in self.output.outlines(item))
 
+    def size_as(self, item: Item) -> int:
+        """Bytes of an item that the layout does not have."""
+        outlines = self.output.outlines(item)
+        return sum(format_of(each.format).bytes_for(prod(each.shape)) for each in outlines)
+
+    def bytes_in(self, bits: float) -> int:
+        """The budget of so many bits a number."""
+        return int(bits * self.numbers / 8)
+
+    @property
+    def numbers(self) -> int:
+        """Of all tensors."""
+        return sum(prod(item.source.shape) for item in self.items)
+
 
 def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
     """The plan; InputError for a rule that matches no matrix, or a text that is needed and missing."""
@@ -121,7 +137,7 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
     for number, rule in enumerate(recipe.rules):
         if number not in matched:
             raise InputError(
-                f"{rule.match.pattern!r} matches no matrix", where="[[tensor]]",
+                f"{rule.match.pattern!r} matches no matrix", where=rule.where,
                 remedy="names are those of the source; --dry-run lists them",
             )  # fmt: skip
     if not any(item.choice for item in items):
@@ -130,7 +146,32 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:
             where=str(checkpoint.path),
             remedy="check the source and the recipe",
         )
-    return Plan.of(checkpoint, recipe, output, items)
+    plan = Plan.of(checkpoint, recipe, output, items)
+    _check_budget(plan)
+    return plan
+
+
+def _check_budget(plan: Plan) -> None:
+    """InputError if the smallest choice of formats is more than the recipe's budget."""
+    bits = plan.recipe.budget_bits
+    if bits is None:
+        return
+    least = sum(_least(plan, item) for item in plan.items)
+    if least > plan.bytes_in(bits):
+        raise InputError(
+            f"a budget of {bits:g} bits a number is {plan.bytes_in(bits):,} bytes, and the smallest choice "
+            f"takes {least:,}", where="budget_bits",
+            remedy=f"give at least {math.ceil(8e3 * least / plan.numbers) / 1e3:g}, or a smaller [default]",
+        )  # fmt: skip
+
+
+def _least(plan: Plan, item: Item) -> int:
+    """The fewest bytes that a budget may give an item."""
+    own = plan.bytes_of(item)
+    if item.choice is None or item.role != "matrix":
+        return own
+    finer = (plan.output.fitting(replace(item, choice=choice)) for choice in plan.output.fine)
+    return min(own, *map(plan.size_as, finer))
 
 
 def _item(tensor: Tensor, recipe: Recipe, output: Output, tied: bool, matched: set[int]) -> Item:

@@ -116,12 +116,22 @@ class _Table:
             raise InputError("it says no format", where=self.where, remedy="give it one")
         where = option if form else self.where
         usual = best_choice(_known(form or self.value("format", str, ""), where))
+        self._refuse_idle(usual.format)
         made = replace(
             usual, method=self.value("method", str, usual.method),
             window=self.value("window", int, usual.window),
             factor=self.value("factor", str, usual.factor),
         )  # fmt: skip
         return _checked(made, self.where)
+
+    def _refuse_idle(self, form: str) -> None:
+        """InputError for a key that changes nothing for that format."""
+        idle = {KEEP: ("method", "window", "factor"), "nvfp4": ()}.get(form, ("window", "factor"))
+        for key in idle:
+            if key in self.values:
+                raise InputError(
+                    f"key {key!r} changes nothing for {form}", where=self.where, remedy="leave it out"
+                )
 
     def rules(self) -> Iterable[Rule]:
         """The [[tensor]] tables, in their order."""
@@ -142,7 +152,7 @@ class _Table:
                     where=table.where,
                     remedy="repair it",
                 ) from None
-            yield Rule(match, table.made())
+            yield Rule(match, table.made(), table.where)
 
     def calibration(self) -> Calibration | None:
         """The [calibration] table. A path in it is relative to the recipe."""

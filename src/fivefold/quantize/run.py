@@ -16,13 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint, Float32, Tensor
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FileError, InputError
 from fivefold.files import Filling, give_back, part_paths
 from fivefold.quantize.calibrated import Calibrated
 from fivefold.quantize.choice import Choice, best_choice
-from fivefold.quantize.encode import encode, largest_of
+from fivefold.quantize.encode import check_finite, encode, largest_of
 from fivefold.quantize.pieces import float_values
 from fivefold.quantize.plan import Item, Plan
+
+_FLOATS = ("f32", "f16", "bf16")
 
 Report = Callable[[str, int, int], None]
 """Told before each tensor and at the end: its name, numbers done, numbers in all."""
@@ -46,9 +48,9 @@ def summary_of(plan: Plan, resumed: int = 0) -> Summary:
     forms: Counter[str] = Counter()
     for item in plan.items:
         forms[item.format] += plan.bytes_of(item)
-    numbers, total = sum(_numbers(item) for item in plan.items), sum(forms.values())
+    total = sum(forms.values())
     before = sum(item.source.stored_bytes for item in plan.items)
-    return Summary(numbers, before, total, 8 * total / numbers, dict(forms), resumed)
+    return Summary(plan.numbers, before, total, 8 * total / plan.numbers, dict(forms), resumed)
 
 
 def run_plan(
@@ -66,8 +68,7 @@ def run_plan(
     writing fails.
     """
     check_target(plan, target)
-    total = sum(_numbers(item) for item in plan.items)
-    done = 0
+    total, done = plan.numbers, 0
     with Filling(
         target, plan.layout, mark_of(plan, calibrated), resume=resume, folder=plan.output.is_folder
     ) as filling:
@@ -77,7 +78,11 @@ def run_plan(
             if report is not None:
                 report(item.name, done, total)
             if item.name not in filling.finished:
-                tensor = _made(plan, item, calibrated, shared)
+                try:
+                    tensor = _made(plan, item, calibrated, shared)
+                except FileError:
+                    filling.discard()  # another source, or another recipe, begins anew
+                    raise
                 filling.put(item.name, plan.output.pieces(item, tensor))
                 give_back([item.source])
             done += _numbers(item)
@@ -129,11 +134,19 @@ def _numbers(item: Item) -> int:
     return math.prod(item.source.shape)
 
 
+def _copied(tensor: Tensor) -> Tensor:
+    """The source's own tensor; FileError if it is in floats and one is none."""
+    if tensor.format in _FLOATS and tensor.data.size:
+        values = float_values(tensor)
+        check_finite(tensor.name, values.reshape(-1, values.shape[-1] if values.ndim else 1))
+    return tensor
+
+
 def _made(plan: Plan, item: Item, calibrated: Calibrated | None, shared: dict[str, float]) -> Tensor:
     """The tensor that an item becomes; `shared` keeps the largest magnitudes of those that share a factor."""
     choice = item.choice
     if choice is None and (calibrated is None or not calibrated.changes(item.name)):
-        return item.source
+        return _copied(item.source)
     if choice is not None and choice.format == "nvfp4":
         sharing, tensors = plan.output.sharing(item.name), plan.checkpoint.tensors
         largest = largest_of(sharing, lambda name: _values(tensors[name], calibrated), shared)

@@ -48,8 +48,12 @@ def fold(
     windows: Sequence[Sequence[int]],
     settings: Settings,
     rounding: Rounding,
+    kept: frozenset[str] = frozenset(),
 ) -> dict[str, Tensor]:
-    """Weights that take the place of the model's own, in float32, by name; the others stay as they are."""
+    """Weights that take the place of the model's own, in float32, by name.
+
+    The others stay as they are, and so do those to be `kept`.
+    """
     stream = Stream(model, windows, settings)
     shared = _shared(model.main)
     changed: dict[str, Tensor] = {}
@@ -61,7 +65,7 @@ def fold(
         program = stream.program(layer)
         for inputs in inputs_of(program):
             source = _source(program, inputs)
-            if source is None or shared & {source.weight, *inputs.weights}:
+            if source is None or (shared | kept) & {source.weight, *inputs.weights}:
                 continue
             moments = moments_of(stream.buffer(layer, tensors.__getitem__, inputs.buffer))
             factors = _best([dequantize(current(name)) for name in inputs.weights], moments, source, rounding)

@@ -14,18 +14,25 @@ from starlette.types import ASGIApp
 
 from fivefold.core.errors import FivefoldError
 
+from .admin import Admin
 from .auth import KeyCheck
-from .endpoints import Generation, Small, chat_job, completion_job
+from .endpoints import Generation, Small, chat_request, completion_request
 from .errors import ApiError, of_error
 from .metrics import Metrics
-from .served import Models, ServedModel
+from .models import Models
+from .served import ServedModel
 
 
 def make_app(
-    served: Sequence[ServedModel], api_keys: Sequence[str] = (), ready: Callable[[], None] = lambda: None
+    served: Models | Sequence[ServedModel],
+    api_keys: Sequence[str] = (),
+    ready: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
-    """The ASGI application for these models; `ready` is called when all engines run."""
-    models = Models(served)
+    """The ASGI application for these models; `ready` is called when requests can be answered.
+
+    Keys are the models' own where they come from a configuration.
+    """
+    models = served if isinstance(served, Models) else Models.of(served, api_keys)
     metrics = Metrics(models)
     small = Small(models, metrics)
 
@@ -38,12 +45,14 @@ def make_app(
         finally:
             await models.close()
 
+    chat, text = "/chat/completions", "/completions"
     app = Starlette(
         routes=[
-            Route("/v1/chat/completions", Generation(models, metrics, chat_job)),
-            Route("/v1/completions", Generation(models, metrics, completion_job)),
+            Route(f"/v1{chat}", Generation(models, metrics, chat, chat_request)),
+            Route(f"/v1{text}", Generation(models, metrics, text, completion_request)),
             Route("/v1/models", small.models, methods=["GET"]),
             Route("/v1/models/{name:path}", small.model, methods=["GET"]),
+            Route("/admin/reload", Admin(models).reload, methods=["POST"]),
             Route("/health", small.health, methods=["GET"]),
             Route("/metrics", small.metrics, methods=["GET"]),
             Route("/version", small.version, methods=["GET"]),
@@ -52,7 +61,7 @@ def make_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return KeyCheck(app, api_keys)
+    return KeyCheck(app, lambda: models.table.api_keys)
 
 
 async def _http(_: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ keys in constant time. A request without a right key learns nothing but that.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,13 +21,15 @@ PUBLIC = frozenset({"/health"})
 class KeyCheck:
     """The ASGI layer around all others."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: Callable[[], Sequence[str]]) -> None:
+        """`keys` gives those of the moment: a configuration may bring others."""
         self._app = app
-        self._keys = [key.encode() for key in keys]
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer 401. Anything but plain HTTP is refused when keys are asked for."""
-        if scope["type"] == "lifespan" or not self._keys or scope["path"] in PUBLIC or self._right(scope):
+        keys = self._keys()
+        if scope["type"] == "lifespan" or not keys or scope["path"] in PUBLIC or _right(scope, keys):
             await self._app(scope, receive, send)
             return
         error = ApiError(
@@ -38,9 +40,10 @@ class KeyCheck:
         )
         await error.response()(scope, receive, send)
 
-    def _right(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        offered = given.strip(" ") if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        # All keys are compared, so that the time tells nothing of which is nearer.
-        return any([hmac.compare_digest(offered.encode("latin-1"), key) for key in self._keys])
+
+def _right(scope: Scope, keys: Sequence[str]) -> bool:
+    headers = Headers(scope=scope)
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    offered = given.strip(" ") if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    # All keys are compared, so that the time tells nothing of which is nearer.
+    return any([hmac.compare_digest(offered.encode("latin-1"), key.encode()) for key in keys])

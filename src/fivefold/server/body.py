@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from .errors import ApiError, bad_request
 
@@ -26,8 +27,15 @@ _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _OTHER = bytes(set(range(256)) - set(b"[]{}"))
 
 
-async def read_body(request: Request, kind: type[_Body]) -> _Body:
-    """The body as `kind`; ApiError says what is wrong and with which field."""
+class Addressed(msgspec.Struct):
+    """What of a body says where it goes, and how its answer comes back."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
+async def read_raw(request: Request) -> bytes:
+    """The bytes of a body, bounded in number and shape; ApiError if they are not."""
     try:
         raw = await asyncio.wait_for(_bytes(request), MOST_SECONDS)
     except TimeoutError:
@@ -36,12 +44,23 @@ async def read_body(request: Request, kind: type[_Body]) -> _Body:
     except ClientDisconnect:
         raise bad_request("the client went away") from None
     _check_shape(raw)
+    return raw
+
+
+def decoded(raw: bytes, kind: type[_Body]) -> _Body:
+    """A body as `kind`; ApiError says what is wrong and with which field."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"the body is not JSON: {error}") from None
+
+
+async def gone(receive: Receive) -> None:
+    """Wait until the client goes away, once its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _bytes(request: Request) -> bytes:

@@ -1,12 +1,14 @@
 """The configuration of a server: frozen, decided once, unknown keys refused.
 
-`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Keys of what is planned and not
-built are known here, so that a file can hold them at the value that means "not used"; any other value is
-refused by name.
+`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Values that the design has and
+this build has not are known here, so that they can be refused by name; a file may hold such a key at the
+value that means "not used". Only the file is read here, no model: what a model cannot do is found by
+`table`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -14,29 +16,45 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
-from fivefold.formats import entry_format
+from fivefold.formats import FORMATS, entry_format
 
 MOST_BYTES = 1 << 60
+MOST_SECONDS = 86400.0
+MOST_RETRIES = 10
+MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
-_PLANNED: Mapping[str, tuple[Any, ...]] = {
-    "format": ("auto",),
-    "eviction": ("none",),
-    "budget": (0,),
-    "decoding": ("auto", "autoregressive"),
-    "upstream": ("",),
+_PLANNED: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+    "format": (("auto",), tuple(FORMATS)),
+    "eviction": (("none",), ("lookahead", "snapkv", "window")),
+    "budget": ((0,), ()),
+    "decoding": (("auto", "autoregressive"), ("speculative", "diffusion")),
 }
-"""Keys of what is planned, with the values that they may have today."""
+"""Keys of what is partly planned: the values that they may have today, and those that are to come."""
+
+_LEAST: Mapping[str, float] = {
+    "context": 0, "memory": 0, "max_sequences": 1, "max_queue": 1, "wait": 0, "idle": 0, "budget": 0,
+    "upstream_timeout": 0.001, "upstream_connect_timeout": 0.001, "upstream_retries": 0,
+    "upstream_check": 0.1,
+}  # fmt: skip
+_MOST: Mapping[str, float] = {
+    "upstream_retries": MOST_RETRIES,
+    **dict.fromkeys(
+        ("wait", "idle", "upstream_timeout", "upstream_connect_timeout", "upstream_check"), MOST_SECONDS
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One `[[model]]`: the name that clients ask for, where the model is, and how it runs. Without a context
-    or a cache_format it has those that the server was started with."""
+    or a cache_format it has those that the server was started with. Either `source` or `upstream` is given;
+    the keys of the other kind may stay in the file and have no effect."""
 
-    source: str
+    source: str = ""
     name: str = "default"
     aliases: tuple[str, ...] = ()
     context: int = 0
@@ -48,19 +66,31 @@ class ModelConfig:
     eviction: str = "none"
     budget: float = 0
     decoding: str = "auto"
+    memory: int = 0
+    wait: float = 300
+    idle: float = 0
+    pinned: bool = False
     upstream: str = ""
+    upstream_model: str = ""
+    upstream_key: str = field(default="", repr=False)
+    upstream_key_file: str = ""
+    upstream_timeout: float = 600
+    upstream_connect_timeout: float = 5
+    upstream_retries: int = 2
+    upstream_check: float = 10
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The `[server]` table and the models. `memory` is in bytes, for all models' weights and caches; 0: half
-    of what the machine has free, at most 8 GB."""
+    of what the machine has free, at most 8 GB. `where` is the file, for errors."""
 
     models: tuple[ModelConfig, ...]
     host: str = "127.0.0.1"
     port: int = 8000
-    api_keys: tuple[str, ...] = ()
-    memory: int = field(default=0)
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    memory: int = 0
+    where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check_names(self.models)
@@ -80,8 +110,9 @@ def parse_size(text: Any, where: str) -> int:
     return size
 
 
-def read_config(path: Path) -> ServerConfig:
-    """The configuration in a TOML file; InputError names file, key and remedy."""
+def read_config(path: Path, settings: Sequence[str] = ()) -> ServerConfig:
+    """The configuration in a TOML file; InputError names file, key and remedy. `key=value` settings are
+    put over the first model's."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -95,14 +126,16 @@ def read_config(path: Path) -> ServerConfig:
     chosen = [
         model_config(values, f"{path}: model {number}") for number, values in enumerate(models, start=1)
     ]
+    if settings:
+        chosen[0] = model_config(overridden(models[0], settings), "--set")
     _check_names(chosen, str(path))
     where = f"{path}: server"
-    known = {one.name for one in fields(ServerConfig)} - {"models"}
+    known = {one.name for one in fields(ServerConfig)} - {"models", "where"}
     _check_keys(server, known, where)
-    values = dict(server)
-    if "memory" in values:
-        values["memory"] = parse_size(values["memory"], f"{where}: memory")
-    return ServerConfig(tuple(chosen), **_typed(values, ServerConfig, where))
+    values = _typed(server, ServerConfig, where)
+    if not 0 <= values.get("port", 0) <= 65535:
+        raise InputError(f"key port is {values['port']}", where=where, remedy="give 0 to 65535")
+    return ServerConfig(tuple(chosen), **values, where=str(path))
 
 
 def model_config(values: Any, where: str) -> ModelConfig:
@@ -110,20 +143,22 @@ def model_config(values: Any, where: str) -> ModelConfig:
     if not isinstance(values, dict):
         raise InputError("is not a table", where=where, remedy="write [[model]]")
     _check_keys(values, {one.name for one in fields(ModelConfig)}, where)
-    if "source" not in values:
+    chosen = _typed(values, ModelConfig, where)
+    if not chosen.get("source") and not chosen.get("upstream"):
         raise InputError("key source is missing", where=where, remedy='add one: source = "smollm2-135m"')
-    config = ModelConfig(**_typed(values, ModelConfig, where))
-    for key, allowed in _PLANNED.items():
-        if getattr(config, key) not in allowed:
-            raise InputError(
-                f"key {key} is {getattr(config, key)!r}, which is planned and not built", where=where,
-                remedy=f"leave it out or write {' or '.join(map(repr, allowed))}",
-            )  # fmt: skip
+    if chosen.get("source") and chosen.get("upstream"):
+        raise InputError("keys source and upstream are both given", where=where, remedy="leave one out")
+    if chosen.get("upstream"):
+        chosen["upstream"] = _address(chosen["upstream"], where)
+        chosen["upstream_key"] = _key(chosen, where)
+    config = ModelConfig(**chosen)
+    _check_planned(config, where)
+    _check_numbers(config, where)
     if config.cache_format:
         entry_format(config.cache_format, f"{where}: key cache_format")
-    for key in ("max_sequences", "max_queue"):
-        if getattr(config, key) < 1:
-            raise InputError(f"key {key} is {getattr(config, key)}", where=where, remedy="give at least 1")
+    for key, names in (("name", (config.name,)), ("aliases", config.aliases)):
+        if not all(name.strip() and name.isprintable() for name in names):
+            raise InputError(f"key {key} has an empty or unprintable name", where=where, remedy="mend it")
     return config
 
 
@@ -143,6 +178,72 @@ def overridden(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any
     return result
 
 
+def _check_planned(config: ModelConfig, where: str) -> None:
+    """Refuse what is to come, and what nobody knows, in different words."""
+    for key, (built, planned) in _PLANNED.items():
+        value = getattr(config, key)
+        if value in built:
+            continue
+        known = value in planned or not planned
+        raise InputError(
+            f"key {key} is {value!r}, which is {'planned and not built' if known else 'not known'}",
+            where=where, remedy=f"leave it out or write {' or '.join(map(repr, built))}",
+        )  # fmt: skip
+
+
+def _check_numbers(config: ModelConfig, where: str) -> None:
+    for key, least in _LEAST.items():
+        value, most = getattr(config, key), _MOST.get(key, math.inf)
+        if not (-math.inf < value < math.inf and least <= value <= most):
+            bound = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
+            raise InputError(f"key {key} is {value}", where=where, remedy=f"give {bound}")
+
+
+def _address(text: str, where: str) -> str:
+    """The address of an upstream engine, to which paths such as /chat/completions are added."""
+    try:
+        parts = urlsplit(text)
+        good = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if (
+        not good
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+        or not text.isprintable()
+        or " " in text
+    ):
+        raise InputError(
+            f"key upstream is {text[:200]!r}, which is not an address of an engine", where=where,
+            remedy='write it as "http://HOST:PORT/v1", and a key as upstream_key',
+        )  # fmt: skip
+    return text.rstrip("/")
+
+
+def _key(chosen: Mapping[str, Any], where: str) -> str:
+    """The key that an upstream asks for: as it stands in the configuration, or in a file of its own."""
+    key, name = str(chosen.get("upstream_key", "")), chosen.get("upstream_key_file", "")
+    if key and name:
+        raise InputError(
+            "keys upstream_key and upstream_key_file are both given", where=where, remedy="leave one out"
+        )
+    where_key = f"{where}: key {'upstream_key_file' if name else 'upstream_key'}"
+    if name:
+        try:
+            with Path(name).open(encoding="ascii") as file:
+                key = file.read(MOST_KEY + 1).strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not plain text"
+            raise InputError(
+                f"{name} cannot be read ({reason})", where=where_key, remedy="name a file with the key"
+            ) from None
+    if (name and not key) or len(key) > MOST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError("the key is empty or has characters that no key has", where=where_key,
+                         remedy="give the key alone")  # fmt: skip
+    return key
+
+
 def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in values:
         if key not in known:
@@ -160,11 +261,14 @@ def _check_names(models: Sequence[ModelConfig], where: str = "model") -> None:
 
 
 def _typed(values: Mapping[str, Any], kind: type[Any], where: str) -> dict[str, Any]:
-    """The values, each of its field's type; lists become tuples of texts."""
+    """The values, each of its field's type; lists become tuples of texts, and sizes bytes."""
     types = {one.name: str(one.type) for one in fields(kind)}
     result: dict[str, Any] = {}
     for key, value in values.items():
         wanted = types[key]
+        if key == "memory":
+            result[key] = parse_size(value, f"{where}: key memory")
+            continue
         if wanted.startswith("tuple"):
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise InputError(f"key {key} is not a list of texts", where=where, remedy='write ["a", "b"]')
@@ -174,6 +278,7 @@ def _typed(values: Mapping[str, Any], kind: type[Any], where: str) -> dict[str, 
             wanted
         ]
         if not isinstance(value, expected) or (isinstance(value, bool) and wanted != "bool"):
-            raise InputError(f"key {key} is {value!r}, not of type {wanted}", where=where, remedy="mend it")
+            told = "" if "key" in key else f"{value!r:.100}, "  # a secret is told to nobody
+            raise InputError(f"key {key} is {told}not of type {wanted}", where=where, remedy="mend it")
         result[key] = value
     return result

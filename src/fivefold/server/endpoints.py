@@ -20,27 +20,36 @@ from fivefold import __version__
 from fivefold.core.request import SamplingParams
 
 from .answers import ChatChoice, Choice, CompletionChoice
-from .body import read_body
+from .body import Addressed, decoded, read_raw
 from .errors import ApiError, bad_request
 from .job import Job, answer, requests_of
 from .messages import checked_messages, checked_tools, template_options
 from .metrics import Metrics
+from .models import Models
 from .parameters import chat_sampling, choices, completion_sampling
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
-from .served import Models, ServedModel
+from .served import ServedModel
+from .table import Entry, UpstreamEntry
 
 MOST_PROMPTS = 64
 MOST_SALT = 256
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
+Prepare = Callable[[ServedModel, str], Awaitable[Job]]
+"""From a model and a request's name to a job; what can be checked without a model was checked before."""
+
+
 class Generation:
     """An endpoint that answers with generated text: an ASGI application of its own."""
 
-    def __init__(self, models: Models, metrics: Metrics, prepare: Callable[..., Awaitable[Job]]) -> None:
+    def __init__(
+        self, models: Models, metrics: Metrics, path: str, check: Callable[[bytes], Prepare]
+    ) -> None:
         self._models = models
         self._metrics = metrics
-        self._prepare = prepare
+        self._path = path
+        self._check = check
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,47 +57,61 @@ class Generation:
         request = HttpRequest(scope, receive)
         if request.method != "POST":
             raise ApiError(405, "this path takes POST", headers={"allow": "POST"})
+        raw = await read_raw(request)
+        entry = self._models.table.find(decoded(raw, Addressed).model)
+        if isinstance(entry, UpstreamEntry):
+            await entry.relay(entry.upstream, self._path, raw, receive, send)
+            return
+        prepare = self._check(raw)
         given = request.headers.get("x-request-id", "")
         name = given if _NAME.fullmatch(given) else f"{time.time_ns():x}"
-        job = await self._prepare(request, self._models, f"{name}-{next(self._numbers):x}")
-        await answer(job, self._metrics, receive, send)
+        with await self._models.lease(entry, receive) as model:
+            job = await prepare(model, f"{name}-{next(self._numbers):x}")
+            await answer(job, self._metrics, receive, send)
 
 
-async def chat_job(request: HttpRequest, models: Models, name: str) -> Job:
-    """The job of a body of /v1/chat/completions."""
-    fields = await read_body(request, ChatRequest)
-    model = models.find(fields.model)
+def chat_request(raw: bytes) -> Prepare:
+    """What a body of /v1/chat/completions asks for."""
+    fields = decoded(raw, ChatRequest)
     sampling = chat_sampling(fields)
     count = choices(fields)
     messages = checked_messages(fields.messages)
     tools = checked_tools(fields)
     options = template_options(fields)
-    tokens = await model.chat_tokens(messages, tools, options)
-    opener = model.dialect.reasoning_open
-    ending = model.vocabulary.decode(tokens[-16:], skip_special=False).rstrip("\n") if opener else ""
-    opened = bool(opener) and ending.endswith(opener)
 
-    def choice(index: int) -> Choice:
-        parser = model.dialect.make(bool(tools), True, opened)
-        token_ids, shown = bool(fields.return_token_ids), fields.include_reasoning is not False
-        return ChatChoice(index, model.vocabulary, parser, token_ids, shown)
+    async def prepare(model: ServedModel, name: str) -> Job:
+        tokens = await model.chat_tokens(messages, tools, options)
+        opener = model.dialect.reasoning_open
+        ending = model.vocabulary.decode(tokens[-16:], skip_special=False).rstrip("\n") if opener else ""
+        opened = bool(opener) and ending.endswith(opener)
 
-    return _job(f"chatcmpl-{name}", "chat.completion", model, fields, [tokens], sampling, count, choice)
+        def choice(index: int) -> Choice:
+            parser = model.dialect.make(bool(tools), True, opened)
+            token_ids, shown = bool(fields.return_token_ids), fields.include_reasoning is not False
+            return ChatChoice(index, model.vocabulary, parser, token_ids, shown)
+
+        return _job(f"chatcmpl-{name}", "chat.completion", model, fields, [tokens], sampling, count, choice)
+
+    return prepare
 
 
-async def completion_job(request: HttpRequest, models: Models, name: str) -> Job:
-    """The job of a body of /v1/completions."""
-    fields = await read_body(request, CompletionRequest)
-    model = models.find(fields.model)
+def completion_request(raw: bytes) -> Prepare:
+    """What a body of /v1/completions asks for."""
+    fields = decoded(raw, CompletionRequest)
     sampling = completion_sampling(fields)
     count = choices(fields)
-    prompts = [await _prompt_tokens(model, prompt) for prompt in _prompts(fields)]
+    given = _prompts(fields)
 
-    def choice(index: int) -> Choice:
-        prompt = prompts[index // count] if fields.return_token_ids else None
-        return CompletionChoice(index, model.vocabulary, sampling.logprobs is not None, prompt)
+    async def prepare(model: ServedModel, name: str) -> Job:
+        prompts = [await _prompt_tokens(model, prompt) for prompt in given]
 
-    return _job(f"cmpl-{name}", "text_completion", model, fields, prompts, sampling, count, choice)
+        def choice(index: int) -> Choice:
+            prompt = prompts[index // count] if fields.return_token_ids else None
+            return CompletionChoice(index, model.vocabulary, sampling.logprobs is not None, prompt)
+
+        return _job(f"cmpl-{name}", "text_completion", model, fields, prompts, sampling, count, choice)
+
+    return prepare
 
 
 def _job(
@@ -148,18 +171,34 @@ class Small:
         self._metrics = metrics
 
     async def health(self, _: HttpRequest) -> Response:
-        """200 only while the default model can answer."""
-        if not self._models.default.engine.healthy:
-            raise ApiError(503, "the default model cannot answer", code="unhealthy")
+        """200 only while the default model can answer. Nothing is loaded for that."""
+        entry = self._models.table.default
+        if not self._models.answers(entry):
+            message = f"the default model cannot answer: it is {self._models.state(entry)}"
+            raise ApiError(503, message, code="unhealthy")
         return _json({"status": "ok"})
 
     async def models(self, _: HttpRequest) -> Response:
         """All models."""
-        return _json({"object": "list", "data": [_described(model) for model in self._models.served]})
+        return _json({"object": "list", "data": [self._told(one) for one in self._models.table.entries]})
 
     async def model(self, request: HttpRequest) -> Response:
         """One model by name or alias."""
-        return _json(_described(self._models.find(request.path_params["name"])))
+        return _json(self._told(self._models.table.find(request.path_params["name"])))
+
+    def _told(self, entry: Entry) -> dict[str, Any]:
+        """What is known of a model; of one that is elsewhere less."""
+        told = {
+            "id": entry.config.name,
+            "object": "model",
+            "created": entry.created,
+            "owned_by": "fivefold",
+            "aliases": list(entry.config.aliases),
+            "state": self._models.state(entry),
+        }
+        if isinstance(entry, UpstreamEntry):
+            return {**told, "root": entry.upstream.model, "owned_by": "upstream"}
+        return {**told, "root": entry.config.source, "max_model_len": entry.context}
 
     async def metrics(self, _: HttpRequest) -> Response:
         """Figures in Prometheus' text form."""
@@ -168,18 +207,6 @@ class Small:
     async def version(self, _: HttpRequest) -> Response:
         """The version of this server."""
         return _json({"version": __version__})
-
-
-def _described(model: ServedModel) -> dict[str, Any]:
-    return {
-        "id": model.config.name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "fivefold",
-        "root": model.config.source,
-        "aliases": list(model.config.aliases),
-        "max_model_len": model.context,
-    }
 
 
 def _json(value: Any) -> Response:

@@ -26,7 +26,9 @@ _TYPES = {
     429: "rate_limit_error",
     500: "server_error",
     501: "not_supported_error",
+    502: "upstream_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 
 

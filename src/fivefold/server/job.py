@@ -22,6 +22,7 @@ from fivefold.core.request import Request, SamplingParams, Timings, TokenEvent
 from fivefold.engine import EventStream
 
 from .answers import Choice, Object
+from .body import gone
 from .errors import ApiError, of_error
 from .metrics import Metrics
 from .parameters import for_choice
@@ -104,15 +105,15 @@ def requests_of(
 async def answer(job: Job, metrics: Metrics, receive: Receive, send: Send) -> None:
     """Run a job and send its answer."""
     streams = await _submit(job)
-    gone = asyncio.ensure_future(_cancel_when_gone(receive, streams))
+    leaving = asyncio.ensure_future(_cancel_when_gone(receive, streams))
     try:
         metrics.asked(job.model, job.requests)
         if job.fields.stream:
             await _stream(job, streams, metrics, send)
         else:
-            await _whole(job, streams, metrics, gone, send)
+            await _whole(job, streams, metrics, leaving, send)
     finally:
-        gone.cancel()
+        leaving.cancel()
         for stream in streams:
             stream.cancel()
         metrics.forget(job.requests)
@@ -133,14 +134,13 @@ async def _submit(job: Job) -> list[EventStream]:
 
 async def _cancel_when_gone(receive: Receive, streams: Sequence[EventStream]) -> None:
     """Wait until the client goes away, and cancel what it had asked for."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await gone(receive)
     for stream in streams:
         stream.cancel()
 
 
 async def _whole(
-    job: Job, streams: list[EventStream], metrics: Metrics, gone: asyncio.Future[None], send: Send
+    job: Job, streams: list[EventStream], metrics: Metrics, leaving: asyncio.Future[None], send: Send
 ) -> None:
     """Collect every choice and send them as one JSON object."""
     try:
@@ -148,7 +148,7 @@ async def _whole(
             _note(job, index, event, metrics)
             job.choices[index].push(event)
     except Exception as error:
-        if not gone.done():
+        if not leaving.done():
             await _send_whole(send, _told(error), None)
         return
     body: Object = {
@@ -158,7 +158,7 @@ async def _whole(
     }
     if job.prompt_is_told:
         body["prompt_token_ids"] = job.prompt_token_ids[0]
-    if not gone.done():
+    if not leaving.done():
         await _send_whole(send, None, msgspec.json.encode(body))
 
 

@@ -14,8 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fivefold.core.request import Request, TokenEvent
+from fivefold.engine import AsyncEngine
 
-from .served import Models, ServedModel
+from .models import Models
+from .residency_metrics import residency_metrics
+from .served import ServedModel
 
 _LABELS = ("model_name", "engine")
 _SHORT = (
@@ -163,22 +166,36 @@ class Metrics(Collector):
                 ("iterations", "steps"),
             )
         }
-        for model in self._models.served:
-            labels, figures = (model.config.name, "0"), model.engine.figures()
-            gauges["num_requests_running"].add_metric(labels, figures.running)
-            gauges["num_requests_waiting"].add_metric(labels, figures.waiting)
-            gauges["kv_cache_usage_perc"].add_metric(labels, figures.cache.used / figures.cache.capacity)
-            for name, value in (
-                ("prompt_tokens", figures.prompt_tokens),
-                ("prompt_tokens_cached", figures.cached_tokens),
-                ("generation_tokens", figures.output_tokens),
-                ("prefix_cache_queries", figures.prompt_tokens),
-                ("prefix_cache_hits", figures.cached_tokens),
-                ("num_preemptions", figures.preemptions),
-                ("iterations", figures.steps),
+        for name, engines in self._engines().items():
+            labels, figures = (name, "0"), [engine.figures() for engine in engines]
+            total = self._models.residency.past(name)
+            for one in figures:
+                total = total.plus(one)
+            capacity = sum(one.cache.capacity for one in figures)
+            used = sum(one.cache.used for one in figures)
+            gauges["num_requests_running"].add_metric(labels, sum(one.running for one in figures))
+            gauges["num_requests_waiting"].add_metric(labels, sum(one.waiting for one in figures))
+            gauges["kv_cache_usage_perc"].add_metric(labels, used / max(capacity, 1))
+            for key, value in (
+                ("prompt_tokens", total.prompt_tokens),
+                ("prompt_tokens_cached", total.cached_tokens),
+                ("generation_tokens", total.output_tokens),
+                ("prefix_cache_queries", total.prompt_tokens),
+                ("prefix_cache_hits", total.cached_tokens),
+                ("num_preemptions", total.preemptions),
+                ("iterations", total.steps),
             ):
-                counters[name].add_metric(labels, value)
-        return [*gauges.values(), *counters.values()]
+                counters[key].add_metric(labels, value)
+        return [*gauges.values(), *counters.values(), *residency_metrics(self._models)]
+
+    def _engines(self) -> dict[str, list[AsyncEngine]]:
+        """The engines of each name: none while its model is not in memory, several while one is leaving."""
+        found: dict[str, list[AsyncEngine]] = {entry.config.name: [] for entry in self._models.table.local}
+        for name in self._models.residency.names:
+            found.setdefault(name, [])
+        for name, model in self._models.residency.opened():
+            found.setdefault(name, []).append(model.engine)
+        return found
 
     def _finished(self, identity: str, name: str, event: TokenEvent) -> None:
         self._before.pop(identity, None)

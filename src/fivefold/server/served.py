@@ -1,18 +1,22 @@
-"""The models behind a server's names: loaded, with an engine each, and what is known of their talk."""
+"""A model in memory as the server needs it: its engine, and what is known of its talk.
+
+Templates, stop tokens, dialects and limits belong to the model, so that nothing of it is left when another
+takes its name.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from fivefold.chat import ChatTemplate, Dialect, dialect_for, messages_with_tools
 from fivefold.core.vocabulary import Vocabulary
-from fivefold.engine import AsyncEngine, Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.engine import AsyncEngine, Engine, LoadedModel, Recipe, load
 
-from .config import ModelConfig, ServerConfig
+from .config import ModelConfig
 from .errors import ApiError, bad_request
 
 LONG_TEXT = 4000
@@ -89,57 +93,14 @@ class ServedModel:
         return bad_request(message, field_name, "context_length_exceeded")
 
 
-class Models:
-    """All served models by name and alias; the first one is the default."""
-
-    def __init__(self, served: Sequence[ServedModel]) -> None:
-        self.served = list(served)
-        self._by_name = {
-            name: model for model in served for name in (model.config.name, *model.config.aliases)
-        }
-
-    @property
-    def default(self) -> ServedModel:
-        """The model of requests that name none."""
-        return self.served[0]
-
-    def find(self, name: str | None) -> ServedModel:
-        """The model that a request names; 404 for a stranger."""
-        if name is None:
-            return self.default
-        model = self._by_name.get(name)
-        if model is None:
-            known = ", ".join(self._by_name)
-            message = f"there is no model {name[:100]!r} here; there are: {known}"
-            raise ApiError(404, message, param="model", code="model_not_found")
-        return model
-
-    async def start(self) -> None:
-        """Start every engine."""
-        for model in self.served:
-            await model.engine.start()
-
-    async def close(self) -> None:
-        """End every engine, and what is under way with it."""
-        await asyncio.gather(*(model.engine.close() for model in self.served))
-
-
-def load_models(
-    config: ServerConfig, find: Callable[[str], Path], options: LoadOptions, now: int
-) -> list[ServedModel]:
-    """Load all models of a configuration; each gets an equal share of the memory."""
-    memory = (config.memory or available_memory()) // len(config.models)
-    return [_load(one, find(one.source), options, memory, now) for one in config.models]
-
-
-def _load(config: ModelConfig, path: Path, options: LoadOptions, memory: int, now: int) -> ServedModel:
-    chosen = LoadOptions(
-        options.isa, options.threads, options.activations, config.context or options.context, memory=memory,
-        cache_format=config.cache_format or options.cache_format,
-    )  # fmt: skip
-    loaded = load(path, chosen)
-    engine = Engine(loaded, EngineOptions(config.max_sequences, config.max_queue, config.prefix_cache))
-    return serve(config, loaded, AsyncEngine(engine), now)
+def open_served(recipe: Recipe) -> ServedModel:
+    """Load a model with an engine of its own."""
+    loaded = load(recipe.path, recipe.load)
+    options = recipe.engine
+    config = ModelConfig(
+        str(recipe.path), recipe.name, max_sequences=options.max_sequences, max_queue=options.max_queue
+    )
+    return serve(config, loaded, AsyncEngine(Engine(loaded, options)), int(time.time()))
 
 
 def serve(config: ModelConfig, loaded: LoadedModel, engine: AsyncEngine, now: int) -> ServedModel:
@@ -153,18 +114,6 @@ def serve(config: ModelConfig, loaded: LoadedModel, engine: AsyncEngine, now: in
         config, engine, template, loaded.template, dialect, longest, now,
         frozenset(token for token in marks if token is not None),
     )  # fmt: skip
-
-
-def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Half of what the machine has free, at most 8 GB."""
-    most = 8 * 10**9
-    try:
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return min(most, int(line.split()[1]) * 1024 // 2)
-    except (OSError, ValueError, IndexError):
-        return most // 4
-    return most // 4
 
 
 def _characters(value: Any) -> int:

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -19,7 +19,7 @@ from fivefold.core.errors import FivefoldError
 
 from .app import make_app
 from .connection import Connection
-from .served import ServedModel
+from .models import Models
 
 GRACE_SECONDS = 10.0
 BACKLOG = 1024
@@ -46,16 +46,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(
-    served: Sequence[ServedModel],
-    listener: socket.socket,
-    api_keys: Sequence[str] = (),
-    ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve until a signal says to end; `ready` is called when requests are taken."""
+def run(models: Models, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until a signal says to end; `ready` is called when requests are taken.
+
+    FivefoldError if a model that must answer from the start cannot be loaded.
+    """
     sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
-        make_app(served, api_keys, ready),
+        make_app(models, ready=ready),
         http=Connection,
         ws="none",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
@@ -63,37 +61,48 @@ def run(
         log_level="warning",
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(GRACE_SECONDS) + 5,
     )
-    _Server(config, served).run(sockets=[listener])
+    _Server(config, models).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which ends in peace."""
 
-    def __init__(self, config: uvicorn.Config, served: Sequence[ServedModel]) -> None:
+    def __init__(self, config: uvicorn.Config, models: Models) -> None:
         super().__init__(config)
-        self._served = served
+        self._models = models
+        self._reloads: set[asyncio.Task[None]] = set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish for a while; then end it with an error of its own."""
 
         async def end_later() -> None:
             await asyncio.sleep(GRACE_SECONDS)
-            for model in self._served:
-                model.engine.cancel_all()
+            self._models.cancel_all()
 
         ending = asyncio.ensure_future(end_later())
         await super().shutdown(sockets)
         ending.cancel()
 
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._models.reload_logged())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """A signal ends the server and not the process: its exit status is 0."""
+        """A signal ends the server and not the process: its exit status is 0. SIGHUP reads the file again."""
         before = {
             number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
         }
+        if self._models.can_reload:
+            loop = asyncio.get_running_loop()
+            before[signal.SIGHUP] = signal.signal(
+                signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload)
+            )
         try:
             yield
         finally:

@@ -183,17 +183,17 @@ def quality_lines(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for answer, way in zip(answers, ways, strict=True)
     ]
     wide = max(map(len, ("model", *names)))
-    head = f"{'model':<{wide}}{'MB':>9}{'perplexity':>20}"
-    yield head + (f"{'ln of the ratio':>22}{'mean KL':>22}{'p99 KL':>10}{'top-1':>9}" if compared else "")
+    head = f"{'model':<{wide}}{'MB':>9}  {'perplexity':>22}"
+    yield head + (f"  {'ln of the ratio':>21}  {'mean KL':>20}{'p99 KL':>11}{'top-1':>9}" if compared else "")
     for name, answer in zip(names, answers, strict=True):
         yield f"{name:<{wide}}" + _row(answer, compared)
 
 
 def _row(answer: Mapping[str, Any], compared: bool) -> str:
     perplexity = f"{answer['perplexity']:.4f} +- {answer['perplexity_error']:.4f}"
-    line = f"{answer['weight_bytes'] / 1e6:>9.1f}{perplexity:>20}"
+    line = f"{answer['weight_bytes'] / 1e6:>9.1f}  {perplexity:>22}"
     if not compared:
         return line
     ratio = f"{answer['log_ratio']:+.5f} +- {answer['log_ratio_error']:.5f}"
     distance = f"{answer['mean_kl']:.6f} +- {answer['mean_kl_error']:.6f}"
-    return line + f"{ratio:>22}{distance:>22}{answer['p99_kl']:>10.5f}{answer['top1_agreement']:>9.2%}"
+    return line + f"  {ratio:>21}  {distance:>20}  {answer['p99_kl']:>9.5f}{answer['top1_agreement']:>9.2%}"

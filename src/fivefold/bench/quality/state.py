@@ -51,9 +51,13 @@ def save(path: Path, identity: Identity, tallies: Tallies) -> None:
 def restore(path: Path, identity: Identity) -> Tallies | None:
     """The state of that file; None if there is no such file.
 
-    InputError if it is no state, or one of another measurement: by the name of what differs.
+    InputError if it is no state, if it is one of another measurement (by the name of what differs), or if
+    there is no folder for it.
     """
     if not path.exists():
+        if not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: its folder does not exist", where=WHERE,
+                             remedy="name a file in a folder that can be written")  # fmt: skip
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -61,7 +65,8 @@ def restore(path: Path, identity: Identity) -> Tallies | None:
             _check_identity(path, held, identity)
             return Tallies.of({name: stored[name] for name in ("windows", "sums", "kl")})
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a state that can be read ({error})", where=WHERE,
+        why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        raise InputError(f"{path} is not a state that can be read{why}", where=WHERE,
                          remedy=REMEDY) from error  # fmt: skip
 
 

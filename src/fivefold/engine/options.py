@@ -1,0 +1,27 @@
+"""What loading a model is told once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192.
+
+    `entries` is the number of positions that the cache holds, of all requests together; None is one
+    context and one step, which is all that a single request can use. With `memory` (bytes, for weights
+    and cache together) it is what is left after the weights, at least that much and at most 64 contexts.
+    `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
+    """
+
+    isa: str = "auto"
+    threads: int = 0
+    activations: Literal["int8", "float"] = "int8"
+    context: int | None = None
+    entries: int | None = None
+    memory: int | None = None
+    max_rows: int = 512
+    reference: bool = False
+    cache_format: str | None = None
