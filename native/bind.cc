@@ -321,6 +321,22 @@ NB_MODULE(_native, m) {
           nb::arg("pool"), nb::arg("isa"), nb::arg("format"), nb::arg("data"), nb::arg("rows"),
           nb::arg("columns"), nb::arg("scales") = nb::none(), nb::arg("scale_rows") = 0,
           nb::arg("scale_columns") = 0)
+      .def_static(
+          "stack",
+          [](const std::string& isa, const std::string& format, int64_t count, int64_t rows,
+             int64_t columns) { return std::make_shared<Matrix>(isa, format, count, rows, columns); },
+          nb::arg("isa"), nb::arg("format"), nb::arg("count"), nb::arg("rows"), nb::arg("columns"))
+      .def(
+          "pack",
+          [](Matrix& self, ThreadPool& pool, Array<uint8_t, 1> data,
+             const std::optional<Array<float, 2>>& scales, int scale_rows, int scale_columns) {
+            const Scales given = scales_of(scales, scale_rows, scale_columns, self.rows(), self.columns());
+            nb::gil_scoped_release release;
+            self.pack(pool, data.data(), data.size(), given);
+          },
+          nb::arg("pool"), nb::arg("data"), nb::arg("scales") = nb::none(), nb::arg("scale_rows") = 0,
+          nb::arg("scale_columns") = 0)
+      .def_prop_ro("count", &Matrix::count)
       .def_prop_ro("bytes", &Matrix::bytes)
       .def_prop_ro("finite", &Matrix::finite)
       .def_prop_ro("rows", &Matrix::rows)

@@ -129,10 +129,7 @@ void Executor::add_node(const std::string& kernel, std::vector<int> inputs, std:
            std::move(integers),
            std::move(floats),
            group,
-           row_set,
-           -1,
-           false,
-           0.0};
+           row_set};
   check_count(*node, node->inputs.size(), info->inputs, "inputs");
   check_count(*node, node->outputs.size(), info->outputs, "outputs");
   check_count(*node, node->weights.size(), info->weights, "weights");
@@ -185,7 +182,7 @@ void Executor::run_chunk(const Stage& stage, int chunk, int thread) {
   const int end = std::min(state_.rows(stage.row_set), begin + kChunkRows);
   for (const Part& part : stage.parts) {
     if (part.quantize >= 0)
-      quantize_rows(state_, part.quantize, begin, end);
+      quantize_rows(state_, *part.node, begin, end);
     else
       part.node->kernel->by_rows(state_, *part.node, begin, end);
   }

@@ -59,6 +59,9 @@ struct LinearTask {
   size_t y_stride;  // floats
   int row_begin, row_end;
   int tile_begin, tile_end;
+  // Where the rows lie, for rows that lie apart: row i is row x_rows[i] of x, and row y_rows[i] of y.
+  const int32_t* x_rows = nullptr;
+  const int32_t* y_rows = nullptr;
 };
 
 enum class RopeStyle : int { kHalf = 0, kAdjacent = 1 };
@@ -102,6 +105,10 @@ struct Kernels {
   void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int columns, float* y);
   void (*rope)(const RopeTask& task);
   void (*gated)(const float* gate, const float* up, size_t count, Activation activation, float* y);
+  // gate / (1 + exp(-alpha gate)) * (up + 1), the gate at most the limit, up within it on both sides.
+  void (*clamped_gated)(const float* gate, const float* up, size_t count, float alpha, float limit, float* y);
+  // The sum of `count` rows, one behind the other, each times its weight.
+  void (*weighted_sum)(const float* x, const float* weights, int count, int width, float* y);
   void (*add)(const float* a, const float* b, size_t count, float* y);
   void (*scale)(const float* x, float factor, size_t count, float* y);
   void (*soft_cap)(const float* x, float cap, size_t count, float* y);

@@ -1,4 +1,5 @@
-// A weight matrix (M outputs x K columns) packed for one instruction set's linear kernels.
+// A weight matrix (M outputs x K columns) packed for one instruction set's linear kernels, or a stack of such
+// matrices, one for each expert.
 //
 // Tiles of W rows, each one contiguous stream along the columns; see formats/formats.cc. The packed bytes are
 // a copy.
@@ -29,16 +30,27 @@ class Matrix {
   // format whose kernels add integers has more than one scale a row.
   Matrix(ThreadPool& pool, const std::string& isa, const std::string& format, const uint8_t* stored,
          size_t stored_bytes, int64_t rows, int64_t columns, const Scales& scales = {});
+  // A stack of `count` matrices, to be packed one by one.
+  Matrix(const std::string& isa, const std::string& format, int64_t count, int64_t rows, int64_t columns);
+  // Packs the next matrix of a stack; throws as the constructor does.
+  void pack(ThreadPool& pool, const uint8_t* stored, size_t stored_bytes, const Scales& scales = {});
 
+  int count() const { return count_; }
+  // Whether all matrices have been packed.
+  bool complete() const { return packed_ == count_; }
   int rows() const { return rows_; }
   int columns() const { return columns_; }
   size_t bytes() const { return memory_.size() + scales_.size() * sizeof(float); }
   const FormatInfo& format() const { return *format_; }
   const Kernels& kernels() const { return *kernels_; }
-  const uint8_t* data() const { return memory_.data(); }
+  const uint8_t* data(int number = 0) const {
+    return memory_.data() + size_t(number) * size_t(tiles()) * tile_bytes_;
+  }
   size_t tile_bytes() const { return tile_bytes_; }
   // Factors of outputs as kernels take them, see LinearTask; null if there are none.
-  const float* scales() const { return scales_.empty() ? nullptr : scales_.data(); }
+  const float* scales(int number = 0) const {
+    return scales_.empty() ? nullptr : scales_.data() + size_t(number) * (scales_.size() / size_t(count_));
+  }
   int scale_columns() const { return scale_columns_; }
   // Whether all numbers are: no NaN, nothing infinite.
   bool finite() const { return finite_; }
@@ -48,6 +60,7 @@ class Matrix {
   const Kernels* kernels_;
   const FormatInfo* format_;
   int rows_, columns_;
+  int count_ = 1, packed_ = 0;
   void spread_scales(const Scales& scales);
 
   size_t tile_bytes_ = 0;

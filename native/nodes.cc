@@ -3,14 +3,29 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <tuple>
 
 #include "attention.h"
+#include "experts.h"
+#include "linear.h"
 
 namespace fivefold {
 
 void refuse(const Node& node, const std::string& why) {
   throw std::invalid_argument(std::string(node.kernel->name) + ": " + why);
+}
+
+void same_rows(State& state, Node& node) {
+  const int row_set = state.buffer(node.outputs.empty() ? node.inputs[0] : node.outputs[0]).row_set;
+  for (int id : node.inputs)
+    if (state.buffer(id).row_set != row_set) refuse(node, "the buffers have different row sets");
+  node.row_set = row_set;
+}
+
+void needs_vector(const State& state, const Node& node, int weight, size_t size) {
+  const Weight& w = state.weights[size_t(weight)];
+  if (w.vector.size() != size)
+    refuse(node,
+           "weight " + std::to_string(weight) + " must be a vector of " + std::to_string(size) + " numbers");
 }
 
 namespace {
@@ -23,24 +38,9 @@ void same_width(const State& state, const Node& node, int a, int b) {
                      std::to_string(width_of(state, b)));
 }
 
-// Every buffer has the same row set, and may lie in the same slot only if it is the same buffer's numbers.
-void same_rows(State& state, Node& node) {
-  const int row_set = state.buffer(node.outputs.empty() ? node.inputs[0] : node.outputs[0]).row_set;
-  for (int id : node.inputs)
-    if (state.buffer(id).row_set != row_set) refuse(node, "the buffers have different row sets");
-  node.row_set = row_set;
-}
-
 void all_same_width(State& state, Node& node) {
   same_rows(state, node);
   for (int id : node.inputs) same_width(state, node, id, node.outputs[0]);
-}
-
-void needs_vector(const State& state, const Node& node, int weight, size_t size) {
-  const Weight& w = state.weights[size_t(weight)];
-  if (w.vector.size() != size)
-    refuse(node,
-           "weight " + std::to_string(weight) + " must be a vector of " + std::to_string(size) + " numbers");
 }
 
 // --- embed: rows of a table by token ---
@@ -83,72 +83,6 @@ void norm_run(State& state, const Node& node, int begin, int end) {
   state.kernels->rms_norm(state.buffer_row(node.inputs[0], begin), state.vector(node.weights[0]),
                           node.floats[0], (end - begin) * parts, width_of(state, node.outputs[0]) / parts,
                           state.buffer_row(node.outputs[0], begin));
-}
-
-// --- linear: chunks of tiles and rows ---
-
-void linear_check(State& state, Node& node) {
-  same_rows(state, node);
-  const Matrix* matrix = state.weights[size_t(node.weights[0])].matrix.get();
-  const Buffer& x = state.buffer(node.inputs[0]);
-  const Buffer& y = state.buffer(node.outputs[0]);
-  if (matrix == nullptr) refuse(node, "the weight is not a matrix");
-  if (&matrix->kernels() != state.kernels)
-    refuse(node, std::string("the matrix is packed for ") + matrix->kernels().isa + ", the executor runs " +
-                     state.kernels->isa);
-  if (matrix->columns() != x.width) refuse(node, "the input's width is not the matrix's columns");
-  if (matrix->rows() != y.width) refuse(node, "the output's width is not the matrix's rows");
-  if (x.slot == y.slot) refuse(node, "the output cannot take the input's place");
-  if (node.weights.size() > 1 && node.weights[1] >= 0)
-    needs_vector(state, node, node.weights[1], size_t(matrix->rows()));
-  node.integer = state.integer_activations && matrix->format().integer_dot;
-}
-
-// Chunks are a grid of row blocks and tile ranges. Row blocks are few enough rows that their activations stay
-// in the second-level cache while the tiles pass; tile ranges take some microseconds at least.
-struct LinearGrid {
-  LinearGrid(const State& state, const Node& node)
-      : matrix(*state.weights[size_t(node.weights[0])].matrix), rows(state.rows(node.row_set)) {
-    const int threads = state.pool->threads();
-    row_block = matrix.tiles() >= 4 * threads ? 256 : 32;
-    row_blocks = (rows + row_block - 1) / row_block;
-    constexpr int64_t kQuantum = 96 << 10;
-    const int64_t work = int64_t(matrix.bytes()) * (1 + std::min(rows, row_block) / 4);
-    const int64_t wanted = std::min<int64_t>(work / kQuantum, 16 * threads);
-    ranges = int(std::min<int64_t>(std::max<int64_t>(wanted, threads), matrix.tiles()));
-  }
-  const Matrix& matrix;
-  int rows, row_block, row_blocks, ranges;
-};
-
-int linear_chunks(const State& state, const Node& node) {
-  const LinearGrid grid(state, node);
-  return grid.row_blocks * grid.ranges;
-}
-
-void linear_run(State& state, const Node& node, int chunk, int) {
-  const LinearGrid grid(state, node);
-  const Matrix& matrix = grid.matrix;
-  const Buffer& x = state.buffer(node.inputs[0]);
-  const Buffer& y = state.buffer(node.outputs[0]);
-  LinearTask task;
-  task.weights = matrix.data();
-  task.tile_bytes = matrix.tile_bytes();
-  task.outputs = matrix.rows();
-  task.columns = matrix.columns();
-  task.scales = matrix.scales();
-  task.scale_columns = matrix.scale_columns();
-  task.bias = node.weights.size() > 1 ? state.vector(node.weights[1]) : nullptr;
-  task.x =
-      node.integer ? state.slots[size_t(x.slot)].quantized.data() : reinterpret_cast<const uint8_t*>(x.data);
-  task.x_stride = node.integer ? quantized_stride(x.width) : size_t(x.width) * sizeof(float);
-  task.y = y.data;
-  task.y_stride = size_t(y.width);
-  task.row_begin = chunk / grid.ranges * grid.row_block;
-  task.row_end = std::min(grid.rows, task.row_begin + grid.row_block);
-  std::tie(task.tile_begin, task.tile_end) = share(matrix.tiles(), chunk % grid.ranges, grid.ranges);
-  const size_t format = size_t(matrix.format().id);
-  (node.integer ? state.kernels->linear_int8[format] : state.kernels->linear_float[format])(task);
 }
 
 // --- rotary embedding ---
@@ -238,6 +172,17 @@ void gated_run(State& state, const Node& node, int begin, int end) {
   state.kernels->gated(state.buffer_row(node.inputs[0], begin), state.buffer_row(node.inputs[1], begin),
                        count_of(state, node, begin, end), Activation(node.integers[0]),
                        state.buffer_row(node.outputs[0], begin));
+}
+
+void clamped_check(State& state, Node& node) {
+  all_same_width(state, node);
+  if (!(node.floats[1] > 0.0f)) refuse(node, "the limit must be positive");
+}
+
+void clamped_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->clamped_gated(state.buffer_row(node.inputs[0], begin),
+                               state.buffer_row(node.inputs[1], begin), count_of(state, node, begin, end),
+                               node.floats[0], node.floats[1], state.buffer_row(node.outputs[0], begin));
 }
 
 void add_run(State& state, const Node& node, int begin, int end) {
@@ -366,6 +311,20 @@ constexpr KernelInfo kKernels[] = {
     {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
     {"attention", kOne, kOne, {0, 1}, kTwo, kTwo, true, false, attend_check, nullptr, {kUnits, kFamilies}},
     rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
+    rows_kernel("clamped_gated", kTwo, kNone, kNone, kTwo, clamped_check, clamped_run),
+    rows_kernel("route", kOne, {0, 1}, {6, 6}, kOne, route_check, route_run),
+    {"expert_linear",
+     kTwo,
+     kOne,
+     {1, 2},
+     kNone,
+     kNone,
+     false,
+     false,
+     expert_check,
+     nullptr,
+     {{expert_groupings, group_experts}, {expert_chunks, expert_run}}},
+    rows_kernel("expert_sum", kTwo, kNone, kNone, kNone, expert_sum_check, expert_sum_run),
     rows_kernel("add", kTwo, kNone, kNone, kNone, all_same_width, add_run),
     rows_kernel("scale", kOne, kNone, kNone, kOne, all_same_width, scale_run),
     rows_kernel("soft_cap", kOne, kNone, kNone, kOne, soft_cap_check, soft_cap_run),
@@ -389,11 +348,15 @@ std::string kernel_names() {
   return names;
 }
 
-void quantize_rows(State& state, int buffer, int begin, int end) {
-  const Buffer& x = state.buffer(buffer);
-  uint8_t* out = state.slots[size_t(x.slot)].quantized.data();
-  state.kernels->quantize(state.buffer_row(buffer, begin), end - begin, x.width,
-                          out + size_t(begin) * quantized_stride(x.width));
+size_t quantized_bytes(const State& state, const Node& node) {
+  return quantized_stride(state.buffer(node.inputs[0]).width / node.parts) * size_t(node.parts);
+}
+
+void quantize_rows(State& state, const Node& node, int begin, int end) {
+  const Buffer& x = state.buffer(node.inputs[0]);
+  state.kernels->quantize(
+      state.buffer_row(node.inputs[0], begin), (end - begin) * node.parts, x.width / node.parts,
+      state.slots[size_t(x.slot)].quantized.data() + size_t(begin) * quantized_bytes(state, node));
 }
 
 }  // namespace fivefold

@@ -34,10 +34,13 @@ struct KernelInfo {
 const KernelInfo* find_kernel(const std::string& name);
 std::string kernel_names();
 
-// int8 rows of a buffer, kept beside its slot.
-void quantize_rows(State& state, int buffer, int begin, int end);
+// int8 rows of a node's first input, each of its parts by itself, kept beside the buffer's slot.
+size_t quantized_bytes(const State& state, const Node& node);  // of a row
+void quantize_rows(State& state, const Node& node, int begin, int end);
 
 // A node's checks, with messages that name the kernel.
 [[noreturn]] void refuse(const Node& node, const std::string& why);
+void same_rows(State& state, Node& node);  // of all buffers
+void needs_vector(const State& state, const Node& node, int weight, size_t size);
 
 }  // namespace fivefold

@@ -1,6 +1,7 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 namespace fivefold {
@@ -32,7 +33,7 @@ bool conflict(const Uses& a, const Uses& b, bool by_rows) {
 class Scheduler {
  public:
   Scheduler(State& state, bool single) : state_(state), single_(single), versions_(state.slots.size(), 0) {
-    quantized_.assign(state.slots.size(), {-1, -1});
+    quantized_.assign(state.slots.size(), {-1, -1, -1});
   }
 
   std::vector<Stage> run() {
@@ -48,26 +49,51 @@ class Scheduler {
   int width_of(int buffer) const { return state_.buffer(buffer).width; }
   int quantized_of(int buffer) const { return int(state_.slots.size()) + slot_of(buffer); }
   int cache_of(int group) const { return 2 * int(state_.slots.size()) + group; }
+  int grouping_of(int number) const { return cache_of(int(state_.groups.size())) + number; }
   static constexpr int kPartial = -1;
 
   // Quantizes a linear's input, unless that has been done since the input was written.
   void quantize(Node& node) {
     const int buffer = node.inputs[0];
     const size_t slot = size_t(slot_of(buffer));
-    const std::pair<int, int> wanted = {buffer, versions_[slot]};
+    const std::array<int, 3> wanted = {buffer, versions_[slot], node.parts};
     if (quantized_[slot] == wanted) return;
     quantized_[slot] = wanted;
-    const size_t bytes = quantized_stride(state_.buffer(buffer).width) * size_t(state_.max_rows);
+    const size_t row = quantized_bytes(state_, node), bytes = row * size_t(state_.max_rows);
     if (state_.slots[slot].quantized.size() < bytes) state_.slots[slot].quantized = Memory(bytes);
     Uses uses;
     uses.reads[slot_of(buffer)] = width_of(buffer);
-    uses.writes[quantized_of(buffer)] = width_of(buffer);
+    uses.writes[quantized_of(buffer)] = int(row);
     place({&node, buffer}, node.row_set, 0, uses);
+  }
+
+  // Groups the rows by expert, unless that has been done since the experts were chosen. What is written then
+  // is read in place of the choice.
+  void group(Node& node) {
+    const int route = node.inputs[1];
+    const size_t number = size_t(node.grouping);
+    if (grouped_.size() <= number) grouped_.resize(number + 1, -1);
+    const int version = versions_[size_t(slot_of(route))];
+    if (grouped_[number] == version) return;
+    grouped_[number] = version;
+    Uses uses;
+    uses.reads[slot_of(route)] = width_of(route);
+    uses.writes[grouping_of(node.grouping)] = 0;
+    place({&node, -1}, -1, 0, uses);
   }
 
   void add(Node& node) {
     Uses uses;
-    for (int id : node.inputs) uses.reads[node.integer ? quantized_of(id) : slot_of(id)] = width_of(id);
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const int id = node.inputs[i];
+      if (i == 0 && node.integer)
+        uses.reads[quantized_of(id)] = int(quantized_bytes(state_, node));
+      else if (i == 1 && node.grouping >= 0)
+        uses.reads[grouping_of(node.grouping)] = 0;
+      else
+        uses.reads[slot_of(id)] = width_of(id);
+    }
+    if (node.grouping >= 0) group(node);
     for (int id : node.outputs) {
       uses.writes[slot_of(id)] = width_of(id);
       ++versions_[size_t(slot_of(id))];
@@ -79,7 +105,7 @@ class Scheduler {
       place({&node, -1}, node.row_set, 0, uses);
       return;
     }
-    for (int phase = 0; phase < 2; ++phase)
+    for (int phase = node.grouping >= 0 ? 1 : 0; phase < 2; ++phase)
       if (node.kernel->phases[phase].run != nullptr) place({&node, -1}, -1, phase, uses);
   }
 
@@ -99,8 +125,9 @@ class Scheduler {
 
   State& state_;
   const bool single_;
-  std::vector<int> versions_;                   // of each slot: how often it has been written
-  std::vector<std::pair<int, int>> quantized_;  // of each slot: which buffer, at which version
+  std::vector<int> versions_;                  // of each slot: how often it has been written
+  std::vector<std::array<int, 3>> quantized_;  // of each slot: which buffer, at which version, in which parts
+  std::vector<int> grouped_;                   // of each grouping: at which version of its choice
   std::vector<std::pair<int, Uses>> since_barrier_;
   std::vector<Stage> stages_;
 };

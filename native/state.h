@@ -65,7 +65,23 @@ struct Node {
   int row_set;           // whose rows the work is shared by
   int plan = -1;         // attention: index into State::plans
   bool integer = false;  // linear: int8 activations
+  int grouping = -1;     // of rows by expert: index into State::groupings
+  int parts = 1;         // of a row of the first input, each multiplied by itself
   double seconds = 0;    // accumulated while profiling
+};
+
+// The pairs of a row and one of its experts, in the order of experts, of one run.
+struct Grouping {
+  int route;                     // a buffer
+  int experts;                   // in all
+  int touched = 0;               // those with rows
+  int pairs = 0;                 // with an expert that there is; the others stand behind them
+  std::vector<int32_t> rows;     // of each pair
+  std::vector<int32_t> places;   // of each pair: row * experts of a row + place
+  std::vector<int32_t> numbers;  // [touched] of experts
+  std::vector<int32_t> first;    // [touched + 1] the first pair of each
+  std::vector<int64_t> work;     // [touched + 1] what a tile of all before it takes
+  std::vector<int32_t> next;     // [experts + 1] while pairs are put in order
 };
 
 // A group's view for one run; shapes as in core/batch.py.
@@ -136,6 +152,7 @@ struct State {
   int row_sets = 1;
 
   std::vector<AttentionPlan> plans;
+  std::vector<Grouping> groupings;
   std::vector<Memory> scratch;  // of each thread, for attention
   Memory partial;               // unmerged attention
   RunArguments run;             // of the run that is under way, or the last one (then without its pointers)

@@ -11,10 +11,16 @@ using namespace fivefold;
 namespace {
 
 constexpr int kMaxRows = 5, kTokens = 4, kPages = 2;
-const char* const kNames[] = {
-    "embed", "rms_norm", "linear", "rope_angles", "rope",        "attention_store", "attention",
-    "gated", "add",      "scale",  "soft_cap",    "gather_rows", "scatter_rows",    "scatter_add_rows",
-    "copy",  "none such"};
+const char* const kNames[] = {"embed",         "rms_norm",
+                              "linear",        "rope_angles",
+                              "rope",          "attention_store",
+                              "attention",     "gated",
+                              "add",           "scale",
+                              "soft_cap",      "gather_rows",
+                              "scatter_rows",  "scatter_add_rows",
+                              "copy",          "none such",
+                              "clamped_gated", "route",
+                              "expert_linear", "expert_sum"};
 const int kWidths[] = {32, 32, 32, 64, 16, 8, 1, 2, 96, 33};
 
 const char* const kEntries[] = {"f16", "bf16", "int8", "fp8", "none such"};
@@ -35,8 +41,12 @@ void add_weights(Taken& taken, Executor& executor, const std::shared_ptr<ThreadP
     const double rows_bytes = format[0] == 'f' ? 4.0 * columns : columns / 32 * 34.0,
                  bytes = rows * rows_bytes;
     const size_t size = bytes < 0 || bytes > double(stored.size()) ? stored.size() : size_t(bytes);
-    const int kind = taken.below(3);
-    if (kind == 0)
+    const int kind = taken.below(4);
+    if (kind == 3) {
+      auto stack = std::make_shared<Matrix>(isa, format, 1 + taken.below(3), rows, columns);
+      while (!stack->complete() && !taken.one_in(24)) stack->pack(*pool, stored.data(), size);
+      executor.add_matrix(std::move(stack));
+    } else if (kind == 0)
       executor.add_matrix(std::make_shared<Matrix>(*pool, isa, format, stored.data(), size, rows, columns));
     else if (kind == 1)
       executor.add_table(format, stored.data(), size, rows, columns, nullptr);
@@ -130,9 +140,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const int buffers = int(executor.state().buffers.size()), weights = int(executor.state().weights.size());
     for (int i = taken.below(3); i > 0; --i) executor.add_input(taken.index(buffers));
     for (int i = 1 + taken.below(6); i > 0; --i) {
-      const char* name = kNames[taken.below(16)];
+      const char* name = kNames[taken.below(20)];
       const std::vector<int> inputs = some(taken, 2, buffers), outputs = some(taken, 1, buffers);
-      const std::vector<int> of = some(taken, 2, weights), integers = some(taken, 4, 33);
+      const std::vector<int> of = some(taken, 2, weights), integers = some(taken, 6, 33);
       std::vector<float> floats;
       for (int count = taken.below(3); count > 0; --count) floats.push_back(taken.real());
       try {

@@ -39,6 +39,29 @@ void gated(const float* gate, const float* up, size_t count, Activation activati
   }
 }
 
+void clamped_gated(const float* gate, const float* up, size_t count, float alpha, float limit, float* y) {
+  const F most = set1(limit), least = set1(-limit);
+  map_vectors(gate, up, count, y, [=](F g, F u) {
+    g = select_less(most, g, most, g);  // what is no number stays none
+    u = max(least, select_less(most, u, most, u));
+    return g / (set1(1.0f) + exp(set1(-alpha) * g)) * (u + set1(1.0f));
+  });
+}
+
+void weighted_sum(const float* x, const float* weights, int count, int width, float* y) {
+  int i = 0;
+  for (; i + kWidth <= width; i += kWidth) {
+    F sum = set1(0.0f);
+    for (int p = 0; p < count; ++p) sum = fma(load(x + size_t(p) * size_t(width) + i), set1(weights[p]), sum);
+    store(y + i, sum);
+  }
+  for (; i < width; ++i) {
+    float sum = 0.0f;
+    for (int p = 0; p < count; ++p) sum = __builtin_fmaf(x[size_t(p) * size_t(width) + i], weights[p], sum);
+    y[i] = sum;
+  }
+}
+
 uint64_t read_sum(const uint64_t* data, size_t count) {
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(data);
   constexpr size_t kStep = size_t(kWidth) * 4;

@@ -1,11 +1,16 @@
 // y = x W^T + bias over packed tiles, int8 activations. Every output is summed along the columns in the order
 // that docs/numeric-contract.md gives, whatever the rows.
 
+// A row of x.
+inline const uint8_t* input_row(const LinearTask& task, int row) {
+  return task.x + size_t(task.x_rows ? task.x_rows[row] : row) * task.x_stride;
+}
+
 // Adds the bias and writes the outputs of one tile for one row.
 inline void finish_tile(const LinearTask& task, int row, int tile, F sum) {
   const int first = tile * kWidth;
   const int count = task.outputs - first;
-  float* y = task.y + size_t(row) * task.y_stride + first;
+  float* y = task.y + size_t(task.y_rows ? task.y_rows[row] : row) * task.y_stride + first;
   if (count >= kWidth) {
     store(y, task.bias ? sum + load(task.bias + first) : sum);
     return;
@@ -175,7 +180,7 @@ inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
   const QuantizedBlock* x[T];
   F sums[T];
   for (int t = 0; t < T; ++t) {
-    x[t] = reinterpret_cast<const QuantizedBlock*>(task.x + size_t(row + t) * task.x_stride);
+    x[t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
     sums[t] = set1(0.0f);
   }
   for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes) {

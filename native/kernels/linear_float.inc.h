@@ -111,7 +111,7 @@ inline void linear_float_rows(const LinearTask& task, int tile, int row) {
   const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
   const float* x[T];
   F sums[S][T];
-  for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(task.x + size_t(row + t) * task.x_stride);
+  for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const float*>(input_row(task, row + t));
   for (int s = 0; s < S; ++s)
     for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
   if (task.scales == nullptr) {

@@ -66,6 +66,8 @@ const Kernels FIVEFOLD_TABLE = {
     rms_norm,
     rope,
     gated,
+    clamped_gated,
+    weighted_sum,
     add,
     scale,
     soft_cap,

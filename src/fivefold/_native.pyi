@@ -58,6 +58,20 @@ class Matrix:
         scale_rows: int = 0,
         scale_columns: int = 0,
     ) -> None: ...
+    @staticmethod
+    def stack(isa: str, format: str, count: int, rows: int, columns: int) -> Matrix:
+        """Room for the matrices (M, K) of so many experts, to be packed one by one."""
+    def pack(
+        self,
+        pool: ThreadPool,
+        data: _Bytes,
+        scales: _Float32 | None = None,
+        scale_rows: int = 0,
+        scale_columns: int = 0,
+    ) -> None:
+        """Pack the next matrix of a stack."""
+    @property
+    def count(self) -> int: ...
     @property
     def bytes(self) -> int: ...
     @property

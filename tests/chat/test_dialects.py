@@ -16,7 +16,7 @@ HERMES, PLAIN = DIALECTS["hermes"], DIALECTS["plain"]
 def marks(dialect: Dialect) -> list[str]:
     call = [] if dialect.call is None else [dialect.call.marks, dialect.call.response]
     thinking = [] if dialect.thinking is None else [dialect.thinking]
-    return [text for each in (*call, *thinking) for text in (each.opener, each.closer)]
+    return [text for each in (*call, *thinking) for text in (each.opener, each.closer)] + list(dialect.frame)
 
 
 def test_each_file_is_a_row() -> None:

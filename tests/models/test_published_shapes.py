@@ -21,6 +21,7 @@ from fivefold.models import load_model
 
 CONFIGS = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
 NOTHING = np.zeros(0, np.uint8)
+PARTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 
 
 def empty_model(config: dict[str, Any]) -> Any:
@@ -34,6 +35,19 @@ def empty_model(config: dict[str, Any]) -> Any:
         read = package.AutoConfig.for_model(config["model_type"], **given)
         with torch.device("meta"):
             return package.AutoModelForCausalLM.from_config(read)
+
+
+def on_disk(family: str, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes in the files: those of Qwen3-MoE have a tensor for each expert and part."""
+    folder, _, part = name.rpartition(".")
+    if family != "qwen3_moe" or not folder.endswith(".mlp.experts"):
+        return [(name, shape)]
+    experts, outer, inner = shape
+    return [
+        (f"{folder}.{expert}.{own}.weight", (outer // len(PARTS[part]), inner))
+        for expert in range(experts)
+        for own in PARTS[part]
+    ]
 
 
 def windows_of(config: Any) -> set[tuple[int | None, tuple[int, ...]]]:
@@ -55,11 +69,12 @@ def test_every_weight_of_a_published_model_has_its_place(name: str) -> None:
     theirs = empty_model(config)
     tied = set(theirs.all_tied_weights_keys) if theirs.config.tie_word_embeddings else set()
     tensors = {
-        key: Tensor(key, "bf16", tuple(values.shape), NOTHING)
-        for key, values in theirs.state_dict().items() if key not in tied
+        key: Tensor(key, "bf16", shape, NOTHING)
+        for name, values in theirs.state_dict().items() if name not in tied
+        for key, shape in on_disk(config["model_type"], name, tuple(values.shape))
     }  # fmt: skip
     model = load_model(Checkpoint(Path(name), "huggingface", config, tensors))
-    assert set(model.main.weights) - set(model.main.constants) == set(tensors)
+    assert set(model.main.tensors) == set(tensors)
     assert {(group.window, group.layers) for group in model.layout.groups} == windows_of(theirs.config)
-    count = sum(int(np.prod(weight.shape)) for key, weight in model.main.weights.items() if key in tensors)
+    count = sum(int(np.prod(shape)) for shape in model.main.tensors.values())
     assert count == sum(values.numel() for values in theirs.parameters())

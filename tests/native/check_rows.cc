@@ -22,6 +22,8 @@ void run_elementwise(const Kernels& kernels, const std::vector<float>& a, const 
     kernels.gated(a.data(), b.data(), count, activation, y.data());
     record.add("gated " + std::to_string(int(activation)) + of, y);
   }
+  kernels.clamped_gated(a.data(), b.data(), count, 1.702f, 2.0f, y.data());
+  record.add("clamped gated" + of, y);
   kernels.softmax_weights(a.data(), 4.0f, 1.3f, count, y.data());
   record.add("softmax weights" + of, y);
 }
@@ -34,6 +36,17 @@ void run_norms(const Kernels& kernels, Random random, Record& record) {
     std::vector<float> y(x.size());
     kernels.rms_norm(x.data(), weight.data(), 1e-5f, rows, columns, y.data());
     record.add("rms norm of " + std::to_string(columns), y);
+  }
+}
+
+void run_weighted_sums(const Kernels& kernels, Random random, Record& record) {
+  for (int width : {1, 7, 8, 16, 17, 31, 100}) {
+    const int count = 5;
+    const std::vector<float> x = random.floats(size_t(count) * size_t(width), 30.0f);
+    const std::vector<float> weights = random.floats(size_t(count));
+    std::vector<float> y(size_t(width), -1.0f);
+    kernels.weighted_sum(x.data(), weights.data(), count, width, y.data());
+    record.add("weighted sum of " + std::to_string(width), y);
   }
 }
 
@@ -86,6 +99,7 @@ void run_row_kernels(const Kernels& kernels, Record& record) {
   }
   for (float most : {0.1f, 1.0f, 20.0f, 100.0f})
     run_elementwise(kernels, random.floats(2000, most), random.floats(2000), record);
+  run_weighted_sums(kernels, Random(9), record);
   run_norms(kernels, Random(4), record);
   run_rope(kernels, Random(5), record);
   run_largest(kernels, Random(6), record);

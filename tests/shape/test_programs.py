@@ -8,7 +8,7 @@ import numpy as np
 
 from fivefold.core.batch import Step
 from fivefold.core.layout import CacheGroup, CacheLayout
-from fivefold.program import Builder, Program, ReferenceExecutor
+from fivefold.program import Builder, Program, ReferenceExecutor, Routing
 
 HIDDEN, HEADS, SIZE, VOCABULARY = 8, 2, 4, 11
 LAYOUT = CacheLayout((CacheGroup("main", (0, 1), 1, SIZE, SIZE, page_size=4),))
@@ -210,15 +210,11 @@ def test_experts_are_chosen_row_by_row(world: Any, make_span: Any) -> None:
     record = Builder("experts", layout)
     x = record.input("x", HIDDEN)
     with record.layer(0):
-        route = record.node(
-            "route", (record.linear(x, record.weight("router", experts, HIDDEN)),), 4, chosen=2
-        )
-        up = record.node(
-            "expert_linear", (x, route), 2 * inner, (record.weight("up", experts, inner, HIDDEN),)
-        )
-        down_weight = record.weight("down", experts, HIDDEN, inner)
-        down = record.node("expert_linear", (up, route), 2 * HIDDEN, (down_weight,))
-        y = record.node("expert_sum", (down, route), HIDDEN)
+        logits = record.linear(x, record.weight("router", experts, HIDDEN))
+        route = record.route(logits, 2, Routing("softmax_of_chosen"))
+        up = record.expert_linear(x, route, record.weight("up", experts, inner, HIDDEN))
+        down = record.expert_linear(up, route, record.weight("down", experts, HIDDEN, inner))
+        y = record.expert_sum(down, route)
     program = record.build(y)
     toy = world(layout)
     rows = toy.rows(9, HIDDEN)

@@ -34,6 +34,7 @@ LINEAR = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
 }
+EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
 SLIDING, FULL = "sliding_attention", "full_attention"
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
@@ -47,6 +48,29 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "Qwen3",
         {**HEADS, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": WINDOW,
          "max_window_layers": 1},
+    ),
+    "qwen3-moe": ("Qwen3Moe", {**HEADS, **EXPERTS, "norm_topk_prob": True}),
+    "qwen3-moe-between": (
+        "Qwen3Moe",
+        {**HEADS, **EXPERTS, "norm_topk_prob": False, "decoder_sparse_step": 2, "mlp_only_layers": [3],
+         "attention_bias": True, "use_sliding_window": True, "sliding_window": WINDOW},
+    ),
+    "gpt-oss": (
+        "GptOss",
+        {**HEADS, "sliding_window": WINDOW, "num_local_experts": 6, "num_experts_per_tok": 3,
+         "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "truncate": False,
+                             "original_max_position_embeddings": 32}},
+    ),
+    "gpt-oss-whole": (
+        "GptOss",
+        {**HEADS, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 1,
+         "layer_types": [FULL, SLIDING, SLIDING, FULL], "swiglu_alpha": 1.2, "swiglu_limit": 0.7,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "attention_bias": False},
+    ),
+    "gpt-oss-blocks": (  # rows of whole blocks
+        "GptOss",
+        {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+         "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (

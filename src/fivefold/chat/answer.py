@@ -92,6 +92,7 @@ class Dialect:
     shown_texts      marks that are special tokens in some vocabularies: their text has to be shown.
     call, thinking   the form of a tool call and the marks of reasoning, where there are such.
     instruct         the words for a system message that tell a model of its tools.
+    frame            the marks of messages, for dialects whose answers are several of them.
     template_marks   texts of which one in a chat template tells that the model writes this dialect.
     taught_marks     the same for templates that know no tools: the model writes it when told so.
     """
@@ -102,6 +103,7 @@ class Dialect:
     call: CallForm | None = None
     thinking: Marks | None = None
     instruct: Callable[[Sequence[Mapping[str, Any]]], str] | None = None
+    frame: tuple[str, ...] = ()
     template_marks: tuple[str, ...] = ()
     taught_marks: tuple[str, ...] = ()
 

@@ -83,7 +83,7 @@ class TaggedParser:
         marks = (*self._openers, self._owed) if self._owed else self._openers
         found = min(((self._rest.find(mark), mark) for mark in marks if mark in self._rest), default=None)
         if found is None:
-            begun = _begun_mark(self._rest, marks)
+            begun = begun_mark(self._rest, marks)
             self._show(self._rest[: len(self._rest) - begun])
             self._rest = self._rest[len(self._rest) - begun :]
             return False
@@ -110,7 +110,7 @@ class TaggedParser:
         if self._trim:
             self._rest = self._rest.lstrip("\n")
         at = self._rest.find(closer)
-        end = at if at >= 0 else len(self._rest) - _begun_mark(self._rest, (closer,))
+        end = at if at >= 0 else len(self._rest) - begun_mark(self._rest, (closer,))
         body = self._rest[:end].rstrip("\n")
         self._emit("reasoning", body)
         self._trim = self._trim and not self._rest[:end]
@@ -215,7 +215,7 @@ class TaggedParser:
         return pieces
 
 
-def _begun_mark(text: str, marks: tuple[str, ...]) -> int:
+def begun_mark(text: str, marks: tuple[str, ...]) -> int:
     """Length of the longest ending of `text` that begins one of the marks, each of two characters or more."""
     longest = 0
     for mark in marks:

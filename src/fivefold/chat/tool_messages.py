@@ -35,17 +35,20 @@ def messages_with_tools(
     """The messages as the template can render them; those given are not changed.
 
     Clients send arguments as text. A template that would encode that text once more gets the object.
-    A dialect without calls changes nothing. InputError for a call without a function, or content
-    that is no text where text has to be made of it.
+    A dialect without a form of calls changes nothing else. InputError for a call without a function, or
+    content that is no text where text has to be made of it.
     """
     template = template_source or ""
     result = [dict(message) for message in messages]
+    if dialect.call is None and not dialect.frame:
+        return result
+    if _READS_CALLS.search(template):
+        if _ARGUMENTS_AS_OBJECT.search(template) and not _ARGUMENTS_AS_TEXT.search(template):
+            result = [_with_arguments_as_objects(each) for each in result]
+    elif dialect.call is not None:
+        result = [_with_calls_as_text(index, each, dialect.call) for index, each in enumerate(result)]
     if dialect.call is None:
         return result
-    if not _READS_CALLS.search(template):
-        result = [_with_calls_as_text(index, each, dialect.call) for index, each in enumerate(result)]
-    elif _ARGUMENTS_AS_OBJECT.search(template) and not _ARGUMENTS_AS_TEXT.search(template):
-        result = [_with_arguments_as_objects(each) for each in result]
     if not _READS_RESPONSES.search(template):
         result = _with_responses_as_turns(result, dialect.call)
     if tools and dialect.instruct is not None and not _READS_TOOLS.search(template):

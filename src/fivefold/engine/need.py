@@ -89,7 +89,7 @@ def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need
             remedy=f"give 1 to {longest}",
         )  # fmt: skip
     form = stored_entries(options)
-    names = {weight.name for program in model.programs.values() for weight in program.weights.values()}
+    names = {name for program in model.programs.values() for name in program.tensors}
     stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
     size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
     least = context + options.max_rows
@@ -106,7 +106,5 @@ def stored_entries(options: LoadOptions) -> EntryFormat:
 def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
     """Each weight that is used has a format that this build knows; the others do not matter."""
     for program in model.programs.values():
-        for weight in program.weights.values():
-            if weight.name not in program.constants:
-                form = checkpoint.tensors[weight.name].format
-                format_of(form, where=f"{checkpoint.path}: tensor {weight.name}")
+        for name in program.tensors:
+            format_of(checkpoint.tensors[name].format, where=f"{checkpoint.path}: tensor {name}")

@@ -7,6 +7,7 @@ core checks every index of a batch before it touches memory. No policy lives her
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,11 @@ from fivefold.core.layout import CacheLayout
 from fivefold.formats import format_of
 from fivefold.program import Node, Program, StepOutput, plan_memory
 
+from .packing import pack
+
 _EMPTY: Int32 = np.zeros(0, np.int32)
+_PRODUCTS = frozenset({"linear", "expert_linear"})
+"""Ops whose first weight is packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,8 @@ class NativeCache:
         self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
 
 
-PackedMatrices = dict[str, tuple[Tensor, Matrix]]
-"""Packed matrices by name, each with the tensor that it is made of."""
+PackedMatrices = dict[str, tuple[tuple[Tensor, ...], Matrix]]
+"""Packed matrices by name, each with the tensors that it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ class NativeExecutor:
         """The core's number of a weight, in the form that this op takes it; packed once."""
         if name is None:
             return -1
-        if node.op == "linear" and place == 0:
+        if node.op in _PRODUCTS and place == 0:
             return self._stored(self._matrices, name, self._pack)
         if node.op == "embed":
             return self._stored(self._tables, name, self._table)
@@ -202,23 +207,23 @@ class NativeExecutor:
         return known[name]
 
     def _pack(self, name: str) -> int:
-        tensor = self._tensors(name)
+        """A matrix, or the stack of those of experts; none is packed that was packed before."""
+        weight = self._program.weights[name]
+        tensors = tuple(self._tensors(tensor) for tensor, _ in weight.tensors)
         shared = self._packing.matrices
         known = None if shared is None else shared.get(name)
-        if known is not None and known[0] is tensor:
+        if known is not None and all(map(operator.is_, known[0], tensors)):
             self.weight_bytes += known[1].bytes
             return self._core.add_matrix(known[1])
-        rows, columns = tensor.shape
-        matrix = Matrix(
-            self._pool, self._settings.isa, tensor.format, tensor.data, rows, columns, *_scales(tensor)
-        )
+        matrix = pack(weight, self._tensors, self._pool, self._settings.isa)
         if not matrix.finite:
-            raise self._not_finite(name)
+            raise self._not_finite(tensors[0].name)
         self.weight_bytes += matrix.bytes
         if self._packing.packed is not None:
-            self._packing.packed(tensor)
+            for tensor in tensors:
+                self._packing.packed(tensor)
         if shared is not None:
-            shared[name] = (tensor, matrix)
+            shared[name] = (tensors, matrix)
         return self._core.add_matrix(matrix)
 
     def _table(self, name: str) -> int:
@@ -229,10 +234,14 @@ class NativeExecutor:
     def _vector(self, name: str, offset: float) -> int:
         """A vector, with the offset of the op that takes it already added."""
         constant = self._program.constants.get(name)
-        values = dequantize(self._tensors(name)).ravel() if constant is None else constant
+        values = self._numbers(name) if constant is None else constant
         if not np.isfinite(values).all():
             raise self._not_finite(name)
         return self._core.add_vector(values + np.float32(offset) if offset else values)
+
+    def _numbers(self, name: str) -> Float32:
+        values = self._program.weights[name].of(lambda tensor: dequantize(self._tensors(tensor)))
+        return np.ascontiguousarray(values).ravel()
 
     def _not_finite(self, name: str) -> FileError:
         return FileError(

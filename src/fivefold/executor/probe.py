@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from fivefold._native import Executor, Matrix, ThreadPool, clock_rate, peak_rate, read_bandwidth
 from fivefold.core.batch import Int32
+from fivefold.core.checkpoint import Bytes
 from fivefold.formats import FORMATS
+
+Clock = Callable[[], float]
+"""Seconds since some beginning."""
 
 _PATTERN_ROWS = 32
 """Rows of random weights, which are then repeated: packing in numpy takes long."""
@@ -26,9 +31,7 @@ class LinearProbe:
     ) -> None:  # fmt: skip
         rows, columns = shape
         random = np.random.default_rng(1)
-        pattern = random.standard_normal(_PATTERN_ROWS * columns).astype(np.float32)
-        stored = np.tile(FORMATS[form].pack(pattern), -(-rows // _PATTERN_ROWS))
-        stored = stored[: FORMATS[form].bytes_for(rows * columns)]
+        stored = _stored(form, shape)
         self._core = Executor(pool, isa, activations, most)
         self._core.add_slots([columns, rows])
         x, y = self._core.add_buffer(0, columns, 0), self._core.add_buffer(1, rows, 0)
@@ -42,12 +45,61 @@ class LinearProbe:
             self._core.add_node("linear", [x], [y], [self._core.add_matrix(matrix)], [], [])
         self._x = random.standard_normal((most, columns)).astype(np.float32)
 
-    def seconds(self, rows: int) -> float:
+    def seconds(self, rows: int, clock: Clock = time.perf_counter) -> float:
         """The time of one pass over all copies with that many rows of activations."""
         places: Int32 = np.zeros(rows, np.int32)
-        began = time.perf_counter()
+        began = clock()
         self._core.run(places, places, places, [], [], [self._x[:rows]])
-        return time.perf_counter() - began
+        return clock() - began
+
+
+class ExpertProbe:
+    """The matrices (rows, columns) of so many experts, of which each row of activations takes some at random.
+
+    `shape` is (experts, chosen, rows, columns). There are `copies` such stacks, one after the other.
+    """
+
+    def __init__(
+        self, pool: ThreadPool, isa: str, activations: str, form: str, shape: tuple[int, int, int, int],
+        copies: int, most: int,
+    ) -> None:  # fmt: skip
+        self._experts, self._chosen, rows, columns = shape
+        self._random = np.random.default_rng(1)
+        self._core = Executor(pool, isa, activations, most)
+        self._core.add_slots([columns, self._chosen * rows, *[2 * self._chosen] * copies])
+        x, y = self._core.add_buffer(0, columns, 0), self._core.add_buffer(1, self._chosen * rows, 0)
+        self._core.add_input(x)
+        stored = _stored(form, (rows, columns))
+        self._copies = copies
+        for number in range(copies):
+            route = self._core.add_buffer(2 + number, 2 * self._chosen, 0)
+            self._core.add_input(route)
+            stack = Matrix.stack(isa, form, self._experts, rows, columns)
+            for _ in range(self._experts):
+                stack.pack(pool, stored)
+            self.expert_bytes = stack.bytes // self._experts
+            self._core.add_node("expert_linear", [x, route], [y], [self._core.add_matrix(stack)], [], [])
+        self.products = self._chosen * rows * columns * copies  # of one row of activations
+        self._x = self._random.standard_normal((most, columns)).astype(np.float32)
+
+    def seconds(self, rows: int, clock: Clock = time.perf_counter) -> tuple[float, int]:
+        """The time of one pass with that many rows of activations, and the bytes of the experts they took."""
+        places: Int32 = np.zeros(rows, np.int32)
+        keys = self._random.random((self._copies, rows, self._experts))
+        best = np.argsort(keys, axis=2)[:, :, : self._chosen]
+        routes = [np.concatenate([one, one], axis=1).astype(np.float32) for one in best]
+        touched = sum(len(np.unique(one)) for one in best)
+        began = clock()
+        self._core.run(places, places, places, [], [], [self._x[:rows], *routes])
+        return clock() - began, touched * self.expert_bytes
+
+
+def _stored(form: str, shape: tuple[int, int]) -> Bytes:
+    """A matrix of random weights, as a file holds it."""
+    rows, columns = shape
+    pattern = np.random.default_rng(1).standard_normal(_PATTERN_ROWS * columns).astype(np.float32)
+    stored = np.tile(FORMATS[form].pack(pattern), -(-rows // _PATTERN_ROWS))
+    return stored[: FORMATS[form].bytes_for(rows * columns)]
 
 
 class Probes:
@@ -64,6 +116,10 @@ class Probes:
         return LinearProbe(
             self._pool, self._isa, self._activations, form, shape, max(round(size / one), 1), most
         )
+
+    def experts(self, form: str, shape: tuple[int, int, int, int], copies: int, most: int) -> ExpertProbe:
+        """Stacks of experts' matrices, for at most that many rows."""
+        return ExpertProbe(self._pool, self._isa, self._activations, form, shape, copies, most)
 
     def bandwidth(self, size: int, seconds: float = 0.1) -> float:
         """Bytes a second that all threads read from a buffer of that size."""

@@ -141,13 +141,17 @@ class Layer:
         shape, rope = self.decoder.shape, self.build.rope
         return rope(q, of_queries or angles, shape.heads, style), rope(k, angles, shape.kv_heads, style)
 
-    def attend(self, q: str, k: str, v: str, scale: float | None = None, soft_cap: float = 0.0) -> str:
+    def attend(
+        self, q: str, k: str, v: str, scale: float | None = None, soft_cap: float = 0.0,
+        sinks: str | None = None,
+    ) -> str:  # fmt: skip
         """Attention in the layer's cache group, and its output matrix; scores are scaled by the size of heads
         unless told otherwise."""
         shape = self.decoder.shape
         o = self.build.attention(
             q, (k, v), group=self.decoder.group(self.number), heads=shape.heads,
             scale=shape.head_size**-0.5 if scale is None else scale, soft_cap=soft_cap,
+            sinks=sinks,
         )  # fmt: skip
         return self.project(o, "attn_output", shape.hidden)
 

@@ -12,15 +12,17 @@ from fivefold.program import Model
 from .config import refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
-    "gemma2": "gemma", "gemma3": "gemma", "llama": "llama", "mistral3": "mistral", "qwen2": "llama",
-    "qwen3": "qwen3", "smollm3": "smollm3",
+    "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral",
+    "qwen2": "llama", "qwen3": "qwen3", "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
 HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
-    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "LlamaForCausalLM": "llama",
+    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "GptOssForCausalLM": "gpt_oss",
+    "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
-    "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "SmolLM3ForCausalLM": "smollm3",
+    "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
+    "SmolLM3ForCausalLM": "smollm3",
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""
 
@@ -64,8 +66,7 @@ def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> N
     """Each weight of each Program is in the file, with its shape, and no other; nothing is read for that."""
     used = set()
     for program in model.programs.values():
-        for weight in program.weights.values():
-            if weight.name not in program.constants:
-                require_tensor(checkpoint, weight.name, weight.shape)
-                used.add(weight.name)
+        for name, shape in program.tensors.items():
+            require_tensor(checkpoint, name, shape)
+            used.add(name)
     refuse_unused(checkpoint, used, architecture)

@@ -32,6 +32,15 @@ def _gated(call: Call) -> tuple[Float32, ...]:
     return (activate(gate, call.integer("activation")) * up,)
 
 
+def _clamped_gated(call: Call) -> tuple[Float32, ...]:
+    limit, alpha = np.float32(call.number("limit")), call.number("alpha")
+    gate = np.minimum(call.inputs[0], limit).astype(np.float64)
+    up = np.clip(call.inputs[1], -limit, limit)
+    with np.errstate(over="ignore"):
+        shared = (gate / (1.0 + np.exp(-alpha * gate))).astype(np.float32)
+    return (shared * (up + np.float32(1.0)),)
+
+
 def _add(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0] + call.inputs[1],)
 
@@ -68,6 +77,16 @@ DECLARED = (
         attributes=("activation",),
         kernel="gated",
         integers=("activation",),
+    ),
+    Op(  # of GPT-OSS (openai/gpt-oss, gpt_oss/torch/model.py): gate sigmoid(alpha gate) (up + 1), both held
+        "clamped_gated",
+        ("gate", "up"),
+        ("y",),
+        _clamped_gated,
+        rowwise_cost(9),
+        attributes=("alpha", "limit"),
+        kernel="clamped_gated",
+        floats=("alpha", "limit"),
     ),
     Op("add", ("a", "b"), ("y",), _add, rowwise_cost(1), kernel="add"),
     Op(

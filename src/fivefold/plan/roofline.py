@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 from fivefold.core.batch import ALL
 from fivefold.formats import ENTRY_FORMATS, EntryFormat
@@ -25,7 +24,7 @@ def step_cost(
 ) -> Cost:
     """Cost of one step of `rows` causal rows of one sequence after `depth` positions.
 
-    `stored` gives the bytes of each weight by name (four a number where it is not named); `logits` is
+    `stored` gives the bytes of each tensor by name (four a number where it is not named); `logits` is
     the number of rows that want logits, `entries` the format of the cache. Other row sets count as empty.
     A weight that several nodes read is counted each time, as it is read each time.
     """
@@ -58,7 +57,7 @@ def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tupl
         widths=tuple(program.buffers[name].width for name in names),
         inputs=len(node.inputs),
         weight_shapes=tuple(weight.shape for weight in weights),
-        weight_bytes=tuple(stored.get(weight.name, 4.0 * prod(weight.shape)) for weight in weights),
+        weight_bytes=tuple(weight.share(stored.get) for weight in weights),
         attributes=node.attributes,
         pairs=pairs,
         entries=entries,

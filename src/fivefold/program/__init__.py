@@ -1,13 +1,15 @@
 """Programs: a model's forward pass as data, how one is recorded, and the reference executor."""
 
-from .builder import Builder
+from .builder import Builder, Routing
 from .memory import Memory, plan_memory
 from .model import Model
-from .program import Buffer, Node, Program, Weight
+from .program import Buffer, Node, Program
 from .reference import ReferenceCache, ReferenceExecutor, ReferenceState, StepOutput
 from .rotary import RopeScaling, inverse_frequencies
+from .weight import Source, Weight, stacked, taken
 
 __all__ = [
     "Buffer", "Builder", "Memory", "Model", "Node", "Program", "ReferenceCache", "ReferenceExecutor",
-    "ReferenceState", "RopeScaling", "StepOutput", "Weight", "inverse_frequencies", "plan_memory",
+    "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
+    "inverse_frequencies", "plan_memory", "stacked", "taken",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +16,22 @@ from fivefold.core.batch import ALL, Float32
 from fivefold.core.errors import InputError
 from fivefold.core.layout import CacheLayout
 from fivefold.ops import OPS, Attribute
+from fivefold.ops.experts import SCORINGS
 
-from .program import Buffer, Node, Program, Weight
+from .program import Buffer, Node, Program
+from .weight import Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """How experts are chosen and weighed; see `ops.experts` for what the words mean."""
+
+    scoring: str = "softmax"
+    normalise: bool = True
+    factor: float = 1.0
+    groups: int = 1
+    groups_chosen: int = 1
+    group_best: int = 1
 
 
 class Builder:
@@ -41,10 +56,16 @@ class Builder:
 
     def weight(self, name: str, *shape: int) -> str:
         """Declare a weight by name and shape; the name is returned for use in a node."""
-        known = self._weights.setdefault(name, Weight(name, shape))
-        if known.shape != shape:
-            raise InputError(f"weight {name} is declared as {known.shape} and as {shape}", where=self._name)
-        return name
+        return self.read(Weight(name, shape))
+
+    def read(self, weight: Weight) -> str:
+        """Declare a weight that is not one whole tensor; its name is returned for use in a node."""
+        known = self._weights.setdefault(weight.name, weight)
+        if known != weight:
+            raise InputError(
+                f"weight {weight.name} is declared as {known.shape} and as {weight.shape}", where=self._name
+            )
+        return weight.name
 
     def constant(self, name: str, values: Float32) -> str:
         """A small array that belongs to the Program."""
@@ -125,6 +146,41 @@ class Builder:
     def gated(self, gate: str, up: str, activation: int = 0) -> str:
         """activation(gate) * up."""
         return self.node("gated", (gate, up), self.width(gate), activation=activation)
+
+    def clamped_gated(self, gate: str, up: str, alpha: float, limit: float) -> str:
+        """gate sigmoid(alpha gate) (up + 1), both held by the limit."""
+        return self.node("clamped_gated", (gate, up), self.width(gate), alpha=alpha, limit=limit)
+
+    def route(self, logits: str, chosen: int, routing: Routing, bias: str | None = None) -> str:
+        """The chosen experts of each row and their weights; `bias` counts for the choice alone."""
+        scoring = SCORINGS.index(routing.scoring)
+        return self.node(
+            "route",
+            (logits,),
+            2 * chosen,
+            (bias,),
+            chosen=chosen,
+            scoring=scoring,
+            normalise=int(routing.normalise),
+            factor=routing.factor,
+            groups=routing.groups,
+            groups_chosen=routing.groups_chosen,
+            group_best=routing.group_best,
+        )
+
+    def expert_linear(self, x: str, route: str, matrices: str, biases: str | None = None) -> str:
+        """W x + b of each chosen expert side by side; x has a part for each of them, or one for all."""
+        _, outer, inner = self._weights[matrices].shape
+        chosen = self.width(route) // 2
+        if self.width(x) not in (inner, chosen * inner):
+            raise InputError(
+                f"weight {matrices} takes parts of {inner}, {x} has {self.width(x)}", where=self._name
+            )
+        return self.node("expert_linear", (x, route), chosen * outer, (matrices, biases))
+
+    def expert_sum(self, x: str, route: str) -> str:
+        """The parts of the chosen experts, added up by weight."""
+        return self.node("expert_sum", (x, route), self.width(x) // (self.width(route) // 2))
 
     def rope_angles(self, frequency: str, factors: str | None, magnitude: float) -> str:
         """Cosines and sines of the rows' positions."""

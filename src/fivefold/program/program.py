@@ -14,6 +14,8 @@ from fivefold.core.batch import ALL, Float32
 from fivefold.core.layout import CacheLayout
 from fivefold.ops import OPS, Attribute, Op
 
+from .weight import Weight
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
@@ -22,14 +24,6 @@ class Buffer:
     name: str
     width: int
     row_set: str = ALL
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A handle: the name under which the weight is asked for when a step runs, and its shape."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +66,12 @@ class Program:
     def layers(self) -> tuple[int, ...]:
         """The layer numbers that occur, ascending."""
         return tuple(sorted({node.layer for node in self.nodes if node.layer >= 0}))
+
+    @property
+    def tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of all tensors of a file that the weights are read from."""
+        read = [weight for weight in self.weights.values() if weight.name not in self.constants]
+        return {name: shape for weight in read for name, shape in weight.tensors}
 
     @property
     def row_sets(self) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ class StepOutput:
 
 
 class ReferenceExecutor:
-    """Runs one Program. `weights` gives a float32 array by name each time a node needs it."""
+    """Runs one Program. `weights` gives a tensor as a float32 array by name each time a node needs it."""
 
     def __init__(
         self,
@@ -157,4 +157,4 @@ class ReferenceExecutor:
 
     def _weight(self, name: str) -> Float32:
         constant = self._program.constants.get(name)
-        return self._weights(name) if constant is None else constant
+        return self._program.weights[name].of(self._weights) if constant is None else constant

@@ -30,6 +30,7 @@ class RopeScaling:
     low_frequency: float = 1.0
     high_frequency: float = 4.0
     attention_factor: float | None = None
+    truncate: bool = True  # YaRN: the ramp begins and ends at whole dimensions
 
 
 def inverse_frequencies(base: float, rotary: int, scaling: RopeScaling) -> tuple[Float32, float]:
@@ -53,8 +54,10 @@ def _yarn(plain: Float64, base: float, rotary: int, scaling: RopeScaling) -> Flo
         return rotary * math.log(scaling.original_context / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
     # What lies outside of all dimensions is not rounded: it may be too large for an integer.
-    low = math.floor(min(max(dimension(scaling.beta_fast), 0.0), float(rotary)))
-    high = math.ceil(max(min(dimension(scaling.beta_slow), float(rotary - 1)), -1.0))
+    low = min(max(dimension(scaling.beta_fast), 0.0), float(rotary))
+    high = max(min(dimension(scaling.beta_slow), float(rotary - 1)), -1.0)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
     ramp = np.clip((np.arange(len(plain)) - low) / max(high - low, 0.001), 0.0, 1.0)
     result: Float64 = plain / scaling.factor * ramp + plain * (1.0 - ramp)
     return result

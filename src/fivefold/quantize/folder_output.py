@@ -85,6 +85,8 @@ class FolderOutput:
 
     def fitting(self, item: Item) -> Item:
         """nvfp4 gets a power of two for its factor; InputError for formats that have no place there."""
+        if item.role == "experts" and item.choice is not None:
+            item = replace(item, choice=None, note="kept: compressed-tensors has no stacks of matrices")
         choice = item.choice
         if choice is None:
             if item.source.scales is not None or item.source.format not in SAFETENSORS_FORMATS:

@@ -18,7 +18,7 @@ from fivefold.core.errors import InputError
 from fivefold.files import Layout, Outline
 from fivefold.formats import format_of
 from fivefold.quantize.choice import Choice, Recipe, best_choice, check_calibration
-from fivefold.quantize.roles import Role, experts, is_tied, role_of
+from fivefold.quantize.roles import Role, is_tied, role_of
 from fivefold.quantize.targets import KEEP, target_of
 
 
@@ -178,9 +178,7 @@ def _item(tensor: Tensor, recipe: Recipe, output: Output, tied: bool, matched: s
     """What the recipe says of a tensor; `matched` takes the numbers of the rules that match it."""
     role = role_of(tensor)
     if role == "rest":
-        return Item(
-            tensor, role, None, "kept: matrices of experts are not quantized" if experts(tensor) else ""
-        )
+        return Item(tensor, role, None)
     found = [number for number, rule in enumerate(recipe.rules) if rule.match.fullmatch(tensor.name)]
     matched.update(found)
     choice: Choice | None = recipe.default

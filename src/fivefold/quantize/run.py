@@ -19,7 +19,7 @@ from fivefold.core.checkpoint import Checkpoint, Float32, Tensor
 from fivefold.core.errors import FileError, InputError
 from fivefold.files import Filling, give_back, part_paths
 from fivefold.quantize.calibrated import Calibrated
-from fivefold.quantize.choice import best_choice
+from fivefold.quantize.choice import Choice, best_choice
 from fivefold.quantize.encode import check_finite, encode, largest_of
 from fivefold.quantize.pieces import float_values
 from fivefold.quantize.plan import Item, Plan
@@ -152,14 +152,24 @@ def _made(plan: Plan, item: Item, calibrated: Calibrated | None, shared: dict[st
         largest = largest_of(sharing, lambda name: _values(tensors[name], calibrated), shared)
         choice = replace(choice, largest=largest)
     values = _values(item.source, calibrated)
+    flat = values.reshape(-1, values.shape[-1])  # a stack of matrices as one, all rows below each other
     if choice is None:
-        flat = values.reshape(-1, values.shape[-1])
         made = encode(item.name, flat, best_choice(item.source.format))
-        return replace(made, shape=item.source.shape)
-    if calibrated is None:
-        return encode(item.name, values, choice)
-    found = calibrated.encode(item.name, values, choice)
-    return encode(item.name, values, choice, calibrated.importance(item.name)) if found is None else found
+    elif calibrated is None:
+        made = encode(item.name, flat, choice)
+    else:
+        made = _calibrated(item.name, flat, choice, calibrated)
+    return replace(made, shape=item.source.shape)
+
+
+def _calibrated(name: str, values: Float32, choice: Choice, calibrated: Calibrated) -> Tensor:
+    """As the text wants it. Matrices of experts are seen by some rows only and not calibrated: they get what
+    is best without."""
+    found = calibrated.encode(name, values, choice)
+    if found is not None:
+        return found
+    without = replace(best_choice(choice.format), factor=choice.factor, largest=choice.largest)
+    return encode(name, values, without if choice.method == "gptq" else choice, calibrated.importance(name))
 
 
 def _values(tensor: Tensor, calibrated: Calibrated | None) -> Float32:

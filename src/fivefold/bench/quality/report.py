@@ -114,8 +114,8 @@ def _tokens(everyone: Sequence[LoadedModel], content: bytes) -> Sequence[int]:
 
 def _about(loaded: LoadedModel) -> Answer:
     """What a model is: the bytes and numbers of the matrices and vectors that its Programs use."""
-    used = {weight.name for program in loaded.model.programs.values() for weight in program.weights.values()}
-    tensors = [loaded.checkpoint.tensors[name] for name in sorted(used) if name in loaded.checkpoint.tensors]
+    used = {name for program in loaded.model.programs.values() for name in program.tensors}
+    tensors = [loaded.checkpoint.tensors[name] for name in sorted(used)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
     numbers = sum(prod(tensor.shape) for tensor in tensors)
     return {

@@ -91,7 +91,6 @@ def _llama3(rope: Keys, factor: float, original: int) -> RopeScaling:
 
 
 def _yarn(rope: Keys, factor: float, original: int) -> RopeScaling:
-    rope.only("truncate", True, True)
     fast, slow = rope.number("beta_fast", 32.0, above=0), rope.number("beta_slow", 1.0, above=0)
     magnitude = rope.number("attention_factor", above=0) if rope.get("attention_factor") is not None else None
     scales = [rope.get(key) for key in ("mscale", "mscale_all_dim")]
@@ -100,4 +99,7 @@ def _yarn(rope: Keys, factor: float, original: int) -> RopeScaling:
             1 + 0.1 * rope.number(key, above=0) * math.log(factor) for key in ("mscale", "mscale_all_dim")
         )
         magnitude = over / under
-    return RopeScaling("yarn", factor, original, fast, slow, attention_factor=magnitude)
+    return RopeScaling(
+        "yarn", factor, original, fast, slow, attention_factor=magnitude,
+        truncate=rope.flag("truncate", True),
+    )  # fmt: skip

@@ -33,8 +33,9 @@ PLAIN_KEYS = frozenset({"is_encoder_decoder", "add_cross_attention", "pruned_hea
 _AGAIN = "fetch the file again or convert the model again"
 
 
-def read_gguf_shape(keys: Keys, checkpoint: Checkpoint) -> ModelShape:
-    """Sizes from GGUF metadata; the vocabulary is as long as the table of embeddings."""
+def read_gguf_shape(keys: Keys, checkpoint: Checkpoint, ffn: str = "feed_forward_length") -> ModelShape:
+    """Sizes from GGUF metadata; the vocabulary is as long as the table of embeddings. `ffn` is the key of the
+    feed-forward part's inner width."""
     hidden, heads = keys.size("embedding_length"), keys.size("attention.head_count")
     head_size = keys.size("attention.key_length", max(hidden // heads, 1))
     table = checkpoint.tensors.get(GGUF_NAMES.embedding)
@@ -46,8 +47,7 @@ def read_gguf_shape(keys: Keys, checkpoint: Checkpoint) -> ModelShape:
     context = keys.size("context_length")
     return ModelShape(
         keys.family, _layers(keys, "block_count", checkpoint, GGUF_NAMES), hidden, heads,
-        keys.size("attention.head_count_kv", heads), head_size, keys.size("feed_forward_length"),
-        table.shape[0], context,
+        keys.size("attention.head_count_kv", heads), head_size, keys.size(ffn), table.shape[0], context,
     )  # fmt: skip
 
 
