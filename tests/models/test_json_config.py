@@ -98,7 +98,7 @@ ROPES: list[tuple[Any, str]] = [
     ({"rope_type": "linear", "factor": 0.5}, "key rope_parameters.factor is 0.5, less than 1"),
     ({"rope_type": "linear", "factor": 2.0, "rope_theta": 1.0}, "rope_theta is 1.0, not a number above 1"),
     ({**YARN, "mscale": 1.0}, "key rope_parameters.mscale_all_dim is missing"),
-    ({**YARN, "truncate": False}, "key rope_parameters.truncate is False"),
+    ({**YARN, "truncate": 1}, "key rope_parameters.truncate is 1, not true or false"),
     ({**YARN, "beta_fast": 0}, "beta_fast is 0, not a number above 0"),
     ({**YARN, "partial_rotary_factor": 0.5}, "rotate a part of each head"),
     ({**YARN, "low_freq_factor": 1.0}, "key rope_parameters.low_freq_factor is not known"),
