@@ -32,12 +32,14 @@ from .config import (
     ROPE_KEYS,
     SLIDING,
     Keys,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_gguf_windows,
     read_json_shape,
     read_rope,
     read_scaling,
+    read_tied,
     read_window,
     read_windows,
     require_plain,
@@ -102,8 +104,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemma]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape, second = read_gguf_shape(keys, checkpoint), architecture == "gemma2"
     silent = 4096 if second else None
     window = silent if keys.get("attention.sliding_window") is None else keys.size("attention.sliding_window")
@@ -129,8 +130,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemma]:
     member = MEMBERS[architecture]
     second = member == "gemma2"
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, member if second else "gemma3_text")
     for key in ("hidden_act", "hidden_activation"):
         keys.only(key, "gelu_pytorch_tanh", "gelu_pytorch_tanh")
@@ -140,7 +140,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     kinds = [SLIDING if (number + 1) % every else FULL for number in range(shape.layers)]
     decoder = Decoder(
         shape, _JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
-        tied=keys.flag("tie_word_embeddings", True) and _JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint, silent=True),
         biases=ATTENTION if keys.flag("attention_bias", False) else frozenset(), norm_offset=1.0,
         windows=read_windows(keys, kinds, read_window(keys, 4096)),
     )  # fmt: skip

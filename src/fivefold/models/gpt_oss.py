@@ -29,14 +29,15 @@ from .config import (
     PLAIN_KEYS,
     ROPE_KEYS,
     SLIDING,
-    Keys,
     gguf_biases,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_gguf_windows,
     read_json_shape,
     read_rope,
+    read_tied,
     read_window,
     read_windows,
     require_plain,
@@ -94,8 +95,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> Numbers:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint, ffn="expert_feed_forward_length")
     decoder = Decoder(
         shape, _GGUF_WORDS, keys.number("attention.layer_norm_rms_epsilon", above=0),
@@ -114,8 +114,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> Numbers:
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> Numbers:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, "gpt_oss")
     keys.only("hidden_act", "silu", "silu")
     shape = read_json_shape(keys, checkpoint, "gpt-oss", head_size=64)
@@ -123,7 +122,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> Numbers:
     kinds = [FULL if number % 2 or window is None else SLIDING for number in range(shape.layers)]
     decoder = Decoder(
         shape, _JSON_WORDS, keys.number("rms_norm_eps", 1e-5, above=0),
-        tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint),
         biases=frozenset({"ffn_gate_inp", *(ATTENTION if keys.flag("attention_bias", True) else ())}),
         windows=read_windows(keys, kinds, window),
     )  # fmt: skip

@@ -28,11 +28,13 @@ from .config import (
     Keys,
     gguf_biases,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_json_shape,
     read_late_windows,
     read_rope,
+    read_tied,
     read_windows,
     require_plain,
     require_sizes,
@@ -60,8 +62,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint)
     decoder = Decoder(
         shape, GGUF_NAMES, keys.number("attention.layer_norm_rms_epsilon", above=0),
@@ -76,16 +77,14 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation]:
     member = "qwen2" if architecture == "Qwen2ForCausalLM" else "llama"
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, member)
     keys.only("hidden_act", "silu", "silu")
     keys.only("use_mrope", False, False)
     shape = read_json_shape(keys, checkpoint, member, one_for_each=member == "llama")
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
-        # A head of its own is used wherever there is one, as Transformers 5 does.
-        tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint),
         biases=_json_biases(keys, member),
         # What Llama's config says of a window is for others.
         windows=(

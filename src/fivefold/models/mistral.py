@@ -28,10 +28,12 @@ from .config import (
     Keys,
     Windows,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_json_shape,
     read_rope,
+    read_tied,
     read_window,
     read_windows,
     require_plain,
@@ -77,8 +79,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation, Growth | None]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint)
     base, scaling = read_gguf_rope(keys, shape.context)
     multiplier = keys.number("rope.scaling.yarn_log_multiplier", 0.0)
@@ -96,8 +97,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation, Growth | None]:
     member = MEMBERS[architecture]
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, member)
     keys.only("hidden_act", "silu", "silu")
     for key in ("attention_bias", "mlp_bias"):
@@ -106,7 +106,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
     shape = read_json_shape(keys, checkpoint, member, head_size=128 if latest else None)
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-5 if latest else 1e-6, above=0),
-        tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint),
         windows=_windows(keys, member, shape.layers),
     )  # fmt: skip
     if not latest:

@@ -18,13 +18,14 @@ from .config import (
     JSON_SIZE_KEYS,
     PLAIN_KEYS,
     ROPE_KEYS,
-    Keys,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_json_shape,
     read_late_windows,
     read_rope,
+    read_tied,
     require_plain,
     require_sizes,
 )
@@ -48,8 +49,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint)
     decoder = Decoder(
         shape, GGUF_NAMES, keys.number("attention.layer_norm_rms_epsilon", above=0),
@@ -62,15 +62,14 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, "qwen3")
     keys.only("hidden_act", "silu", "silu")
     keys.only("attention_bias", False, False)
     shape = read_json_shape(keys, checkpoint, "qwen3", head_size=128)
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
-        tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint),
         windows=read_late_windows(keys, shape.layers),
     )  # fmt: skip
     return decoder, Rotation(*read_rope(keys, shape.context), shape.head_size)

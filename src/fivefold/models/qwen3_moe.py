@@ -24,10 +24,12 @@ from .config import (
     ROPE_KEYS,
     Keys,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_json_shape,
     read_rope,
+    read_tied,
     read_window,
     require_plain,
     require_sizes,
@@ -67,8 +69,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation, Sparse]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint)
     decoder = Decoder(
         shape, GGUF_NAMES, keys.number("attention.layer_norm_rms_epsilon", above=0),
@@ -84,15 +85,14 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rotation, Sparse]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, "qwen3_moe")
     keys.only("hidden_act", "silu", "silu")
     shape = read_json_shape(keys, checkpoint, "qwen3moe")
     window = read_window(keys, 4096) if keys.flag("use_sliding_window", False) else None
     decoder = Decoder(
         shape, _NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
-        tied=keys.flag("tie_word_embeddings", False) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint),
         biases=ATTENTION if keys.flag("attention_bias", False) else frozenset(),
         windows=() if window is None else (window,) * shape.layers,
     )  # fmt: skip

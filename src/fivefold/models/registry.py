@@ -9,7 +9,7 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
-from .config import refuse_unused, require_tensor
+from .config import config_of, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
     "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral",
@@ -33,18 +33,13 @@ def load_model(checkpoint: Checkpoint) -> Model:
     families = ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
     if architecture not in families:
         raise UnsupportedError(
-            f"architecture {architecture!r} is not known", where=_config_of(checkpoint),
+            f"architecture {architecture!r} is not known", where=config_of(checkpoint),
             remedy=f"known are {', '.join(sorted(families))}",
         )  # fmt: skip
     family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
     _check_weights(model, checkpoint, architecture)
     return model
-
-
-def _config_of(checkpoint: Checkpoint) -> str:
-    """The file that says what the model is."""
-    return str(checkpoint.path if checkpoint.kind == "gguf" else checkpoint.path / "config.json")
 
 
 def _architecture(checkpoint: Checkpoint) -> str:
@@ -56,7 +51,7 @@ def _architecture(checkpoint: Checkpoint) -> str:
         value = value[0] if isinstance(value, list) and len(value) == 1 else None
     if not isinstance(value, str):
         raise FileError(
-            f"key {key} is missing or is not one name", where=_config_of(checkpoint),
+            f"key {key} is missing or is not one name", where=config_of(checkpoint),
             remedy="fetch the file again or convert the model again",
         )  # fmt: skip
     return value[:200]

@@ -28,10 +28,12 @@ from .config import (
     Keys,
     gguf_biases,
     has_factors,
+    open_keys,
     read_gguf_rope,
     read_gguf_shape,
     read_json_shape,
     read_rope,
+    read_tied,
     read_window,
     read_windows,
     require_plain,
@@ -66,8 +68,7 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turns]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path), architecture, f"{architecture}.")
-    keys.refuse_unknown(_GGUF_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _GGUF_KEYS, _PLAIN)
     shape = read_gguf_shape(keys, checkpoint)
     decoder = Decoder(
         shape, GGUF_NAMES, keys.number("attention.layer_norm_rms_epsilon", above=0),
@@ -82,8 +83,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turns]:
-    keys = Keys(checkpoint.metadata, str(checkpoint.path / "config.json"), architecture)
-    keys.refuse_unknown(_JSON_KEYS, _PLAIN)
+    keys = open_keys(checkpoint, architecture, _JSON_KEYS, _PLAIN)
     require_plain(keys, "smollm3")
     keys.only("hidden_act", "silu", "silu")
     shape = read_json_shape(keys, checkpoint, "smollm3")
@@ -95,7 +95,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
     biases = ATTENTION if keys.flag("attention_bias", False) else frozenset()
     decoder = Decoder(
         shape, JSON_NAMES, keys.number("rms_norm_eps", 1e-6, above=0),
-        tied=keys.flag("tie_word_embeddings", True) and JSON_NAMES.head not in checkpoint.tensors,
+        tied=read_tied(keys, checkpoint, silent=True),
         biases=biases | (FEED_FORWARD if keys.flag("mlp_bias", False) else frozenset()),
         windows=read_windows(keys, kinds, window),
     )  # fmt: skip

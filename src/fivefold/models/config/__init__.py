@@ -1,7 +1,7 @@
 """Reading configs: what all families share. A family says which keys it knows and what they mean to it."""
 
 from .harmless import HARMLESS_KEYS
-from .keys import Keys
+from .keys import Keys, config_of, open_keys
 from .names import ATTENTION, FACTORS, FEED_FORWARD, GGUF_NAMES, JSON_NAMES, QKV, Names
 from .rope_metadata import GGUF_ROPE_KEYS, read_gguf_rope
 from .rope_parameters import ROPE_KEYS, read_rope, read_scaling, rope_object
@@ -13,6 +13,7 @@ from .sizes import (
     has_factors,
     read_gguf_shape,
     read_json_shape,
+    read_tied,
     require_plain,
     require_sizes,
 )
@@ -30,7 +31,8 @@ from .windows import (
 __all__ = [
     "ATTENTION", "FACTORS", "FEED_FORWARD", "FULL", "GGUF_NAMES", "GGUF_ROPE_KEYS", "GGUF_SIZE_KEYS",
     "HARMLESS_KEYS", "JSON_NAMES", "JSON_SIZE_KEYS", "PLAIN_KEYS", "QKV", "ROPE_KEYS", "SLIDING", "Keys",
-    "Names", "Windows", "gguf_biases", "has_factors", "read_gguf_rope", "read_gguf_shape",
-    "read_gguf_windows", "read_json_shape", "read_late_windows", "read_rope", "read_scaling", "read_window",
-    "read_windows", "refuse_unused", "require_plain", "require_sizes", "require_tensor", "rope_object",
+    "Names", "Windows", "config_of", "gguf_biases", "has_factors", "open_keys", "read_gguf_rope",
+    "read_gguf_shape", "read_gguf_windows", "read_json_shape", "read_late_windows", "read_rope",
+    "read_scaling", "read_tied", "read_window", "read_windows", "refuse_unused", "require_plain",
+    "require_sizes", "require_tensor", "rope_object",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 
 LARGEST_SIZE = 2**31 - 1
@@ -109,3 +110,16 @@ def _shown(value: Any) -> str:
         return f"an array of {value.size} numbers"
     text = "a huge number" if isinstance(value, int) and abs(value) >= 2**64 else _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def config_of(checkpoint: Checkpoint) -> str:
+    """The file that says what the model is."""
+    return str(checkpoint.path if checkpoint.kind == "gguf" else checkpoint.path / "config.json")
+
+
+def open_keys(checkpoint: Checkpoint, architecture: str, known: Collection[str], remedy: str) -> Keys:
+    """The config of a checkpoint, to be read; UnsupportedError for a key that the family does not know."""
+    prefix = f"{architecture}." if checkpoint.kind == "gguf" else ""
+    keys = Keys(checkpoint.metadata, config_of(checkpoint), architecture, prefix)
+    keys.refuse_unknown(known, remedy)
+    return keys

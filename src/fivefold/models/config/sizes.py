@@ -88,6 +88,14 @@ def _layers(keys: Keys, key: str, checkpoint: Checkpoint, names: Names) -> int:
     return layers
 
 
+def read_tied(keys: Keys, checkpoint: Checkpoint, silent: bool = False) -> bool:
+    """Whether the table of embeddings is the head of a folder's model; `silent` is what silence means.
+
+    A head of its own is used wherever there is one, as Transformers 5 does.
+    """
+    return keys.flag("tie_word_embeddings", silent) and JSON_NAMES.head not in checkpoint.tensors
+
+
 def gguf_biases(checkpoint: Checkpoint, parts: Collection[str]) -> frozenset[str]:
     """Those parts of a block that have a bias in a GGUF file."""
     return frozenset(p for p in parts if GGUF_NAMES.weight(0, p, "bias") in checkpoint.tensors)
