@@ -15,7 +15,7 @@ from fivefold.core.errors import FileError, FivefoldError, InputError
 from fivefold.formats import format_of
 from fivefold.quantize import fp8, mxfp4, nvfp4, spaced
 from fivefold.quantize.choice import Choice
-from fivefold.quantize.pieces import LARGE_PIECE, float_values, packed, row_pieces
+from fivefold.quantize.pieces import LARGE_PIECE, float_values, magnitude, packed, row_pieces
 from fivefold.quantize.targets import target_of
 
 _NEAR_THE_END = {"f16": 65504.0}
@@ -66,11 +66,6 @@ def check_held(values: Float32, made: Tensor) -> None:
             f"a magnitude of {largest:g} is more than {made.format} can hold", where=f"tensor {made.name}",
             remedy="keep this tensor, or choose another format for it",
         )  # fmt: skip
-
-
-def magnitude(values: Float32) -> float:
-    """The largest magnitude of a matrix (M, K)."""
-    return max(float(values.max()), -float(values.min()))
 
 
 def check_finite(name: str, values: Float32) -> None:

@@ -22,7 +22,7 @@ from fivefold.core.errors import FivefoldError
 from fivefold.formats import e2m1, e4m3, format_of, nvfp4
 from fivefold.quantize.choice import ALL_CODES, Choice
 from fivefold.quantize.e2m1_error import BlockErrors
-from fivefold.quantize.pieces import LARGE_PIECE, PIECE, packed
+from fivefold.quantize.pieces import LARGE_PIECE, PIECE, magnitude, packed
 from fivefold.quantize.weights import block_weights, for_rows
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -38,7 +38,7 @@ def tensor_factor(values: Float32, choice: Choice) -> float:
     """
     if values.size == 0:
         return 1.0
-    largest = max(float(values.max()), -float(values.min()), choice.largest)
+    largest = max(magnitude(values), choice.largest)
     if choice.factor == "one" and largest > _MOST:
         raise FivefoldError(
             f"a magnitude of {largest:g} is more than nvfp4 without a factor can hold ({_WHOLE_PART:g})",

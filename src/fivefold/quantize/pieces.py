@@ -33,6 +33,11 @@ def packed(values: Float32, form: Format, numbers: int, pack: Callable[[Float32]
     return data.reshape(-1)
 
 
+def magnitude(values: Float32) -> float:
+    """The largest magnitude of a matrix (M, K) that is not empty."""
+    return max(float(values.max()), -float(values.min()))
+
+
 def float_values(tensor: Tensor) -> Float32:
     """A stored tensor as float32 of its shape: as `dequantize`, in little more memory than the result."""
     if len(tensor.shape) != 2 or 0 in tensor.shape:

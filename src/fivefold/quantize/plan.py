@@ -40,6 +40,11 @@ class Item:
         return self.source.name
 
     @property
+    def numbers(self) -> int:
+        """How many it has."""
+        return prod(self.source.shape)
+
+    @property
     def method(self) -> str:
         """The word for what is done."""
         return "copy" if self.choice is None else self.choice.method
@@ -117,7 +122,7 @@ class Plan:
     @property
     def numbers(self) -> int:
         """Of all tensors."""
-        return sum(prod(item.source.shape) for item in self.items)
+        return sum(item.numbers for item in self.items)
 
 
 def make_plan(checkpoint: Checkpoint, recipe: Recipe, output: Output) -> Plan:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -85,7 +84,7 @@ def run_plan(
                     raise
                 filling.put(item.name, plan.output.pieces(item, tensor))
                 give_back([item.source])
-            done += _numbers(item)
+            done += item.numbers
         if report is not None:
             report("", done, total)
         filling.complete(lambda folder: plan.output.finish(folder, plan.items))
@@ -128,10 +127,6 @@ def _source_files(checkpoint: Checkpoint) -> list[Path]:
 
 def _parts(source: Path) -> list[Path]:
     return part_paths(source) or [source]
-
-
-def _numbers(item: Item) -> int:
-    return math.prod(item.source.shape)
 
 
 def _copied(tensor: Tensor) -> Tensor:
