@@ -8,12 +8,12 @@ An answer that begins without a header is text. Marks are never shown.
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 
 from fivefold.chat.answer import Piece, PieceKind
 from fivefold.chat.json_scanner import SPACE, JsonScanner
-from fivefold.chat.tagged_parser import begun_mark
+from fivefold.chat.marks import begun_mark, first_mark
+from fivefold.chat.pieces import Pieces
 
 LONGEST_HEADER = 400
 """Characters of a header; more of them are text."""
@@ -46,7 +46,7 @@ class ChannelParser:
 
     def __init__(self, frame: Frame, tools: bool, reasoning: bool, opened: bool = False) -> None:
         self._frame, self._tools, self._reasoning = frame, tools, reasoning
-        self._pieces: list[Piece] = []
+        self._pieces = Pieces()
         self._rest = ""
         self._kind: PieceKind | None = "reasoning" if opened and reasoning else None
         """What the body is that is being read; None in a header."""
@@ -54,7 +54,6 @@ class ChannelParser:
         self._scanner: JsonScanner | None = None
         self._begun = False
         """Whether anything of a call's object has come."""
-        self._calls = 0
         self._called = self._cut = False
 
     @property
@@ -69,18 +68,18 @@ class ChannelParser:
         self._rest += text
         while self._rest and (self._in_header() if self._kind is None else self._in_body()):
             pass
-        return self._taken()
+        return self._pieces.taken()
 
     def finish(self) -> list[Piece]:
         rest, self._rest = self._rest, ""
         if self._kind is None:
             if not any(mark in rest for mark in self._frame.marks) and self._first:
-                self._emit("text", rest)
+                self._pieces.emit("text", rest)
         else:
             self._take(rest)
             self._end_body()
         self._kind, self._first = "text", False
-        return self._taken()
+        return self._pieces.taken()
 
     def _in_header(self) -> bool:
         frame = self._frame
@@ -105,9 +104,7 @@ class ChannelParser:
         channel = header.rpartition(frame.channel)[2].split()[:1]
         if recipient is not None and self._tools:
             self._kind, self._scanner = "tool_arguments", JsonScanner()
-            identity = f"call_{secrets.token_hex(12)}"
-            self._pieces.append(Piece("tool_call", call=self._calls, name=recipient[1], identity=identity))
-            self._calls += 1
+            self._pieces.announce(recipient[1])
             return
         thinks = frame.reasoning in channel and self._reasoning
         self._kind = "reasoning" if thinks else "text"
@@ -115,7 +112,7 @@ class ChannelParser:
     def _in_body(self) -> bool:
         frame = self._frame
         marks = (*frame.ends, frame.start, frame.channel)
-        found = min(((self._rest.find(mark), mark) for mark in marks if mark in self._rest), default=None)
+        found = first_mark(self._rest, marks)
         if found is None:
             end = len(self._rest) - begun_mark(self._rest, marks)
             self._take(self._rest[:end])
@@ -132,14 +129,14 @@ class ChannelParser:
         """More of a body. Of a call that is its object alone: what follows is none of it."""
         scanner = self._scanner
         if scanner is None:
-            self._emit(self._kind or "text", body)
+            self._pieces.emit(self._kind or "text", body)
             return
         if not self._begun:
             body = body.lstrip(SPACE)
             self._begun = bool(body)
             scanner.failed = self._begun and body[0] != "{"
         if not (scanner.done or scanner.failed):
-            self._emit("tool_arguments", body[: scanner.scan(body)])
+            self._pieces.emit("tool_arguments", body[: scanner.scan(body)])
 
     def _end_body(self) -> None:
         """A call without arguments has none to give; one that broke off is cut."""
@@ -147,21 +144,7 @@ class ChannelParser:
         if scanner is None:
             return
         if not self._begun:
-            self._emit("tool_arguments", "{}")
+            self._pieces.emit("tool_arguments", "{}")
         whole = scanner.done or not self._begun
         self._called, self._cut = self._called or whole, self._cut or not whole
         self._begun = False
-
-    def _emit(self, kind: PieceKind, text: str) -> None:
-        if not text:
-            return
-        call = self._calls - 1 if kind == "tool_arguments" else 0
-        last = self._pieces[-1] if self._pieces else None
-        if last is not None and (last.kind, last.call) == (kind, call):
-            self._pieces[-1] = Piece(kind, last.text + text, call)
-        else:
-            self._pieces.append(Piece(kind, text, call))
-
-    def _taken(self) -> list[Piece]:
-        pieces, self._pieces = self._pieces, []
-        return pieces

@@ -10,12 +10,13 @@ the last. A list of calls in one block is read too, which is how SmolLM2 was tra
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
-from fivefold.chat.answer import CallForm, Marks, Piece, PieceKind
+from fivefold.chat.answer import CallForm, Marks, Piece
 from fivefold.chat.call_reader import CallReader
 from fivefold.chat.json_scanner import SPACE
+from fivefold.chat.marks import begun_mark, first_mark
+from fivefold.chat.pieces import Pieces
 
 
 class TaggedParser:
@@ -26,7 +27,7 @@ class TaggedParser:
         self._form, self._thinking = call, thinking
         marks = (None if call is None else call.marks, thinking)
         self._openers = tuple(each.opener for each in marks if each is not None)
-        self._pieces: list[Piece] = []
+        self._pieces = Pieces()
         self._state: Callable[[TaggedParser], bool] = TaggedParser._in_text
         self._rest = ""
         """Text that came and is not decided yet."""
@@ -41,7 +42,6 @@ class TaggedParser:
         """The markup of a call that has no name yet."""
         self._reader: CallReader | None = None
         self._listed = False
-        self._calls = 0
         self._block_calls = 0
         self._called = self._cut = False
         if opened and thinking is not None:
@@ -59,12 +59,12 @@ class TaggedParser:
         self._rest += text
         while self._rest and self._state(self):
             pass
-        return self._taken()
+        return self._pieces.taken()
 
     def finish(self) -> list[Piece]:
         rest, self._rest = self._rest, ""
         if self._state == TaggedParser._in_reasoning:
-            self._emit("reasoning", rest)
+            self._pieces.emit("reasoning", rest)
         elif self._state == TaggedParser._in_text:
             if not (self._space is not None and self._owed.startswith(rest)):
                 self._show(rest)
@@ -74,14 +74,14 @@ class TaggedParser:
         elif self._reader is not None:
             self._cut = True
         if self._space and not self._had_block:
-            self._emit("text", self._space)
+            self._pieces.emit("text", self._space)
         self._space, self._reader, self._state = None, None, TaggedParser._in_text
         self._raw.clear()
-        return self._taken()
+        return self._pieces.taken()
 
     def _in_text(self) -> bool:
         marks = (*self._openers, self._owed) if self._owed else self._openers
-        found = min(((self._rest.find(mark), mark) for mark in marks if mark in self._rest), default=None)
+        found = first_mark(self._rest, marks)
         if found is None:
             begun = begun_mark(self._rest, marks)
             self._show(self._rest[: len(self._rest) - begun])
@@ -112,7 +112,7 @@ class TaggedParser:
         at = self._rest.find(closer)
         end = at if at >= 0 else len(self._rest) - begun_mark(self._rest, (closer,))
         body = self._rest[:end].rstrip("\n")
-        self._emit("reasoning", body)
+        self._pieces.emit("reasoning", body)
         self._trim = self._trim and not self._rest[:end]
         if at < 0:
             self._rest = self._rest[len(body) :]
@@ -146,7 +146,7 @@ class TaggedParser:
         elif self._raw:
             self._announce(reader.name)
         if not self._raw:
-            self._emit("tool_arguments", reader.take_arguments())
+            self._pieces.emit("tool_arguments", reader.take_arguments())
         if not (reader.done or reader.failed):
             return False
         self._end_call(reader)
@@ -155,9 +155,7 @@ class TaggedParser:
     def _announce(self, name: str) -> None:
         self._raw.clear()
         self._end_block()
-        identity = f"call_{secrets.token_hex(12)}"
-        self._pieces.append(Piece("tool_call", call=self._calls, name=name, identity=identity))
-        self._calls += 1
+        self._pieces.announce(name)
         self._block_calls += 1
 
     def _end_call(self, reader: CallReader) -> None:
@@ -198,30 +196,4 @@ class TaggedParser:
                 self._space = text
                 return
             self._space = None
-        self._emit("text", text)
-
-    def _emit(self, kind: PieceKind, text: str) -> None:
-        if not text:
-            return
-        last = self._pieces[-1] if self._pieces else None
-        call = self._calls - 1 if kind == "tool_arguments" else 0
-        if last is not None and (last.kind, last.call) == (kind, call):
-            self._pieces[-1] = Piece(kind, last.text + text, call)
-        else:
-            self._pieces.append(Piece(kind, text, call))
-
-    def _taken(self) -> list[Piece]:
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-
-def begun_mark(text: str, marks: tuple[str, ...]) -> int:
-    """Length of the longest ending of `text` that begins one of the marks, each of two characters or more."""
-    longest = 0
-    for mark in marks:
-        tail = text[1 - len(mark) :]
-        at = tail.find(mark[0])
-        while at >= 0 and not mark.startswith(tail[at:]):
-            at = tail.find(mark[0], at + 1)
-        longest = max(longest, len(tail) - at if at >= 0 else 0)
-    return longest
+        self._pieces.emit("text", text)
