@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from configured import assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,13 +109,7 @@ ROPES: list[tuple[Any, str]] = [
 
 
 def refused(folder: Path, said: str) -> None:
-    with pytest.raises(InputError) as caught:
-        load_model(open_checkpoint(folder))
-    line = caught.value.line()
-    assert said in line
-    assert str(folder) in line
-    assert caught.value.remedy
-    assert len(line) < 600
+    assert_refused(lambda: load_model(open_checkpoint(folder)), folder, said)
 
 
 @pytest.mark.parametrize(("name", "values", "said"), REFUSED, ids=str)
