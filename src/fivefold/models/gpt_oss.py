@@ -44,7 +44,7 @@ from .config import (
     require_sizes,
 )
 from .mixture import ExpertWeights, Mixture, gguf_experts, read_chosen, read_experts, record_mixture
-from .recording import Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+from .recording import Decoder, Layer, Rotation, record_model
 
 _PLAIN = "use a model of plain GPT-OSS form"
 _GGUF_KEYS = (
@@ -170,23 +170,19 @@ def _experts(numbers: Numbers, number: int, tensors: Mapping[str, object]) -> Ex
 
 
 def _record(numbers: Numbers, checkpoint: Checkpoint) -> Model:
-    decoder, rotation = numbers.decoder, numbers.rotation
-    recorder = Recorder(decoder)
-    frequency = recorder.frequency(rotation)
-    x = recorder.embed()
-    angles = recorder.build.rope_angles(*frequency)
+    decoder = numbers.decoder
 
-    def block(layer: Layer, x: str) -> str:
+    def block(layer: Layer, x: str, angles: str) -> str:
         """Attention with sinks, then experts, each added to its input."""
         q, k, v = layer.heads(layer.norm(x, "attn_norm"))
-        q, k = layer.rotate(q, k, angles, rotation.style)
+        q, k = layer.rotate(q, k, angles, numbers.rotation.style)
         sinks = layer.build.weight(_sinks(decoder, layer.number), decoder.shape.heads)
         x = layer.build.add(x, layer.attend(q, k, v, sinks=sinks))
         weights = _experts(numbers, layer.number, checkpoint.tensors)
         h = layer.norm(x, "ffn_norm")
         return layer.build.add(x, record_mixture(layer, h, numbers.mixture, weights, numbers.swish))
 
-    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))
+    return record_model(decoder, numbers.rotation, block)
 
 
 def _sinks(decoder: Decoder, number: int) -> str:

@@ -39,7 +39,7 @@ from .config import (
     require_plain,
     require_sizes,
 )
-from .recording import HALVES, NEIGHBOURS, Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+from .recording import HALVES, NEIGHBOURS, Decoder, Layer, Rotation, record_model
 
 ROPE_STYLES = {"llama": NEIGHBOURS, "qwen2": HALVES}
 """How rotary pairs lie in GGUF files, by architecture."""
@@ -106,16 +106,11 @@ def _json_biases(keys: Keys, member: str) -> frozenset[str]:
 
 
 def _record(decoder: Decoder, rotation: Rotation) -> Model:
-    recorder = Recorder(decoder)
-    frequency = recorder.frequency(rotation)
-    x = recorder.embed()
-    angles = recorder.build.rope_angles(*frequency)
-
-    def block(layer: Layer, x: str) -> str:
+    def block(layer: Layer, x: str, angles: str) -> str:
         """Attention, then feed-forward, each added to its input."""
         q, k, v = layer.heads(layer.norm(x, "attn_norm"))
         q, k = layer.rotate(q, k, angles, rotation.style)
         x = layer.build.add(x, layer.attend(q, k, v))
         return layer.build.add(x, layer.feed_forward(layer.norm(x, "ffn_norm")))
 
-    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))
+    return record_model(decoder, rotation, block)

@@ -29,7 +29,7 @@ from .config import (
     require_plain,
     require_sizes,
 )
-from .recording import Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+from .recording import Decoder, Layer, Rotation, record_model
 
 _PLAIN = "use a model of plain Qwen3 form"
 _GGUF_KEYS = GGUF_SIZE_KEYS | GGUF_ROPE_KEYS | {"attention.layer_norm_rms_epsilon"}
@@ -76,12 +76,7 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Rota
 
 
 def _record(decoder: Decoder, rotation: Rotation) -> Model:
-    recorder = Recorder(decoder)
-    frequency = recorder.frequency(rotation)
-    x = recorder.embed()
-    angles = recorder.build.rope_angles(*frequency)
-
-    def block(layer: Layer, x: str) -> str:
+    def block(layer: Layer, x: str, angles: str) -> str:
         """Attention over heads that are normed, then feed-forward, each added to its input."""
         q, k, v = layer.heads(layer.norm(x, "attn_norm"))
         q, k = layer.norm_heads(q, k)
@@ -89,4 +84,4 @@ def _record(decoder: Decoder, rotation: Rotation) -> Model:
         x = layer.build.add(x, layer.attend(q, k, v))
         return layer.build.add(x, layer.feed_forward(layer.norm(x, "ffn_norm")))
 
-    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))
+    return record_model(decoder, rotation, block)

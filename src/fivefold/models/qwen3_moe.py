@@ -35,7 +35,7 @@ from .config import (
     require_sizes,
 )
 from .mixture import ExpertWeights, Mixture, gguf_experts, read_chosen, read_experts, record_mixture
-from .recording import Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+from .recording import Decoder, Layer, Rotation, record_model
 
 _PLAIN = "use a model of plain Qwen3-MoE form"
 _GGUF_KEYS = (
@@ -136,12 +136,7 @@ def _silu(layer: Layer, gate: str, up: str) -> str:
 
 
 def _record(decoder: Decoder, rotation: Rotation, sparse: Sparse) -> Model:
-    recorder = Recorder(decoder)
-    frequency = recorder.frequency(rotation)
-    x = recorder.embed()
-    angles = recorder.build.rope_angles(*frequency)
-
-    def block(layer: Layer, x: str) -> str:
+    def block(layer: Layer, x: str, angles: str) -> str:
         """Attention over heads that are normed, then experts or feed-forward, each added to its input."""
         q, k, v = layer.heads(layer.norm(x, "attn_norm"))
         q, k = layer.norm_heads(q, k)
@@ -153,4 +148,4 @@ def _record(decoder: Decoder, rotation: Rotation, sparse: Sparse) -> Model:
         weights = _experts(decoder, layer.number, sparse.mixture)
         return layer.build.add(x, record_mixture(layer, h, sparse.mixture, weights, _silu))
 
-    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))
+    return record_model(decoder, rotation, block)

@@ -179,3 +179,13 @@ def record_blocks(recorder: Recorder, x: str, block: Block) -> str:
 def model_of(decoder: Decoder, program: Program) -> Model:
     """A model of one Program."""
     return Model(decoder.shape, program.layout, {"main": program})
+
+
+def record_model(decoder: Decoder, rotation: Rotation, block: Callable[[Layer, str, str], str]) -> Model:
+    """A model whose blocks all turn heads by the same angles, which `block` is given as its third."""
+    recorder = Recorder(decoder)
+    frequency = recorder.frequency(rotation)
+    x = recorder.embed()
+    angles = recorder.build.rope_angles(*frequency)
+    x = record_blocks(recorder, x, lambda layer, x: block(layer, x, angles))
+    return model_of(decoder, recorder.finish(x))

@@ -39,7 +39,7 @@ from .config import (
     require_plain,
     require_sizes,
 )
-from .recording import NEIGHBOURS, Decoder, Layer, Recorder, Rotation, model_of, record_blocks
+from .recording import NEIGHBOURS, Decoder, Layer, Rotation, record_model
 
 _PLAIN = "use a model of plain SmolLM3 form"
 _INTERVAL = 4
@@ -119,12 +119,7 @@ def _listed(keys: Keys, layers: int) -> tuple[bool, ...]:
 
 
 def _record(decoder: Decoder, turns: Turns) -> Model:
-    recorder = Recorder(decoder)
-    frequency = recorder.frequency(turns.rotation)
-    x = recorder.embed()
-    angles = recorder.build.rope_angles(*frequency)
-
-    def block(layer: Layer, x: str) -> str:
+    def block(layer: Layer, x: str, angles: str) -> str:
         """Attention, then feed-forward, each added to its input."""
         q, k, v = layer.heads(layer.norm(x, "attn_norm"))
         if turns.layers[layer.number]:
@@ -132,4 +127,4 @@ def _record(decoder: Decoder, turns: Turns) -> Model:
         x = layer.build.add(x, layer.attend(q, k, v))
         return layer.build.add(x, layer.feed_forward(layer.norm(x, "ffn_norm")))
 
-    return model_of(decoder, recorder.finish(record_blocks(recorder, x, block)))
+    return record_model(decoder, turns.rotation, block)
