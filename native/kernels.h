@@ -133,7 +133,7 @@ struct Kernels {
   // y = exp((x - largest) * factor), for x of at most `largest`.
   void (*softmax_weights)(const float* x, float largest, float factor, size_t count, float* y);
 
-  // A sum over memory that reads every byte once, for measuring bandwidth.
+  // A sum over memory that reads every byte once, in four streams side by side, for measuring bandwidth.
   uint64_t (*read_sum)(const uint64_t* data, size_t count);
   // The most products that the instruction set makes, for measuring; return how many were made.
   uint64_t (*peak_float)(size_t count, float seed, float* sink);

@@ -64,12 +64,14 @@ void weighted_sum(const float* x, const float* weights, int count, int width, fl
 
 uint64_t read_sum(const uint64_t* data, size_t count) {
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(data);
-  constexpr size_t kStep = size_t(kWidth) * 4;
+  constexpr size_t kStep = size_t(kWidth) * 4, kTaken = 4 * kStep;
   I sums[4] = {set1_int(0), set1_int(0), set1_int(0), set1_int(0)};
-  const size_t size = count * 8;
-  for (size_t i = 0; i + 4 * kStep <= size; i += 4 * kStep) {
-    __builtin_prefetch(bytes + i + 2048);
-    for (int j = 0; j < 4; ++j) sums[j] = sums[j] + lanes(load_bytes(bytes + i + j * kStep));
-  }
+  const size_t part = count * 8 / 4 / kTaken * kTaken;
+  for (size_t i = 0; i < part; i += kTaken)
+    for (int stream = 0; stream < 4; ++stream) {
+      const uint8_t* at = bytes + size_t(stream) * part + i;
+      for (size_t line = 0; line < kTaken; line += 64) __builtin_prefetch(at + 2048 + line);
+      for (int j = 0; j < 4; ++j) sums[j] = sums[j] + lanes(load_bytes(at + j * kStep));
+    }
   return uint64_t(uint32_t(reduce_int((sums[0] + sums[1]) + (sums[2] + sums[3]))));
 }

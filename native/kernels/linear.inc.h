@@ -172,6 +172,32 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x
   }
 }
 
+// One block of a tile against T rows, which go on to the next block.
+template <class Format, int T, bool Fetch>
+FIVEFOLD_INLINE void add_any(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
+  if constexpr (Format::kBlock < 256) {
+    if (Fetch)
+      for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
+    if constexpr (Format::Parts::kScales == 2)
+      add_halves<Format, T>(weights, x, sums);
+    else
+      add_block<Format, T>(weights, x, sums);
+  } else {
+    add_parts<Format, T>(weights, x, sums);
+  }
+}
+
+// Scales the sums of one tile, if all of it has a scale, and writes them.
+template <int T>
+inline void finish_rows(const LinearTask& task, int row, int tile, F (&sums)[T]) {
+  if (task.scales) {
+    const F scale = load(task.scales + size_t(tile) * kWidth);
+    for (int t = 0; t < T; ++t) sums[t] = sums[t] * scale;
+  }
+  for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
+}
+
 // T rows against one tile, int8 activations.
 template <class Format, int T>
 inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
@@ -183,23 +209,28 @@ inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
     x[t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
     sums[t] = set1(0.0f);
   }
-  for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes) {
-    if constexpr (Format::kBlock < 256) {
-      if (T == 1)
-        for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
-      if constexpr (Format::Parts::kScales == 2)
-        add_halves<Format, T>(weights, x, sums);
-      else
-        add_block<Format, T>(weights, x, sums);
-    } else {
-      add_parts<Format, T>(weights, x, sums);
-    }
+  for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes)
+    add_any<Format, T, T == 1>(weights, x, sums);
+  finish_rows(task, row, tile, sums);
+}
+
+// One row against S tiles that are read side by side: a processor has more of them under way than of one.
+template <class Format, int S>
+inline void linear_int8_tiles(const LinearTask& task, int tile, int row) {
+  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
+  const uint8_t* weights[S];
+  const QuantizedBlock* x[S][1];
+  F sums[S][1];
+  for (int s = 0; s < S; ++s) {
+    weights[s] = task.weights + size_t(tile + s) * task.tile_bytes;
+    x[s][0] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row));
+    sums[s][0] = set1(0.0f);
   }
-  if (task.scales) {
-    const F scale = load(task.scales + size_t(tile) * kWidth);
-    for (int t = 0; t < T; ++t) sums[t] = sums[t] * scale;
-  }
-  for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
+  for (int k = 0; k < task.columns; k += Format::kBlock)
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s, weights[s - 1] += kBlockBytes)
+      add_any<Format, 1, true>(weights[s], x[s], sums[s]);
+  for (int s = 0; s < S; ++s) finish_rows(task, row, tile + s, sums[s]);
 }
 
 // So many rows, at most T, against one tile.
@@ -216,7 +247,11 @@ template <class Format>
 void linear_int8(const LinearTask& task) {
   const int rows = task.row_end - task.row_begin;
   const int parts = (rows + kLinearRows - 1) / kLinearRows;
-  for (int tile = task.tile_begin; tile < task.tile_end; ++tile)
+  int tile = task.tile_begin;
+  if (rows == 1)
+    for (; tile + kLinearTiles <= task.tile_end; tile += kLinearTiles)
+      linear_int8_tiles<Format, kLinearTiles>(task, tile, task.row_begin);
+  for (; tile < task.tile_end; ++tile)
     for (int part = 0; part < parts; ++part) {
       const int first = rows * part / parts, last = rows * (part + 1) / parts;
       linear_int8_few<Format, kLinearRows>(task, tile, task.row_begin + first, last - first);

@@ -9,8 +9,9 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 8;
-constexpr int kLinearRows = 8;  // rows that linear takes at a time, of int8 activations
-constexpr int kFloatRows = 6;   // and of float ones
+constexpr int kLinearRows = 8;   // rows that linear takes at a time, of int8 activations
+constexpr int kLinearTiles = 4;  // tiles that a single row meets side by side
+constexpr int kFloatRows = 6;    // and of float ones
 
 struct F {
   __m256 v;
