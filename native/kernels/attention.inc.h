@@ -129,6 +129,36 @@ inline Part<Turned<kScaled<Entry>>> turn(const Part<Entry>& part, int width, flo
   return {y, part.scales, nullptr};
 }
 
+// kWidth rows of as many numbers each, with rows and columns exchanged: each round deals the rows' halves like
+// cards, and after as many rounds as kWidth has bits every number has changed its row with its place.
+inline void exchange(const float* x, size_t x_stride, float* y, size_t y_stride) {
+  F rows[kWidth], dealt[kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) rows[i] = load(x + size_t(i) * x_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < kWidth; round *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i)
+      interleave(rows[i], rows[i + kWidth / 2], dealt[2 * i], dealt[2 * i + 1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) rows[i] = dealt[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) store(y + size_t(i) * y_stride, rows[i]);
+}
+
+// Keys [dimension][slot] as values [slot][dimension], of which the first `width` dimensions are wanted.
+FIVEFOLD_APART void values_of_keys(const float* keys, int width, float* values) {
+  int d = 0;
+  for (; d + kWidth <= width; d += kWidth)
+    for (int slot = 0; slot < kPageSize; slot += kWidth)
+      exchange(keys + size_t(d) * kPageSize + slot, kPageSize, values + size_t(slot) * width + d,
+               size_t(width));
+  for (; d < width; ++d)
+    for (int slot = 0; slot < kPageSize; ++slot)
+      values[size_t(slot) * width + d] = keys[size_t(d) * kPageSize + slot];
+}
+
 // The keys (`at` 0) or values of a page.
 template <class Entry>
 inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, int width) {
@@ -203,10 +233,8 @@ void attention(const AttentionSegment& s) {
     each_values<Entry>(tile, value_width, after_keys, [&](int page, const auto& values) {
       if (direct) return add_all_values(tile, page, values);
       if (!s.value_in_key) return add_all_values(tile, page, turn(values, value_width, value_floats));
-      const auto turned = turn(values, s.key_width, key_floats);
-      for (int slot = 0; slot < kPageSize; ++slot)
-        for (int d = 0; d < s.value_width; ++d)
-          value_floats[size_t(slot) * s.value_width + d] = key_floats[size_t(d) * kPageSize + slot];
+      const auto turned = turn(values, s.value_width, key_floats);
+      values_of_keys(key_floats, s.value_width, value_floats);
       add_all_values(tile, page, decltype(turned){value_floats, turned.scales, nullptr});
     });
   });

@@ -1,7 +1,8 @@
 """Packing a weight: its matrices are taken from their tensors one by one, as stored bytes of (M, K) each.
 
 Most are views of a tensor's bytes. Of a part of a tensor, and of one that lies transposed, the bytes of one
-matrix are copied at a time. Numbers in blocks are never taken apart: blocks lie along K.
+matrix are copied at a time. Numbers in blocks are never taken apart: blocks lie along K. Rows of heads that
+have to be turned, and whose blocks cannot be, become float32, exactly what they stand for: they are few.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from fivefold._native import Matrix, ThreadPool
 from fivefold.core.checkpoint import Bytes, Float32, Tensor
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.formats import format_of
-from fivefold.program import Source, Weight
+from fivefold.formats.format import Format
+from fivefold.program import HeadRows, Source, Weight
+
+LEAST_SEGMENT = 32
+"""Fewer columns with a factor of their own are not worth it: they are multiplied as float32."""
 
 Int64 = npt.NDArray[np.int64]
 
@@ -46,14 +51,18 @@ def pack(weight: Weight, tensors: Callable[[str], Tensor], pool: ThreadPool, isa
     return matrix
 
 
-def sources_of(weight: Weight) -> tuple[Source, ...]:
+def sources_of(weight: Weight) -> tuple[Source | HeadRows, ...]:
     """Where a weight lies, which may be under its own name."""
     return weight.sources or (Source(weight.name, weight.shape),)
 
 
 def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
-    """The format of a weight's tensors; UnsupportedError if they have several."""
-    found = [tensors(source.tensor) for source in sources_of(weight)]
+    """The format that a weight is packed from; UnsupportedError if its tensors have several."""
+    sources = sources_of(weight)
+    found = [tensors(source.tensor) for source in sources]
+    first = sources[0]
+    if isinstance(first, HeadRows) and first.turned and not _turns(found[0], first):
+        return "f32"
     other = next((tensor for tensor in found if tensor.format != found[0].format), None)
     if other is not None:
         raise UnsupportedError(
@@ -66,7 +75,13 @@ def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
 def cut(weight: Weight, tensors: Callable[[str], Tensor]) -> Iterator[Cut]:
     """The matrices of a weight (M, K) or (E, M, K) in their order; each is wanted for a short time only."""
     for source in sources_of(weight):
-        yield from _matrices(tensors(source.tensor), source)
+        tensor = tensors(source.tensor)
+        if not isinstance(source, HeadRows):
+            yield from _matrices(tensor, source)
+        elif source.turned:
+            yield from _turned_heads(tensor, source)
+        else:
+            yield from _heads(tensor, source)
 
 
 def _matrices(tensor: Tensor, source: Source) -> Iterator[Cut]:
@@ -97,6 +112,65 @@ def _turned(tensor: Tensor, source: Source) -> Iterator[Cut]:
     for number in numbers:
         chosen = number.T[source.start : source.outputs[-1] + 1 : source.step]
         yield Cut(np.ascontiguousarray(chosen).reshape(-1).view(np.uint8))
+
+
+def _heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
+    """The rows of each head as they lie."""
+    stored = tensor.data.reshape(source.shape[0], -1)
+    for head in range(source.heads):
+        rows = source.rows(head)
+        yield Cut(stored[rows.start : rows.stop].reshape(-1), *_factors(tensor, np.array(rows)))
+
+
+def _turned_heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
+    """The rows of each head as columns: the same bytes, or float32."""
+    form = format_of(tensor.format, tensor.name)
+    stored = tensor.data.reshape(source.shape[0], -1)
+    as_stored = _turns(tensor, source)
+    for head in range(source.heads):
+        rows = source.rows(head)
+        own = np.ascontiguousarray(stored[rows.start : rows.stop])
+        if not as_stored:
+            values = _unpacked(tensor, form, own, np.array(rows)).T
+            yield Cut(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+            continue
+        turned = np.ascontiguousarray(own.view(f"u{form.block_bytes}").T).reshape(-1).view(np.uint8)
+        scales = tensor.scales
+        if scales is None:
+            yield Cut(turned)
+            continue
+        first, last = rows.start // scales.rows, -(-rows.stop // scales.rows)
+        factors = np.ascontiguousarray(scales.values[first:last].T)
+        yield Cut(turned, factors, scales.columns, scales.rows)
+
+
+def _turns(tensor: Tensor, source: HeadRows) -> bool:
+    """Whether turned rows of heads are the same bytes in another order: each number is stored by itself, and
+    factors, if there are any, are for many rows of one head."""
+    scales = tensor.scales
+    if format_of(tensor.format, tensor.name).block != 1:
+        return False
+    if scales is None:
+        return True
+    every = [source.rows(head) for head in range(source.heads)]
+    whole = all(
+        rows.start % scales.rows == 0 or rows.start // scales.rows == (rows.stop - 1) // scales.rows
+        for rows in every
+    )
+    return whole and scales.rows >= LEAST_SEGMENT and scales.fits(tensor.shape)
+
+
+def _unpacked(tensor: Tensor, form: Format, rows: Bytes, numbers: Int64) -> Float32:
+    """Some rows of a tensor as float32; `numbers` says which they are."""
+    width = tensor.shape[-1]
+    values = form.unpack(rows.reshape(-1), len(numbers) * width).reshape(len(numbers), width)
+    found = _factors(tensor, numbers)
+    if not found:
+        return values
+    factors, _, columns = found
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused when it is packed
+        scaled: Float32 = values * np.repeat(factors, columns, axis=1)[:, :width]
+    return scaled
 
 
 def _factors(tensor: Tensor, outputs: Int64 | None = None) -> tuple[()] | tuple[Float32, int, int]:
