@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kBlockRows = 16;
 constexpr int kBlockQueries = 256;  // of a unit: so many share what a page is turned to, and stay in cache
-constexpr int kSliceQueries = 8;    // of a row that is shared by threads: fewer would pay more for the turning
+constexpr int kSliceQueries = 8;  // of a row that is shared by threads: fewer would pay more for the turning
 constexpr float kLog2E = 1.44269504088896341f;
 
 // Bits [from, from + 32) of a mask of `words` words; bits outside are clear.

@@ -1,4 +1,5 @@
-// The parts of a row that belong to heads: a matrix for each, a cut out of each, two rows joined head by head.
+// The parts of a row that belong to heads: a matrix for each, a cut out of each, two rows joined head by
+// head.
 #pragma once
 
 #include "state.h"

@@ -5,7 +5,7 @@ The models are those that Transformers makes for `test_against_transformers`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,118 +13,28 @@ import numpy as np
 import pytest
 import quantized_writer as writer
 from configured import assert_refused, changed
+from deepseek_gguf import as_f32, as_gguf
 from transformers_models import LATENT, SIZES, YARN, Generated
 
-from fivefold.core.batch import Float32
+from fivefold.backends import NativeRunner, ReferenceRunner
+from fivefold.core.batch import Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
 from fivefold.engine.inspection import inspect_model
-from fivefold.executor import dequantize
-from fivefold.files import open_checkpoint, write_gguf
-from fivefold.formats import FORMATS
+from fivefold.executor import Settings, choose_isa, dequantize
+from fivefold.files import open_checkpoint
+from fivefold.formats import ENTRY_FORMATS
 from fivefold.models import load_model
 from fivefold.plan import step_cost
 
 Give = Callable[[str], Generated]
 Logits = Callable[..., Float32]
 TOKENS = [int(token) for token in np.random.default_rng(8).integers(0, 96, 45)]
-WORDS = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm",
-    "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
-    "self_attn.kv_a_layernorm": "attn_kv_a_norm", "self_attn.kv_b_proj": "attn_kv_b",
-    "self_attn.o_proj": "attn_output", "mlp.gate": "ffn_gate_inp", "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
-    "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
-}  # fmt: skip
-OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-
-
-def gguf_keys(config: Mapping[str, Any], apart: bool) -> dict[str, Any]:
-    """What converters write of a config."""
-    rope, third = config["rope_parameters"], config["model_type"] == "deepseek_v3"
-    head = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
-    keys: dict[str, Any] = {
-        "block_count": config["num_hidden_layers"], "context_length": config["max_position_embeddings"],
-        "embedding_length": config["hidden_size"], "feed_forward_length": config["intermediate_size"],
-        "attention.head_count": config["num_attention_heads"], "vocab_size": config["vocab_size"],
-        "attention.head_count_kv": 1 if apart else config["num_attention_heads"],
-        "attention.layer_norm_rms_epsilon": np.float64(config["rms_norm_eps"]),
-        "attention.kv_lora_rank": config["kv_lora_rank"], "rope.freq_base": rope["rope_theta"],
-        "rope.dimension_count": config["qk_rope_head_dim"],
-        "attention.key_length": config["kv_lora_rank"] + config["qk_rope_head_dim"] if apart else head,
-        "attention.value_length": config["kv_lora_rank" if apart else "v_head_dim"],
-        "leading_dense_block_count": config["first_k_dense_replace"],
-        "expert_count": config["n_routed_experts"], "expert_used_count": config["num_experts_per_tok"],
-        "expert_feed_forward_length": config["moe_intermediate_size"],
-        "expert_shared_count": config["n_shared_experts"],
-        "expert_weights_scale": np.float64(config["routed_scaling_factor"]),
-        "expert_weights_norm": bool(config["norm_topk_prob"]), "expert_gating_func": 2 if third else 1,
-    }  # fmt: skip
-    if apart:
-        keys |= {"attention.key_length_mla": head, "attention.value_length_mla": config["v_head_dim"]}
-    if config["q_lora_rank"] is not None:
-        keys["attention.q_lora_rank"] = config["q_lora_rank"]
-    if config["n_group"] is not None:
-        keys |= {"expert_group_count": config["n_group"], "expert_group_used_count": config["topk_group"]}
-    if rope["rope_type"] == "yarn":
-        keys |= {
-            "rope.scaling.type": "yarn", "rope.scaling.factor": rope["factor"],
-            "rope.scaling.original_context_length": rope["original_max_position_embeddings"],
-            "rope.scaling.yarn_log_multiplier": np.float64(0.1 * rope["mscale_all_dim"]),
-        }  # fmt: skip
-    return {"general.architecture": "deepseek2", **{f"deepseek2.{key}": value for key, value in keys.items()}}
-
-
-def gguf_arrays(folder: Checkpoint, apart: bool) -> dict[str, Float32]:
-    """Weights by GGUF's names: experts stacked, the matrices of heads apart if asked, the keys' turned."""
-    config = folder.metadata
-    still, rank = config["qk_nope_head_dim"], config["kv_lora_rank"]
-    found: dict[str, Float32] = {}
-    stacks: dict[str, dict[int, Float32]] = {}
-    for name, tensor in folder.tensors.items():
-        values = dequantize(tensor)
-        stem, _, kind = name.rpartition(".")
-        if stem in OUTSIDE:
-            found[f"{OUTSIDE[stem]}.{kind}"] = values
-            continue
-        _, _, layer, inner = stem.split(".", 3)
-        block = f"blk.{layer}"
-        if inner.startswith("mlp.experts."):
-            _, _, expert, part = inner.split(".")
-            stack = f"{block}.ffn_{part.removesuffix('_proj')}_exps.weight"
-            stacks.setdefault(stack, {})[int(expert)] = values
-        elif kind == "e_score_correction_bias":
-            found[f"{block}.exp_probs_b.bias"] = values
-        elif inner == "self_attn.kv_b_proj" and apart:
-            heads = values.reshape(config["num_attention_heads"], -1, rank)
-            found[f"{block}.attn_k_b.weight"] = heads[:, :still].swapaxes(1, 2)
-            found[f"{block}.attn_v_b.weight"] = heads[:, still:]
-        else:
-            found[f"{block}.{WORDS[inner]}.{kind}"] = values
-    for stack, experts in stacks.items():
-        found[stack] = np.stack([experts[number] for number in range(len(experts))])
-    return found
-
-
-def as_gguf(
-    folder: Checkpoint, path: Path, apart: bool = True, forms: Mapping[str, str] | None = None, **keys: Any
-) -> Checkpoint:
-    """The folder as a GGUF file; `forms` are formats by the ends of names. `...` takes a key out."""
-    metadata = gguf_keys(folder.metadata, apart)
-    metadata |= {f"deepseek2.{key.replace('__', '.')}": value for key, value in keys.items()}
-    tensors = []
-    for name, values in gguf_arrays(folder, apart).items():
-        form = next((form for end, form in (forms or {}).items() if name.endswith(end)), "f32")
-        data = FORMATS[form].pack(np.ascontiguousarray(values).ravel())
-        tensors.append(Tensor(name, form, values.shape, data))
-    file = path / f"{len(list(path.iterdir()))}.gguf"
-    write_gguf(file, {key: value for key, value in metadata.items() if value is not ...}, tensors)
-    return open_checkpoint(file)
+V3 = "deepseek-v3-groups"
 
 
 @pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize("name", ["deepseek-v2-lite", "deepseek-v2", "deepseek-v3"])
+@pytest.mark.parametrize("name", ["deepseek-v2-lite", "deepseek-v2", V3])
 @pytest.mark.parametrize("by", ["reference", "float", "int8"])
 def test_a_gguf_file_of_the_same_weights_gives_the_same_bits(
     name: str, by: str, apart: bool, generated: Give, tmp_path: Path, logits: Logits
@@ -163,11 +73,6 @@ def test_quantized_matrices_of_heads_that_have_to_be_turned_are_what_they_stand_
     assert np.abs(ours - logits(folder, TOKENS)).max() > 1e-3, "the matrices were rounded"
 
 
-def as_f32(name: str, values: Float32) -> Tensor:
-    stored = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
-    return Tensor(name, "f32", values.shape, stored)
-
-
 def fp8_folder(folder: Checkpoint, target: Path, block: int) -> tuple[Checkpoint, Checkpoint]:
     """As DeepSeek publishes V3: matrices in FP8 with a factor for a block; and the floats that they mean."""
     tensors: dict[str, writer.Stored] = {}
@@ -201,17 +106,49 @@ def test_fp8_in_blocks_is_the_floats_that_it_means(
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-3 * np.abs(theirs).max())
 
 
+def in_parts(runner: Any, sizes: list[int]) -> Float32:
+    """Logits after each token, read in parts of these sizes."""
+    sequence, found, begin = runner.open(), list[Float32](), 0
+    for size in sizes:
+        part, rows = np.array(TOKENS[begin : begin + size], np.int32), np.arange(size, dtype=np.int32)
+        found.append(runner.run(Step((Span.causal(sequence, part, begin, rows),))))
+        runner.commit([Commit(sequence, rows)])
+        begin += size
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("form", ENTRY_FORMATS)
+def test_every_format_of_entries_gives_the_same_bits_however_a_prompt_is_cut(
+    form: str, generated: Give, tmp_path: Path
+) -> None:
+    """And what the reference gives with the same rounding of entries, but for routes that it turns."""
+    forms = {"attn_k_b.weight": "q8_0", "attn_v_b.weight": "q8_0", "attn_output.weight": "q4_0"}
+    file = as_gguf(open_checkpoint(generated("deepseek-blocks").folder), tmp_path, True, forms)
+    model = load_model(file)
+
+    def run(sizes: list[int], threads: int, activations: str = "int8") -> Float32:
+        settings = Settings(choose_isa("auto"), threads, activations, 64, form)
+        return in_parts(NativeRunner(model, file, settings, 256), sizes)
+
+    want = run([45], 1)
+    for sizes, threads in ([45], 2), ([1] * 45, 2), ([7, 1, 37], 1):
+        np.testing.assert_array_equal(run(sizes, threads).view(np.int32), want.view(np.int32))
+    reference = in_parts(ReferenceRunner(model, file, 256, ENTRY_FORMATS[form]), [45])
+    distance = np.abs(run([45], 1, "float") - reference).max(axis=1) / np.abs(reference).max()
+    assert np.median(distance) < 1e-3
+
+
 def test_the_cache_keeps_latents_alone(generated: Give) -> None:
-    told = inspect_model(generated("deepseek-v3").folder)
+    told = inspect_model(generated(V3).folder)
     entry, layers = LATENT["kv_lora_rank"] + LATENT["qk_rope_head_dim"], SIZES["num_hidden_layers"]
     assert told["cache_bytes_by_format"] == {
-        "f16": layers * 2 * entry, "bf16": layers * 2 * entry, "int8": layers * (entry + 4),
-        "fp8": layers * (entry + 4),
+        "f16": layers * 2 * entry, "bf16": layers * 2 * entry, "int8": layers * (entry + 8),
+        "fp8": layers * (entry + 8),
     }  # fmt: skip
     assert told["cache_bytes_a_token"] == layers * 2 * entry
     assert (told["kv_heads"], told["head_size"]) == (1, 20)
-    assert not told["refused"]
-    program = load_model(open_checkpoint(generated("deepseek-v3").folder)).main
+    assert all("tokenizer" in line for line in told["refused"])
+    program = load_model(open_checkpoint(generated(V3).folder)).main
     cost, before = (step_cost(program, {}, rows, 100) for rows in (1, 0))
     assert cost.cache_bytes - before.cache_bytes == 2 * told["cache_bytes_a_token"]
     assert before.cache_bytes == 100 * told["cache_bytes_a_token"]
@@ -225,11 +162,11 @@ MATTERS: list[tuple[str, dict[str, Any]]] = [
     ("deepseek-v2-lite", {"num_experts_per_tok": 2}),
     ("deepseek-v2-lite", {"rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.707}}),
     ("deepseek-v2-lite", {"rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 1.0}}),
-    ("deepseek-v3", {"norm_topk_prob": False}),
-    ("deepseek-v3", {"topk_group": 3}),
-    ("deepseek-v3", {"routed_scaling_factor": 2.0}),
-    ("deepseek-v3", {"rope_interleave": False}),
-    ("deepseek-v3", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
+    (V3, {"norm_topk_prob": False}),
+    (V3, {"topk_group": 3}),
+    (V3, {"routed_scaling_factor": 2.0}),
+    (V3, {"rope_interleave": False}),
+    (V3, {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
     ("deepseek-v3-halves", {"rms_norm_eps": 1e-6}),
 ]  # fmt: skip
 
@@ -246,7 +183,7 @@ def test_what_is_added_to_scores_counts_for_the_choice_alone(
     number: int, generated: Give, logits: Logits
 ) -> None:
     """So much that an expert is always chosen changes which, and the same for all changes nothing."""
-    checkpoint = open_checkpoint(generated("deepseek-v3").folder)
+    checkpoint = open_checkpoint(generated(V3).folder)
 
     def raised(by: Float32) -> Checkpoint:
         tensors = dict(checkpoint.tensors)
@@ -266,11 +203,11 @@ def test_what_is_added_to_scores_counts_for_the_choice_alone(
 OLD: list[tuple[str, dict[str, Any]]] = [
     ("deepseek-v2", {"scoring_func": "softmax", "moe_layer_freq": 1, "ep_size": 1, "aux_loss_alpha": 0.001,
                      "seq_aux": True, "auto_map": {"AutoConfig": "configuration_deepseek.DeepseekV2Config"}}),
-    ("deepseek-v3", {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "rope_parameters": ...,
+    (V3, {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "rope_parameters": ...,
                      "rope_theta": 10000, "rope_scaling": {key: value for key, value in
                                                            {**YARN, "type": "yarn"}.items()
                                                            if key not in ("rope_type", "rope_theta")}}),
-    ("deepseek-v3", {"rope_interleave": ..., "norm_topk_prob": ..., "routed_scaling_factor": ...}),
+    (V3, {"rope_interleave": ..., "norm_topk_prob": ..., "routed_scaling_factor": ...}),
 ]  # fmt: skip
 
 
@@ -284,7 +221,7 @@ def test_old_forms_and_silence_mean_what_transformers_means(
 
 def test_layers_that_draft_tokens_are_passed_over(generated: Give, logits: Logits) -> None:
     """Behind the last layer, as many as the config says; what is further behind is refused."""
-    whole = open_checkpoint(generated("deepseek-v3").folder)
+    whole = open_checkpoint(generated(V3).folder)
     extra = whole.tensors["model.layers.3.self_attn.o_proj.weight"]
 
     def beside(number: int, **values: Any) -> Checkpoint:
@@ -304,28 +241,28 @@ def test_layers_that_draft_tokens_are_passed_over(generated: Give, logits: Logit
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("deepseek-v3", {"architectures": ["DeepseekV32ForCausalLM"]}, "DeepSeek V3.2 chooses by an indexer"),
-    ("deepseek-v3", {"index_topk": 2048}, "key index_topk is not known"),
-    ("deepseek-v3", {"scoring_func": "softmax"}, "key scoring_func is 'softmax'; known are 'sigmoid'"),
-    ("deepseek-v3", {"topk_method": "greedy"}, "key topk_method is 'greedy'; known are 'noaux_tc'"),
-    ("deepseek-v3", {"n_group": 3}, "key n_group is 3, which 8 experts do not make"),
-    ("deepseek-v3", {"n_group": 8}, "key n_group is 8, which 8 experts do not make"),
-    ("deepseek-v3", {"topk_group": 1}, "key topk_group is 1 of 4 groups, of which 3 experts are chosen"),
-    ("deepseek-v3", {"topk_group": 5}, "key topk_group is 5 of 4 groups"),
-    ("deepseek-v3", {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, and there are 8 experts"),
-    ("deepseek-v3", {"num_experts": 9}, "n_routed_experts is not num_experts"),
-    ("deepseek-v3", {"n_routed_experts": 2**30, "num_local_experts": ...}, "more than there are tensors"),
-    ("deepseek-v3", {"moe_layer_freq": 2}, "key moe_layer_freq is 2; known are 1"),
-    ("deepseek-v3", {"num_key_value_heads": 2}, "key num_key_value_heads is 2; known are 4"),
-    ("deepseek-v3", {"head_dim": 20}, "key head_dim is 20; known are 8"),
-    ("deepseek-v3", {"qk_rope_head_dim": 7, "head_dim": ..., "qk_head_dim": ...}, "cannot rotate in pairs"),
-    ("deepseek-v3", {"kv_lora_rank": 21}, "self_attn.kv_b_proj.weight is (88, 20), not (88, 21)"),
-    ("deepseek-v3", {"v_head_dim": 11}, "self_attn.kv_b_proj.weight is (88, 20), not (92, 20)"),
-    ("deepseek-v3", {"q_lora_rank": None}, "tensor model.layers.0.self_attn.q_proj.weight is missing"),
-    ("deepseek-v3", {"first_k_dense_replace": 1.5}, "first_k_dense_replace is 1.5, not a whole number"),
-    ("deepseek-v3", {"first_k_dense_replace": 0}, "tensor model.layers.0.mlp.gate.weight is missing"),
-    ("deepseek-v3", {"n_shared_experts": 2}, "shared_experts.gate_proj.weight is (24, 48), not (48, 48)"),
-    ("deepseek-v3", {"attention_bias": True}, "bias is missing"),
+    (V3, {"architectures": ["DeepseekV32ForCausalLM"]}, "DeepSeek V3.2 chooses by an indexer"),
+    (V3, {"index_topk": 2048}, "key index_topk is not known"),
+    (V3, {"scoring_func": "softmax"}, "key scoring_func is 'softmax'; known are 'sigmoid'"),
+    (V3, {"topk_method": "greedy"}, "key topk_method is 'greedy'; known are 'noaux_tc'"),
+    (V3, {"n_group": 3}, "key n_group is 3, which 8 experts do not make"),
+    (V3, {"n_group": 8}, "key n_group is 8, which 8 experts do not make"),
+    (V3, {"topk_group": 1}, "key topk_group is 1 of 4 groups, of which 3 experts are chosen"),
+    (V3, {"topk_group": 5}, "key topk_group is 5 of 4 groups"),
+    (V3, {"num_experts_per_tok": 9}, "num_experts_per_tok is 9, and there are 8 experts"),
+    (V3, {"num_experts": 9}, "n_routed_experts is not num_experts"),
+    (V3, {"n_routed_experts": 2**30, "num_local_experts": ...}, "more than there are tensors"),
+    (V3, {"moe_layer_freq": 2}, "key moe_layer_freq is 2; known are 1"),
+    (V3, {"num_key_value_heads": 2}, "key num_key_value_heads is 2; known are 4"),
+    (V3, {"head_dim": 20}, "key head_dim is 20; known are 8"),
+    (V3, {"qk_rope_head_dim": 7, "head_dim": ..., "qk_head_dim": ...}, "cannot rotate in pairs"),
+    (V3, {"kv_lora_rank": 21}, "self_attn.kv_b_proj.weight is (88, 20), not (88, 21)"),
+    (V3, {"v_head_dim": 11}, "self_attn.kv_b_proj.weight is (88, 20), not (92, 20)"),
+    (V3, {"q_lora_rank": None}, "tensor model.layers.0.self_attn.q_proj.weight is missing"),
+    (V3, {"first_k_dense_replace": 1.5}, "first_k_dense_replace is 1.5, not a whole number"),
+    (V3, {"first_k_dense_replace": 0}, "layers.0.mlp.gate.e_score_correction_bias is missing"),
+    (V3, {"n_shared_experts": 2}, "shared_experts.gate_proj.weight is (24, 48), not (48, 48)"),
+    (V3, {"attention_bias": True}, "bias is missing"),
     ("deepseek-v2", {"norm_topk_prob": True}, "key norm_topk_prob is True; known are False"),
     ("deepseek-v2", {"topk_method": "noaux_tc"}, "key topk_method is 'noaux_tc'"),
     ("deepseek-v2", {"num_experts_per_tok": None}, "key num_experts_per_tok is missing"),
@@ -358,7 +295,7 @@ REFUSED_GGUF: list[tuple[dict[str, Any], str]] = [
 def test_what_is_not_known_in_gguf_is_refused_by_name(
     keys: dict[str, Any], said: str, generated: Give, tmp_path: Path
 ) -> None:
-    file = as_gguf(open_checkpoint(generated("deepseek-v3").folder), tmp_path, **keys)
+    file = as_gguf(open_checkpoint(generated(V3).folder), tmp_path, **keys)
     with pytest.raises(InputError) as caught:
         load_model(file)
     assert said in caught.value.line()
@@ -368,7 +305,7 @@ def test_a_layer_that_drafts_is_passed_over_in_gguf_too(
     generated: Give, tmp_path: Path, logits: Logits
 ) -> None:
     """GGUF counts it among the layers."""
-    whole = as_gguf(open_checkpoint(generated("deepseek-v3").folder), tmp_path, nextn_predict_layers=1)
+    whole = as_gguf(open_checkpoint(generated(V3).folder), tmp_path, nextn_predict_layers=1)
     model = load_model(whole)
     assert (model.shape.layers, model.passed_over) == (3, ("blk.3.",))
     assert not any(name.startswith("blk.3.") for name in model.main.tensors)

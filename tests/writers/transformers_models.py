@@ -103,7 +103,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**LATENT, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
          "routed_scaling_factor": 3.0, "attention_bias": True},
     ),
-    "deepseek-v3": (
+    "deepseek-v3-groups": (
         "DeepseekV3",
         {**LATENT, "n_group": 4, "topk_group": 2, "n_shared_experts": 1, "rope_parameters": YARN},
     ),
