@@ -25,6 +25,8 @@ LEAST_SEGMENT = 32
 """Fewer columns with a factor of their own are not worth it: they are multiplied as float32."""
 
 Int64 = npt.NDArray[np.int64]
+Factors = tuple[()] | tuple[Float32, int, int]
+"""Factors (R, C), for rows and columns of so many numbers each; nothing where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +119,41 @@ def _turned(tensor: Tensor, source: Source) -> Iterator[Cut]:
 def _heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
     """The rows of each head as they lie."""
     stored = tensor.data.reshape(source.shape[0], -1)
-    for head in range(source.heads):
-        rows = source.rows(head)
-        yield Cut(stored[rows.start : rows.stop].reshape(-1), *_factors(tensor, np.array(rows)))
+    for rows, factors in _of_heads(tensor, source):
+        yield Cut(stored[rows.start : rows.stop].reshape(-1), *factors)
 
 
 def _turned_heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
-    """The rows of each head as columns: the same bytes, or float32."""
+    """The rows of each head as columns: the same bytes in another order, or float32."""
     form = format_of(tensor.format, tensor.name)
     stored = tensor.data.reshape(source.shape[0], -1)
-    as_stored = _turns(tensor, source)
-    for head in range(source.heads):
-        rows = source.rows(head)
-        own = np.ascontiguousarray(stored[rows.start : rows.stop])
-        if not as_stored:
-            values = _unpacked(tensor, form, own, np.array(rows)).T
-            yield Cut(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
-            continue
-        turned = np.ascontiguousarray(own.view(f"u{form.block_bytes}").T).reshape(-1).view(np.uint8)
-        scales = tensor.scales
-        if scales is None:
+    if not _turns(tensor, source):
+        for rows, factors in _of_heads(tensor, source):
+            numbers = _unpacked(form, stored[rows.start : rows.stop], source.shape[1], factors)
+            yield Cut(np.ascontiguousarray(numbers.T).reshape(-1).view(np.uint8))
+        return
+    scales = tensor.scales
+    values = None if scales is None else scales.values
+    for rows in map(source.rows, range(source.heads)):
+        own = np.ascontiguousarray(stored[rows.start : rows.stop]).view(f"u{form.block_bytes}")
+        turned = np.ascontiguousarray(own.T).reshape(-1).view(np.uint8)
+        if scales is None or values is None:
             yield Cut(turned)
             continue
         first, last = rows.start // scales.rows, -(-rows.stop // scales.rows)
-        factors = np.ascontiguousarray(scales.values[first:last].T)
-        yield Cut(turned, factors, scales.columns, scales.rows)
+        yield Cut(turned, np.ascontiguousarray(values[first:last].T), scales.columns, scales.rows)
+
+
+def _of_heads(tensor: Tensor, source: HeadRows) -> Iterator[tuple[range, Factors]]:
+    """The rows of each head, and their factors, for one row each."""
+    every = [source.rows(head) for head in range(source.heads)]
+    found = _factors(tensor, np.concatenate([np.array(rows) for rows in every]))
+    for head, rows in enumerate(every):
+        if not found:
+            yield rows, ()
+            continue
+        values, high, columns = found
+        yield rows, (values[head * source.count : (head + 1) * source.count], high, columns)
 
 
 def _turns(tensor: Tensor, source: HeadRows) -> bool:
@@ -160,20 +172,18 @@ def _turns(tensor: Tensor, source: HeadRows) -> bool:
     return whole and scales.rows >= LEAST_SEGMENT and scales.fits(tensor.shape)
 
 
-def _unpacked(tensor: Tensor, form: Format, rows: Bytes, numbers: Int64) -> Float32:
-    """Some rows of a tensor as float32; `numbers` says which they are."""
-    width = tensor.shape[-1]
-    values = form.unpack(rows.reshape(-1), len(numbers) * width).reshape(len(numbers), width)
-    found = _factors(tensor, numbers)
-    if not found:
+def _unpacked(form: Format, rows: Bytes, width: int, factors: Factors) -> Float32:
+    """Some rows of a tensor as float32."""
+    values = form.unpack(np.ascontiguousarray(rows).reshape(-1), len(rows) * width).reshape(len(rows), width)
+    if not factors:
         return values
-    factors, _, columns = found
+    scales, _, columns = factors
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused when it is packed
-        scaled: Float32 = values * np.repeat(factors, columns, axis=1)[:, :width]
+        scaled: Float32 = values * np.repeat(scales, columns, axis=1)[:, :width]
     return scaled
 
 
-def _factors(tensor: Tensor, outputs: Int64 | None = None) -> tuple[()] | tuple[Float32, int, int]:
+def _factors(tensor: Tensor, outputs: Int64 | None = None) -> Factors:
     """The factors of a tensor as they lie, or those of some of its rows, for one row each."""
     scales = tensor.scales
     if scales is None:
