@@ -21,6 +21,8 @@ from fivefold.core.batch import Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
 from fivefold.engine.inspection import inspect_model
+from fivefold.engine.need import measured
+from fivefold.engine.options import LoadOptions
 from fivefold.executor import Settings, choose_isa, dequantize
 from fivefold.files import open_checkpoint
 from fivefold.formats import ENTRY_FORMATS
@@ -68,6 +70,11 @@ def test_quantized_matrices_of_heads_that_have_to_be_turned_are_what_they_stand_
             values = dequantize(tensor)
             held[name] = as_f32(name, values)
     same = Checkpoint(file.path, file.kind, file.metadata, held)
+    turned = 4 * 4 * 32 * 64 * file.metadata["deepseek2.block_count"]  # bytes of heads of 32 by 64 numbers
+    grown = measured(load_model(file), file, LoadOptions()).weights - sum(
+        tensor.stored_bytes for tensor in file.tensors.values()
+    )
+    assert grown == turned * (1 - 34 / 128)
     ours = logits(file, TOKENS)
     np.testing.assert_allclose(ours, logits(same, TOKENS), rtol=0, atol=1e-5 * np.abs(ours).max())
     assert np.abs(ours - logits(folder, TOKENS)).max() > 1e-3, "the matrices were rounded"

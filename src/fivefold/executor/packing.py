@@ -74,6 +74,15 @@ def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
     return found[0].format
 
 
+def grown_bytes(weight: Weight, tensors: Callable[[str], Tensor]) -> int:
+    """Bytes that a weight takes beyond those stored of it, because it is turned and becomes float32."""
+    first = sources_of(weight)[0]
+    if not isinstance(first, HeadRows) or not first.turned or _turns(tensors(first.tensor), first):
+        return 0
+    stored = weight.share(lambda name, _: tensors(name).stored_bytes)
+    return max(4 * prod(weight.shape) - int(stored), 0)
+
+
 def cut(weight: Weight, tensors: Callable[[str], Tensor]) -> Iterator[Cut]:
     """The matrices of a weight (M, K) or (E, M, K) in their order; each is wanted for a short time only."""
     for source in sources_of(weight):
