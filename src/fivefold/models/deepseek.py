@@ -79,7 +79,7 @@ _JSON_KEYS = (
        "num_local_experts", "n_shared_experts", "num_experts_per_tok", "n_group", "topk_group", "topk_method",
        "scoring_func", "norm_topk_prob", "routed_scaling_factor", "num_nextn_predict_layers",
        "num_mtp_layers", "aux_loss_alpha", "seq_aux", "ep_size", "output_router_logits",
-       "router_aux_loss_coef"}
+       "router_aux_loss_coef", "auto_map"}
 )  # fmt: skip
 _NAMES = JSON_NAMES.but(
     attn_q_a="self_attn.q_a_proj", attn_q_a_norm="self_attn.q_a_layernorm", attn_q_b="self_attn.q_b_proj",

@@ -10,7 +10,7 @@ HARMLESS_KEYS = frozenset(
         # what the file is and who wrote it
         "architectures", "model_type", "transformers_version", "_name_or_path", "name_or_path",
         "_commit_hash", "unsloth_fixed", "unsloth_version", "transformers.js_config", "is_llama_config",
-        "tokenizer_class", "auto_map",
+        "tokenizer_class",
         # how weights are stored: the tensors say it themselves, quantized ones as files gives them
         "dtype", "torch_dtype", "quantization_config",
         # training, and how Transformers runs the model
