@@ -1,6 +1,7 @@
 #include "attention.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "nodes.h"
 
@@ -8,6 +9,8 @@ namespace fivefold {
 namespace {
 
 constexpr int kBlockRows = 16;
+constexpr int kBlockQueries = 256;  // of a unit: so many share what a page is turned to, and stay in cache
+constexpr int kSliceQueries = 8;  // of a row that is shared by threads: fewer would pay more for the turning
 constexpr float kLog2E = 1.44269504088896341f;
 
 // Bits [from, from + 32) of a mask of `words` words; bits outside are clear.
@@ -50,26 +53,31 @@ std::pair<int, int> page_range(const State& state, const AttentionPlan& plan, in
   return {std::min(first, last), last};
 }
 
+// Rows of a unit, for so many queries a row and KV head.
+int block_rows(int queries) { return std::min(std::max(kBlockQueries / queries, 1), kBlockRows); }
+
 int segments(int page_begin, int page_end) {
   return page_begin >= page_end ? 0 : (page_end - 1) / kSegmentPages - page_begin / kSegmentPages + 1;
 }
 
-void add_units(const State& state, AttentionPlan& plan, int begin, int end, bool split) {
+void add_units(const State& state, AttentionPlan& plan, int begin, int end) {
   const Group& group = state.groups[size_t(plan.group)];
-  const int sequence = state.run.sequence[state.row(plan.row_set, begin)];
-  for (int head = 0; head < group.heads(); ++head) {
-    const auto [first, last] = page_range(state, plan, head / group.storage->heads_per_page(), begin, end);
-    const int first_unit = int(plan.units.size());
-    if (!split || first >= last) {
-      plan.units.push_back({begin, end, sequence, head, first, last});
-    } else {
-      for (int page = first; page < last;) {
-        const int next = std::min(last, (page / kSegmentPages + 1) * kSegmentPages);
-        plan.units.push_back({begin, end, sequence, head, page, next});
-        page = next;
-      }
+  AttentionUnit unit{begin, end, state.run.sequence[state.row(plan.row_set, begin)], 0, 0, 0, 0, 0};
+  for (unit.head = 0; unit.head < group.heads(); ++unit.head) {
+    const int table = unit.head / group.storage->heads_per_page();
+    const auto [first, last] = page_range(state, plan, table, begin, end);
+    for (int slice = 0; slice < plan.slices; ++slice) {
+      std::tie(unit.query_begin, unit.query_end) = share(plan.queries, slice, plan.slices);
+      const int first_unit = int(plan.units.size());
+      unit.page_begin = first;
+      do {
+        const int next = (unit.page_begin / kSegmentPages + 1) * kSegmentPages;
+        unit.page_end = plan.split ? std::min(last, next) : last;
+        plan.units.push_back(unit);
+        unit.page_begin = unit.page_end;
+      } while (unit.page_begin < last);
+      plan.families.push_back({first_unit, int(plan.units.size())});
     }
-    plan.families.push_back({first_unit, int(plan.units.size())});
   }
 }
 
@@ -80,7 +88,7 @@ void each_block(const State& state, const AttentionPlan& plan, Visit visit) {
   const auto sequence = [&](int i) { return state.run.sequence[state.row(plan.row_set, i)]; };
   for (int begin = 0; begin < rows;) {
     int end = begin + 1;
-    while (end < rows && end - begin < kBlockRows && sequence(end) == sequence(begin)) ++end;
+    while (end < rows && end - begin < plan.block_rows && sequence(end) == sequence(begin)) ++end;
     visit(begin, end);
     begin = end;
   }
@@ -121,13 +129,13 @@ class Work {
         group_(state.groups[size_t(node.group)]),
         view_(state.run.groups[size_t(node.group)]),
         storage_(*group_.storage),
-        heads_(node.integers[1]),
-        queries_(heads_ / group_.heads()),
-        scratch_(state, thread, kBlockRows * queries_, storage_.key_width(), storage_.value_width()) {}
+        queries_(plan_.queries),
+        scratch_(state, thread, block_rows(queries_) * queries_, storage_.key_width(),
+                 storage_.value_width()) {}
 
   // A unit's states into the scratch memory (index 0), segment by segment.
   void run(const AttentionUnit& unit) {
-    const int count = (unit.row_end - unit.row_begin) * queries_;
+    const int count = unit.queries();
     scale_queries(unit);
     bool first = true;
     for (int page = unit.page_begin; page < unit.page_end || first;) {
@@ -147,11 +155,11 @@ class Work {
 
   void finish(const AttentionUnit& unit) {
     const float* sinks = node_.weights.empty() ? nullptr : state_.vector(node_.weights[0]);
-    const int count = (unit.row_end - unit.row_begin) * queries_;
+    const int count = unit.queries(), of_row = unit.query_end - unit.query_begin;
     for (int q = 0; q < count; ++q) {
-      const int head = unit.head * queries_ + q % queries_;
+      const int head = unit.head * queries_ + unit.query_begin + q % of_row;
       const float sink = sinks == nullptr ? 0.0f : sinks[head] * kLog2E;
-      float* y = state_.buffer_row(node_.outputs[0], unit.row_begin + q / queries_);
+      float* y = state_.buffer_row(node_.outputs[0], unit.row_begin + q / of_row);
       state_.kernels->attention_finish(scratch_.maximum[0][q], scratch_.total[0][q], output(0, q),
                                        sinks == nullptr ? nullptr : &sink, storage_.value_width(),
                                        y + size_t(head) * storage_.value_width());
@@ -161,10 +169,10 @@ class Work {
   // Copies of a unit's states, for the merge by whichever thread. One record a query: maximum, total, output.
   size_t record() const { return size_t(storage_.value_width()) + 2; }
   float* part(size_t unit) const {
-    return reinterpret_cast<float*>(state_.partial.data()) + unit * size_t(kBlockRows) * queries_ * record();
+    return reinterpret_cast<float*>(state_.partial.data()) + unit * plan_.unit_queries() * record();
   }
   void save(const AttentionUnit& unit, float* to) {
-    const int count = (unit.row_end - unit.row_begin) * queries_;
+    const int count = unit.queries();
     for (int q = 0; q < count; ++q, to += record()) {
       to[0] = scratch_.maximum[0][q];
       to[1] = scratch_.total[0][q];
@@ -174,7 +182,7 @@ class Work {
 
   void merge_family(const AttentionFamily& family) {
     const AttentionUnit& unit = plan_.units[size_t(family.first_unit)];
-    const int count = (unit.row_end - unit.row_begin) * queries_;
+    const int count = unit.queries();
     for (int q = 0; q < count; ++q) {
       for (int u = family.first_unit; u < family.last_unit; ++u) {
         const float* from = part(size_t(u)) + size_t(q) * record();
@@ -196,10 +204,11 @@ class Work {
   }
 
   void scale_queries(const AttentionUnit& unit) {
-    const size_t width = size_t(queries_) * storage_.key_width();
+    const size_t key = size_t(storage_.key_width());
+    const size_t width = size_t(unit.query_end - unit.query_begin) * key;
+    const size_t first = (size_t(unit.head) * size_t(queries_) + size_t(unit.query_begin)) * key;
     for (int row = unit.row_begin; row < unit.row_end; ++row)
-      state_.kernels->scale(state_.buffer_row(node_.inputs[0], row) + size_t(unit.head) * width,
-                            node_.floats[0] * kLog2E, width,
+      state_.kernels->scale(state_.buffer_row(node_.inputs[0], row) + first, node_.floats[0] * kLog2E, width,
                             scratch_.scaled + size_t(row - unit.row_begin) * width);
   }
 
@@ -222,7 +231,7 @@ class Work {
     segment.value_in_key = storage_.value_in_key();
     segment.soft_cap = node_.floats[1] * kLog2E;
     segment.rows = rows;
-    segment.group = queries_;
+    segment.group = unit.query_end - unit.query_begin;
     segment.visible = scratch_.visible;
     segment.queries = scratch_.scaled;
     segment.maximum = scratch_.maximum[which];
@@ -238,19 +247,22 @@ class Work {
   const Group& group_;
   const GroupArguments& view_;
   const CacheStorage& storage_;
-  int heads_;
   int queries_;  // query heads of a KV head
   Scratch scratch_;
 };
 
 }  // namespace
 
-int attention_plan(State& state, int group, int row_set) {
-  for (size_t i = 0; i < state.plans.size(); ++i)
-    if (state.plans[i].group == group && state.plans[i].row_set == row_set) return int(i);
+int attention_plan(State& state, int group, int row_set, int queries) {
+  for (size_t i = 0; i < state.plans.size(); ++i) {
+    const AttentionPlan& known = state.plans[i];
+    if (known.group == group && known.row_set == row_set && known.queries == queries) return int(i);
+  }
   AttentionPlan plan;
   plan.group = group;
   plan.row_set = row_set;
+  plan.queries = queries;
+  plan.block_rows = block_rows(queries);
   state.plans.push_back(std::move(plan));
   return int(state.plans.size()) - 1;
 }
@@ -277,15 +289,20 @@ void plan_attention(State& state) {
     // Few units, or one that would keep a thread busy when the others are through.
     const bool uneven = int64_t(blocks) * heads < 4 * threads || 4 * threads * largest > total;
     plan.split = threads > 1 && longest > 1 && uneven;
-    each_block(state, plan, [&](int begin, int end) { add_units(state, plan, begin, end, plan.split); });
+    plan.slices = 1;
+    if (threads > 1 && uneven) {  // not even the segments are many
+      const int64_t units = std::max<int64_t>(int64_t(blocks) * heads * std::max(longest, 1), 1);
+      const int64_t wanted = (2 * threads + units - 1) / units;
+      plan.slices = int(std::min<int64_t>(wanted, std::max(plan.queries / kSliceQueries, 1)));
+    }
+    each_block(state, plan, [&](int begin, int end) { add_units(state, plan, begin, end); });
   }
   size_t floats = 0;
   for (const auto& node : state.nodes) {
     if (node->plan < 0 || !state.plans[size_t(node->plan)].split) continue;
-    const Group& group = state.groups[size_t(node->group)];
-    const size_t queries = size_t(kBlockRows) * (node->integers[1] / group.heads());
-    floats = std::max(floats, state.plans[size_t(node->plan)].units.size() * queries *
-                                  (size_t(group.storage->value_width()) + 2));
+    const AttentionPlan& plan = state.plans[size_t(node->plan)];
+    const size_t record = size_t(state.groups[size_t(node->group)].storage->value_width()) + 2;
+    floats = std::max(floats, plan.units.size() * plan.unit_queries() * record);
   }
   if (floats * sizeof(float) > state.partial.size()) state.partial = Memory(2 * floats * sizeof(float));
 }
@@ -307,8 +324,9 @@ void attention_check(State& state, Node& node) {
   if (!node.weights.empty() && node.weights[0] >= 0 &&
       state.weights[size_t(node.weights[0])].vector.size() != size_t(heads))
     refuse(node, "sinks must be a vector of one number a head");
-  node.plan = attention_plan(state, node.group, q.row_set);
-  const Scratch size(state, 0, kBlockRows * (heads / group.heads()), group.storage->key_width(),
+  const int queries = heads / group.heads();
+  node.plan = attention_plan(state, node.group, q.row_set, queries);
+  const Scratch size(state, 0, block_rows(queries) * queries, group.storage->key_width(),
                      group.storage->value_width());
   for (Memory& scratch : state.scratch)
     if (scratch.size() < size.bytes) scratch = Memory(size.bytes);

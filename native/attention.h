@@ -6,7 +6,7 @@
 namespace fivefold {
 
 // The plan for (group, row set), made if there is none yet.
-int attention_plan(State& state, int group, int row_set);
+int attention_plan(State& state, int group, int row_set, int queries);
 
 // Fills in all plans for the run that begins.
 void plan_attention(State& state);

@@ -43,7 +43,7 @@ CacheStorage::CacheStorage(int layers, int pages, int heads_per_page, int page_s
       double(layers) * pages * heads_per_page * (double(key_width) + value_width) * kPageSize;
   if (numbers > kMostNumbers)
     throw std::invalid_argument("a cache of this size does not fit into any memory");
-  head_stride_ = part_bytes(format, key_width) + (value_in_key ? 0 : part_bytes(format, value_width));
+  head_stride_ = head_bytes(format, key_width, value_width, value_in_key);
   memory_ = Memory(size_t(pages) * page_stride());
 }
 
@@ -66,8 +66,10 @@ void CacheStorage::copy_entry(const uint8_t* from, int slot_from, uint8_t* to, i
     const Number* source = reinterpret_cast<const Number*>(from + at);
     Number* target = reinterpret_cast<Number*>(to + at);
     for (int d = 0; d < width; ++d) target[place(slot_to, d)] = source[place(slot_from, d)];
-    const size_t bytes = entry_info(format_).scale_bytes, scales = at + numbers_bytes(format_, width);
-    std::copy_n(from + scales + size_t(slot_from) * bytes, bytes, to + scales + size_t(slot_to) * bytes);
+    const size_t bytes = entry_info(format_).scale_bytes, every = kPageSize * bytes;
+    size_t scales = at + numbers_bytes(format_, width);
+    for (int part = 0; part < (value_in_key_ ? 2 : 1); ++part, scales += every)
+      std::copy_n(from + scales + size_t(slot_from) * bytes, bytes, to + scales + size_t(slot_to) * bytes);
   };
   copy(0, key_width_, [&](int slot, int d) { return key_place(format_, slot, d); });
   if (value_in_key_) return;

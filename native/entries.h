@@ -5,7 +5,8 @@
 // [dimension][slot], values [slot][dimension]. int8 is multiplied as integers, the keys in pairs and the
 // values in fours, so there two dimensions of a key lie beside each other, and four slots of a value:
 // [dimension / 2][slot][2] and [slot / 4][dimension][4]. Values that lie in the key cannot have both orders:
-// their int8 is multiplied as floats, in the plain one.
+// their int8 is multiplied as floats, in the plain one. Such a key has two scales a slot, one for the numbers
+// that are the value and one for those behind them, which may be of another size.
 #pragma once
 
 #include <cstddef>
@@ -46,6 +47,12 @@ constexpr size_t numbers_bytes(EntryId id, int width) {
 }
 constexpr size_t part_bytes(EntryId id, int width) {
   return numbers_bytes(id, width) + size_t(kPageSize) * entry_info(id).scale_bytes;
+}
+
+// Bytes of a head's part of a page: its keys and values, or its keys alone where values lie in them.
+constexpr size_t head_bytes(EntryId id, int key_width, int value_width, bool value_in_key) {
+  const size_t scales = size_t(kPageSize) * entry_info(id).scale_bytes;
+  return part_bytes(id, key_width) + (value_in_key ? scales : part_bytes(id, value_width));
 }
 
 // Where a page has dimension d of the key in a slot, and of the value, in numbers.

@@ -114,7 +114,8 @@ struct Kernels {
   void (*soft_cap)(const float* x, float cap, size_t count, float* y);
 
   // Of these one for each format of entries.
-  // Stores one entry: key to column `slot` of a page's K^T, value to row `slot` (value may be null).
+  // Stores one entry: key to column `slot` of a page's K^T, value to row `slot`. Null: the value is the first
+  // `value_width` numbers of the key.
   void (*store_entry[kEntryFormats])(const float* key, const float* value, int key_width, int value_width,
                                      int slot, uint8_t* page);
   void (*read_entry[kEntryFormats])(const uint8_t* page, int key_width, int value_width, int slot, float* key,

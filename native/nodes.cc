@@ -6,6 +6,7 @@
 
 #include "attention.h"
 #include "experts.h"
+#include "heads.h"
 #include "linear.h"
 
 namespace fivefold {
@@ -325,6 +326,9 @@ constexpr KernelInfo kKernels[] = {
      nullptr,
      {{expert_groupings, group_experts}, {expert_chunks, expert_run}}},
     rows_kernel("expert_sum", kTwo, kNone, kNone, kNone, expert_sum_check, expert_sum_run),
+    chunk_kernel("head_linear", kOne, kOne, head_linear_check, {head_linear_chunks, head_linear_run}),
+    rows_kernel("head_columns", kOne, kNone, {3, 3}, kNone, head_columns_check, head_columns_run),
+    rows_kernel("head_join", kTwo, kNone, kOne, kNone, head_join_check, head_join_run),
     rows_kernel("add", kTwo, kNone, kNone, kNone, all_same_width, add_run),
     rows_kernel("scale", kOne, kNone, kNone, kOne, all_same_width, scale_run),
     rows_kernel("soft_cap", kOne, kNone, kNone, kOne, soft_cap_check, soft_cap_run),

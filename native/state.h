@@ -115,12 +115,15 @@ struct RunArguments {
   std::vector<InputArguments> inputs;
 };
 
-// A block of rows of one sequence, one KV head, and a range of the sequence's pages.
+// A block of rows of one sequence, some or all query heads of one KV head, and a range of the sequence's
+// pages.
 struct AttentionUnit {
   int row_begin, row_end;  // in the row set
   int sequence;
   int head;
+  int query_begin, query_end;  // of those that share the KV head
   int page_begin, page_end;
+  int queries() const { return (row_end - row_begin) * (query_end - query_begin); }
 };
 
 // Units that together are all that a block of rows sees.
@@ -132,9 +135,13 @@ struct AttentionFamily {
 struct AttentionPlan {
   int group;
   int row_set;
+  int queries = 1;     // query heads of a KV head
+  int block_rows = 1;  // of a unit, at most
+  int slices = 1;      // of the queries of a row
   bool split = false;  // units are single segments, to be merged after all are there
   std::vector<AttentionUnit> units;
   std::vector<AttentionFamily> families;
+  size_t unit_queries() const { return size_t(block_rows) * size_t(queries); }
 };
 
 struct State {

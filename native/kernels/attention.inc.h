@@ -6,6 +6,9 @@
 // once, that of a value to its softmax weight. With several queries the codes of a page are turned to float
 // once, in scratch; with few the kernel reads them as they lie. The numbers are the same, and so they are
 // whatever else is in the tile: a slot that a query does not see has no score and the weight zero.
+//
+// A key that has its value in it is always turned to floats, times its scales, for both uses: its values lie
+// across the order of keys, and many heads share it.
 
 // The keys or the values of a page, and what is read after it, which is fetched meanwhile.
 template <class Entry>
@@ -129,6 +132,49 @@ inline Part<Turned<kScaled<Entry>>> turn(const Part<Entry>& part, int width, flo
   return {y, part.scales, nullptr};
 }
 
+// kWidth rows of as many numbers each, with rows and columns exchanged: each round deals the rows' halves
+// like cards, and after as many rounds as kWidth has bits every number has changed its row with its place.
+inline void exchange(const float* x, size_t x_stride, float* y, size_t y_stride) {
+  F rows[kWidth], dealt[kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) rows[i] = load(x + size_t(i) * x_stride);
+#pragma GCC unroll 4
+  for (int round = 1; round < kWidth; round *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i)
+      interleave(rows[i], rows[i + kWidth / 2], dealt[2 * i], dealt[2 * i + 1]);
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) rows[i] = dealt[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) store(y + size_t(i) * y_stride, rows[i]);
+}
+
+// Keys [dimension][slot] as values [slot][dimension], of which the first `width` dimensions are wanted.
+FIVEFOLD_APART void values_of_keys(const float* keys, int width, float* values) {
+  int d = 0;
+  for (; d + kWidth <= width; d += kWidth)
+    for (int slot = 0; slot < kPageSize; slot += kWidth)
+      exchange(keys + size_t(d) * kPageSize + slot, kPageSize, values + size_t(slot) * width + d,
+               size_t(width));
+  for (; d < width; ++d)
+    for (int slot = 0; slot < kPageSize; ++slot)
+      values[size_t(slot) * width + d] = keys[size_t(d) * kPageSize + slot];
+}
+
+// Dimensions [first, last) of keys that have their values in them as floats at `y`, times the scales of their
+// slots; what is read next is fetched meanwhile.
+template <class Entry>
+inline void turn_latents(const Part<Entry>& part, int first, int last, const float* scales, float* y) {
+  constexpr size_t kNumber = sizeof(typename Entry::Number);
+  for (size_t i = size_t(first) * kPageSize; i < size_t(last) * kPageSize; i += kWidth) {
+    if (i * kNumber % kLine == 0) __builtin_prefetch(part.next + i * kNumber);
+    F x = Entry::floats(part.numbers + i);
+    if constexpr (kScaled<Entry>) x = x * load(scales + i % kPageSize);
+    store(y + i, x);
+  }
+}
+
 // The keys (`at` 0) or values of a page.
 template <class Entry>
 inline Part<Entry> part_at(const uint8_t* page, const uint8_t* next, size_t at, int width) {
@@ -190,24 +236,26 @@ void attention(const AttentionSegment& s) {
   };
   each_tile(s, [&](const Tile& tile) {
     each_keys<Entry>(tile, s.key_width, after_keys, [&](int page, const auto& keys) {
-      if (direct)
-        add_scores(tile, page, keys);
-      else
-        add_scores(tile, page, turn(keys, s.key_width, key_floats));
+      if (direct) return add_scores(tile, page, keys);
+      if (!s.value_in_key) return add_scores(tile, page, turn(keys, s.key_width, key_floats));
+      turn_latents(keys, 0, s.value_width, keys.scales, key_floats);
+      turn_latents(keys, s.value_width, s.key_width, keys.scales + kPageSize, key_floats);
+      add_scores(tile, page, Part<Turned<false>>{key_floats, nullptr, nullptr});
     });
     groups([&](const auto& group) {
       float alpha[4], largest[4];
-      tile_softmax<kScaled<Entry>>(group, tile, scales_at, alpha, largest);
+      if (s.value_in_key)
+        tile_softmax<false>(group, tile, 0, alpha, largest);
+      else
+        tile_softmax<kScaled<Entry>>(group, tile, scales_at, alpha, largest);
       scale_outputs(group, alpha);
     });
     each_values<Entry>(tile, value_width, after_keys, [&](int page, const auto& values) {
       if (direct) return add_all_values(tile, page, values);
       if (!s.value_in_key) return add_all_values(tile, page, turn(values, value_width, value_floats));
-      const auto turned = turn(values, s.key_width, key_floats);
-      for (int slot = 0; slot < kPageSize; ++slot)
-        for (int d = 0; d < s.value_width; ++d)
-          value_floats[size_t(slot) * s.value_width + d] = key_floats[size_t(d) * kPageSize + slot];
-      add_all_values(tile, page, decltype(turned){value_floats, turned.scales, nullptr});
+      turn_latents(values, 0, s.value_width, values.scales, key_floats);
+      values_of_keys(key_floats, s.value_width, value_floats);
+      add_all_values(tile, page, Part<Turned<false>>{value_floats, nullptr, nullptr});
     });
   });
 }

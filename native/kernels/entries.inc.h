@@ -89,15 +89,12 @@ inline float scale_for(const float* x, int width, float most, float* inverse) {
   return scale;
 }
 
-// A key or a value of `width` numbers into slot `slot` of its part of a page; place(d) is where each lies.
+// Numbers that share a scale, if there is any, as codes; place(d) is where each lies.
 template <class Entry, class Place>
-inline void store_part(const float* x, int width, uint8_t* part, int slot, const Place& place) {
-  typename Entry::Number* numbers = reinterpret_cast<typename Entry::Number*>(part);
+inline void store_numbers(const float* x, int width, typename Entry::Number* numbers, float* scale,
+                          const Place& place) {
   float inverse = 1.0f;
-  if constexpr (kScaled<Entry>) {
-    float* scales = reinterpret_cast<float*>(part + numbers_bytes(Entry::kId, width));
-    scales[slot] = scale_for(x, width, Entry::kLargest, &inverse);
-  }
+  if constexpr (kScaled<Entry>) *scale = scale_for(x, width, Entry::kLargest, &inverse);
   typename Entry::Number codes[kWidth];
   float some[kWidth] = {};
   for (int d = 0; d < width; d += kWidth) {
@@ -110,13 +107,28 @@ inline void store_part(const float* x, int width, uint8_t* part, int slot, const
   }
 }
 
+// A key or a value of `width` numbers into slot `slot` of its part of a page.
+template <class Entry, class Place>
+inline void store_part(const float* x, int width, uint8_t* part, int slot, const Place& place) {
+  store_numbers<Entry>(x, width, reinterpret_cast<typename Entry::Number*>(part),
+                       reinterpret_cast<float*>(part + numbers_bytes(Entry::kId, width)) + slot, place);
+}
+
 template <class Entry>
 void store_entry(const float* key, const float* value, int key_width, int value_width, int slot,
                  uint8_t* page) {
+  if (value == nullptr) {
+    auto* numbers = reinterpret_cast<typename Entry::Number*>(page);
+    float* scales = reinterpret_cast<float*>(page + numbers_bytes(Entry::kId, key_width)) + slot;
+    store_numbers<Entry>(key, value_width, numbers, scales,
+                         [=](int d) { return key_place(Entry::kId, slot, d); });
+    store_numbers<Entry>(key + value_width, key_width - value_width, numbers, scales + kPageSize,
+                         [=](int d) { return key_place(Entry::kId, slot, value_width + d); });
+    return;
+  }
   store_part<Entry>(key, key_width, page, slot, [=](int d) { return key_place(Entry::kId, slot, d); });
   if (entry_info(Entry::kId).whole && key_width % 2 != 0)
     reinterpret_cast<typename Entry::Number*>(page)[key_place(Entry::kId, slot, key_width)] = 0;
-  if (value == nullptr) return;
   store_part<Entry>(value, value_width, page + part_bytes(Entry::kId, key_width), slot,
                     [=](int d) { return value_place(Entry::kId, value_width, slot, d); });
 }
@@ -136,7 +148,16 @@ inline void read_part(const uint8_t* part, int width, int slot, const Place& pla
 template <class Entry>
 void read_entry(const uint8_t* page, int key_width, int value_width, int slot, float* key, float* value) {
   read_part<Entry>(page, key_width, slot, [=](int d) { return key_place(Entry::kId, slot, d); }, key);
-  if (value == nullptr) return;
+  if (value == nullptr) {
+    if constexpr (kScaled<Entry>) {  // the numbers behind the value have a scale of their own
+      const auto* numbers = reinterpret_cast<const typename Entry::Number*>(page);
+      const uint8_t* scales = page + numbers_bytes(Entry::kId, key_width);
+      for (int d = value_width; d < key_width; ++d)
+        key[d] = Entry::value(numbers[key_place(Entry::kId, slot, d)]) *
+                 reinterpret_cast<const float*>(scales)[kPageSize + slot];
+    }
+    return;
+  }
   read_part<Entry>(
       page + part_bytes(Entry::kId, key_width), value_width, slot,
       [=](int d) { return value_place(Entry::kId, value_width, slot, d); }, value);

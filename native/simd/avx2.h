@@ -64,6 +64,12 @@ inline I shift_right_by(I a, int n) {  // logical
 }
 inline F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
 
+// a0 b0 a1 b1 ... from the lower lanes of both, and the same from the upper ones.
+inline void interleave(F a, F b, F& lower, F& upper) {
+  const __m256 even = _mm256_unpacklo_ps(a.v, b.v), odd = _mm256_unpackhi_ps(a.v, b.v);
+  lower = {_mm256_permute2f128_ps(even, odd, 0x20)};
+  upper = {_mm256_permute2f128_ps(even, odd, 0x31)};
+}
 inline F load_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }

@@ -62,6 +62,12 @@ inline I shift_right_by(I a, int n) {  // logical
 }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
+// a0 b0 a1 b1 ... from the lower lanes of both, and the same from the upper ones.
+inline void interleave(F a, F b, F& lower, F& upper) {
+  const __m512i from = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  lower = {_mm512_permutex2var_ps(a.v, from, b.v)};
+  upper = {_mm512_permutex2var_ps(a.v, _mm512_add_epi32(from, _mm512_set1_epi32(8)), b.v)};
+}
 inline F load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }

@@ -88,6 +88,11 @@ inline I shift_right_by(I a, int n) {  // logical
 }
 inline F to_float(I a) { return {vcvtq_f32_s32(a.low), vcvtq_f32_s32(a.high)}; }
 
+// a0 b0 a1 b1 ... from the lower lanes of both, and the same from the upper ones.
+inline void interleave(F a, F b, F& lower, F& upper) {
+  lower = {vzip1q_f32(a.low, b.low), vzip2q_f32(a.low, b.low)};
+  upper = {vzip1q_f32(a.high, b.high), vzip2q_f32(a.high, b.high)};
+}
 inline F load_half(const uint16_t* p) {
   const float16x8_t halves = vreinterpretq_f16_u16(vld1q_u16(p));
   return {vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)};

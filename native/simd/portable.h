@@ -120,6 +120,13 @@ inline F to_float(I a) {
   return r;
 }
 
+// a0 b0 a1 b1 ... from the lower lanes of both, and the same from the upper ones.
+inline void interleave(F a, F b, F& lower, F& upper) {
+  FIVEFOLD_LANES {
+    lower.v[i] = (i % 2 == 0 ? a : b).v[i / 2];
+    upper.v[i] = (i % 2 == 0 ? a : b).v[kWidth / 2 + i / 2];
+  }
+}
 inline F load_half(const uint16_t* p) {
   F r;
   FIVEFOLD_LANES r.v[i] = half_to_float(p[i]);

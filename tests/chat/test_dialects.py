@@ -10,7 +10,7 @@ import pytest
 import fivefold.chat.dialects
 from fivefold.chat import DIALECTS, Dialect, Piece, dialect_for
 
-HERMES, PLAIN = DIALECTS["hermes"], DIALECTS["plain"]
+DEEPSEEK, HERMES, PLAIN = DIALECTS["deepseek"], DIALECTS["hermes"], DIALECTS["plain"]
 
 
 def marks(dialect: Dialect) -> list[str]:
@@ -43,6 +43,7 @@ def test_no_mark_is_part_of_another(dialect: Dialect) -> None:
         ("{{ messages[0].content }}", PLAIN),
         ("{% if tools %}{{ tools }}{% endif %}<tool_call>", HERMES),
         ("<|im_start|>{{ messages[0].content }}<|im_end|>", HERMES),
+        ("{{ '<｜User｜>' + messages[0].content + '<｜Assistant｜><think>\\n' }}", DEEPSEEK),
         ("<|im_start|>{% if tools %}[TOOL_CALLS]{% endif %}", PLAIN),
         ("<|start_header_id|>{% if tools is not none %}<|python_tag|>{% endif %}", PLAIN),
     ],
@@ -70,6 +71,19 @@ def test_the_form_of_a_call_is_data() -> None:
         pieces = HERMES.make(True, True).push(f"{form.marks.opener}{body}{form.marks.closer}")
         assert [(piece.name, piece.text) for piece in pieces] == [("f", ""), ("", '{"a": 1}')]
     assert (HERMES.reasoning_open, PLAIN.reasoning_open) == ("<think>", "")
+
+
+@pytest.mark.parametrize("tools", [False, True])
+def test_deepseek_reasons_in_marks_and_its_calls_stay_text(tools: bool) -> None:
+    """The prompt may have opened the reasoning already, as R1's does."""
+    call = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f"
+    for opened, opener in (True, ""), (False, "<think>\n"):
+        parser = DEEPSEEK.make(tools, True, opened)
+        pieces = parser.push(f"{opener}why</think>\n\nso {call}") + parser.finish()
+        told = {kind: "".join(piece.text for piece in pieces if piece.kind == kind)
+                for kind in ("reasoning", "text")}  # fmt: skip
+        assert told == {"reasoning": "why", "text": f"so {call}"}
+        assert not parser.called
 
 
 @pytest.mark.parametrize("text", ["", "a", '<think>x</think><tool_call>{"name": "f"}</tool_call>'])

@@ -107,7 +107,9 @@ def model(
 
     def stored(x: np.ndarray) -> np.ndarray:
         heads = x.reshape(len(x), setup.kv_heads, -1)
-        return form.read_back(heads).reshape(x.shape).astype(np.float64)
+        ends = [setup.value] if setup.value_in_key else []
+        parts = [form.read_back(part) for part in np.split(heads, ends, axis=2)]
+        return np.concatenate(parts, axis=2).reshape(x.shape).astype(np.float64)
 
     q, k = inputs[0].astype(np.float64), stored(inputs[1])
     v = k if setup.value_in_key else stored(inputs[2])
@@ -165,6 +167,12 @@ CASES = {
     "tables": Setup(tables=3, pages=60),
     "cap and sinks": Setup(soft_cap=5.0, sinks=True),
     "latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True),
+    "latent odd": Setup(heads=5, kv_heads=1, key=21, value=13, value_in_key=True),
+    "latent of many heads": Setup(heads=40, kv_heads=1, key=40, value=24, value_in_key=True),
+    "latent as published": Setup(
+        heads=18, kv_heads=1, key=576, value=512, value_in_key=True, scale=0.04, pages=6
+    ),
+    "bf16 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="bf16"),
     "bf16": Setup(form="bf16"),
     "int8": Setup(form="int8"),
     "int8 odd": Setup(heads=4, kv_heads=2, key=20, value=12, form="int8"),
@@ -172,6 +180,9 @@ CASES = {
     "int8 long key": Setup(heads=2, kv_heads=1, key=640, value=40, form="int8"),
     "int8 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="int8"),
     "int8 tables": Setup(tables=3, pages=60, form="int8"),
+    "int8 latent of many heads": Setup(
+        heads=40, kv_heads=1, key=40, value=24, value_in_key=True, form="int8"
+    ),
     "fp8": Setup(form="fp8"),
     "fp8 odd": Setup(heads=3, kv_heads=3, key=16, value=44, form="fp8"),
     "fp8 latent": Setup(heads=4, kv_heads=1, key=48, value=32, value_in_key=True, form="fp8"),
@@ -239,6 +250,20 @@ def test_many_segments(lab, form) -> None:
     for isa in ISAS:
         for sizes in ([64] * 20 + [1] * 20, [63] * 20 + [40]):
             got = run_in_pieces(setup, lab, isa, 2, inputs, view, sequence, sizes)
+            np.testing.assert_array_equal(got.view(np.int32), want.view(np.int32))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_many_heads_are_shared_by_threads(lab, form) -> None:
+    """Two segments, and units that are parts of a row's heads: one thread has them all at once."""
+    setup = Setup(heads=24, kv_heads=1, key=24, value=16, value_in_key=True, pages=24, form=form)
+    inputs = setup.inputs(600)
+    view, sequence = setup.causal(600)
+    chunks = [64] * 9 + [24]
+    want = run_in_pieces(setup, lab, ISAS[0], 1, inputs, view, sequence, chunks)
+    for isa in ISAS:
+        for threads, sizes in (2, [64] * 9 + [1] * 24), (4, [1] * 24 + [64] * 9), (1, [48] * 12 + [24]):
+            got = run_in_pieces(setup, lab, isa, threads, inputs, view, sequence, sizes)
             np.testing.assert_array_equal(got.view(np.int32), want.view(np.int32))
 
 

@@ -59,6 +59,28 @@ def test_stored_as_the_reference_stores(lab, isa, form, key, value) -> None:
             same_bits(found, want)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("key", "value"), [(72, 64), (21, 13), (16, 16)])
+def test_latents_are_stored_as_the_reference_stores(lab, isa, form, key, value) -> None:
+    """The numbers behind the value have a scale of their own, however large they are."""
+    engine = lab(isa, 2, max_rows=64)
+    cache = _native.CacheStorage(1, 2, 1, 32, key, value, True, form)
+    group = engine.executor.add_group(cache, 1)
+    engine.node("attention_store", [engine.input(key)], [], integers=[0], group=group)
+    parts = [numbers(64, value), numbers(64, key - value)[::-1] if key > value else np.zeros((64, 0))]
+    slots = np.arange(64, dtype=np.int32)[:, None]
+    pages = np.array([[[1, 0]]], np.int32)
+    x = np.concatenate(parts, axis=1).astype(np.float32)
+    engine.run(x, groups=[(pages, slots * 0, slots * 0, slots, None, None)])
+    keys, values = (
+        np.concatenate([read_all(cache, page, range(32))[part] for page in (1, 0)]) for part in (0, 1)
+    )
+    same_bits(keys[:, :value], ENTRY_FORMATS[form].read_back(x[:, :value]))
+    same_bits(values, keys[:, :value])
+    if key > value:
+        same_bits(keys[:, value:], ENTRY_FORMATS[form].read_back(x[:, value:]))
+
+
 @pytest.mark.parametrize("form", ["int8", "fp8"])
 def test_what_is_not_finite_reads_as_nan_and_spoils_no_other(lab, isa, form) -> None:
     engine = lab(isa, 1)

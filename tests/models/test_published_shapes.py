@@ -21,6 +21,7 @@ from fivefold.models import load_model
 
 CONFIGS = json.loads((Path(__file__).parent / "data" / "published.json").read_text())
 NOTHING = np.zeros(0, np.uint8)
+APART = {"qwen3_moe", "deepseek_v2", "deepseek_v3"}
 PARTS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 
 
@@ -38,9 +39,9 @@ def empty_model(config: dict[str, Any]) -> Any:
 
 
 def on_disk(family: str, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes in the files: those of Qwen3-MoE have a tensor for each expert and part."""
+    """Names and shapes in the files: some families have a tensor for each expert and part."""
     folder, _, part = name.rpartition(".")
-    if family != "qwen3_moe" or not folder.endswith(".mlp.experts"):
+    if family not in APART or not folder.endswith(".mlp.experts"):
         return [(name, shape)]
     experts, outer, inner = shape
     return [
@@ -77,4 +78,4 @@ def test_every_weight_of_a_published_model_has_its_place(name: str) -> None:
     assert set(model.main.tensors) == set(tensors)
     assert {(group.window, group.layers) for group in model.layout.groups} == windows_of(theirs.config)
     count = sum(int(np.prod(shape)) for shape in model.main.tensors.values())
-    assert count == sum(values.numel() for values in theirs.parameters())
+    assert count == sum(values.numel() for name, values in theirs.state_dict().items() if name not in tied)

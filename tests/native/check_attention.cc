@@ -18,10 +18,11 @@ constexpr Shape kShapes[] = {
     {64, 64, false, 1, 1, 1, 0.0f},  {64, 64, false, 1, 3, 4, 0.0f}, {64, 64, false, 5, 4, 3, 0.0f},
     {40, 20, false, 2, 2, 2, 30.0f}, {13, 7, false, 3, 1, 2, 0.0f},  {128, 128, false, 2, 8, 2, 0.0f},
     {96, 64, true, 1, 2, 2, 0.0f},   {24, 17, true, 4, 4, 3, 50.0f}, {8, 8, false, 16, 1, 16, 0.0f},
+    {72, 56, true, 2, 24, 5, 0.0f},
 };
 
 size_t page_bytes(const Shape& shape, EntryId id) {
-  return part_bytes(id, shape.key_width) + (shape.value_in_key ? 0 : part_bytes(id, shape.value_width));
+  return head_bytes(id, shape.key_width, shape.value_width, shape.value_in_key);
 }
 
 // int8 whose values lie in the key has an order of its own.

@@ -9,18 +9,20 @@ import pytest
 
 from fivefold.core.batch import Span, Step
 from fivefold.core.checkpoint import Bytes, Made, Scales, Tensor
-from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.core.errors import FileError, InputError, UnsupportedError
 from fivefold.core.layout import CacheLayout
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, choose_isa, dequantize
 from fivefold.formats import FORMATS
 from fivefold.plan.roofline import step_cost
 from fivefold.program import (
     Builder,
+    HeadRows,
     Program,
     ReferenceCache,
     ReferenceExecutor,
     Source,
     Weight,
+    of_heads,
     stacked,
     taken,
 )
@@ -197,3 +199,19 @@ def test_the_planner_counts_the_bytes_of_touched_experts() -> None:
     apart = step_cost(single, dict.fromkeys("abcd", 10.0), 100, 0)
     assert apart.weight_bytes == pytest.approx(40.0)
     assert dict(single.tensors) == dict.fromkeys("abcd", (OUTPUTS, COLUMNS))
+
+
+def test_the_planner_counts_the_bytes_of_each_head_s_rows() -> None:
+    """Two matrices of heads that lie in one take its bytes together."""
+    rows = [HeadRows("both", (3 * 40, 64), 3, 0, 24, turned=True), HeadRows("both", (3 * 40, 64), 3, 24, 16)]
+    build = Builder("main", CacheLayout(()))
+    x = build.head_linear(build.input("x", 3 * 24), of_heads(rows[0]))
+    both = build.build(build.head_linear(x, of_heads(rows[1])))
+    assert dict(both.tensors) == {"both": (120, 64)}
+    cost = step_cost(both, {"both": 1000.0}, 5, 0)
+    assert cost.weight_bytes == pytest.approx(1000.0)
+    assert cost.flops == 2 * 5 * 3 * 64 * (24 + 16)
+    build = Builder("main", CacheLayout(()))
+    narrow = build.input("x", 71)
+    with pytest.raises(InputError, match="takes 3 parts of 24, x has 71"):
+        build.head_linear(narrow, of_heads(rows[0]))

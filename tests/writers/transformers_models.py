@@ -35,6 +35,11 @@ LINEAR = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
 }
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
+LATENT = {
+    "num_key_value_heads": 4, "kv_lora_rank": 20, "q_lora_rank": 28, "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8, "v_head_dim": 10, "n_routed_experts": 8, "num_experts_per_tok": 3,
+    "moe_intermediate_size": 24, "first_k_dense_replace": 1,
+}  # fmt: skip
 SLIDING, FULL = "sliding_attention", "full_attention"
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
@@ -88,6 +93,32 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "Ministral3",
         {**HEADS, "sliding_window": WINDOW, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.0}},
     ),
+    "deepseek-v2-lite": (
+        "DeepseekV2",
+        {**LATENT, "q_lora_rank": None, "n_shared_experts": 2, "n_group": 1, "topk_group": 1,
+         "rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707}},
+    ),
+    "deepseek-v2": (
+        "DeepseekV2",
+        {**LATENT, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
+         "routed_scaling_factor": 3.0, "attention_bias": True},
+    ),
+    "deepseek-v3-groups": (
+        "DeepseekV3",
+        {**LATENT, "n_group": 4, "topk_group": 2, "n_shared_experts": 1, "rope_parameters": YARN},
+    ),
+    "deepseek-v3-halves": (
+        "DeepseekV3",
+        {**LATENT, "q_lora_rank": None, "n_group": 1, "topk_group": 1, "n_shared_experts": 2,
+         "rope_interleave": False, "norm_topk_prob": False, "first_k_dense_replace": 2,
+         "rms_norm_eps": 1e-3, "attention_bias": True},
+    ),
+    "deepseek-blocks": (  # rows of whole blocks, in each head too
+        "DeepseekV3",
+        {**LATENT, "hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 32, "q_lora_rank": 64,
+         "num_hidden_layers": 2, "kv_lora_rank": 64, "qk_nope_head_dim": 32, "v_head_dim": 32,
+         "n_group": 2, "topk_group": 1, "n_shared_experts": 1},
+    ),
     "gemma2": ("Gemma2", {**HEADS, "sliding_window": WINDOW, "query_pre_attn_scalar": 24}),
     "gemma2-uncapped": (
         "Gemma2",
@@ -128,7 +159,8 @@ def transformers() -> Any:
 
 
 def random_weights(model: Any, seed: int) -> None:
-    """Fill a model: matrices keep the scale of what goes through, norms and biases are moved."""
+    """Fill a model: matrices keep the scale of what goes through, norms and biases are moved, and so is what
+    is added to the scores of experts."""
     import torch
 
     random = torch.Generator().manual_seed(seed)
@@ -141,6 +173,9 @@ def random_weights(model: Any, seed: int) -> None:
                 values.copy_(0.3 * drawn)
             else:
                 values.copy_(1.5 * drawn / values.shape[-1] ** 0.5)
+        for name, values in model.named_buffers():
+            if name.endswith("correction_bias"):
+                values.copy_(0.3 * torch.randn(values.shape, generator=random))
 
 
 def generate(name: str, folder: Path) -> Generated:

@@ -47,10 +47,9 @@ class CacheGroup:
         return self.key_width + (0 if self.value_in_key else self.value_width)
 
     def entry_bytes(self, number_bytes: float, scale_bytes: float) -> float:
-        """Bytes one position takes in all layers and KV heads: of its numbers, and of a scale for each key
-        and value that is stored."""
-        scales = scale_bytes * (1 if self.value_in_key else 2)
-        return len(self.layers) * self.kv_heads * (self.stored_width * number_bytes + scales)
+        """Bytes one position takes in all layers and KV heads: of its numbers, and of a scale for a key and
+        one for a value, or for the two parts of a key that has its value in it."""
+        return len(self.layers) * self.kv_heads * (self.stored_width * number_bytes + 2 * scale_bytes)
 
 
 @dataclass(frozen=True, slots=True)

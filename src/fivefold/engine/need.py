@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError
+from fivefold.executor import grown_bytes
 from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import load_model
@@ -91,6 +92,8 @@ def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need
     form = stored_entries(options)
     names = {name for program in model.programs.values() for name in program.tensors}
     stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
+    for program in model.programs.values():
+        stored += sum(grown_bytes(one, checkpoint.tensors.__getitem__) for one in program.weights.values())
     size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
     least = context + options.max_rows
     return Need(checkpoint.path, stored, size, context, longest, least, max(MOST_CONTEXTS * context, least))

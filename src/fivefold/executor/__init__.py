@@ -3,10 +3,11 @@
 from .choice import draw, largest_logit
 from .machine import Processor, allowed_threads, choose_isa, processor, read_bandwidth
 from .native import NativeCache, NativeExecutor, PackedMatrices, Packing, Settings, dequantize
-from .probe import ExpertProbe, LinearProbe, Probes
+from .packing import grown_bytes
+from .probe import ExpertProbe, LatentProbe, LinearProbe, Probes
 
 __all__ = [
-    "ExpertProbe", "LinearProbe", "NativeCache", "NativeExecutor", "PackedMatrices", "Packing", "Probes",
-    "Processor", "Settings", "allowed_threads", "choose_isa", "dequantize", "draw", "largest_logit",
-    "processor", "read_bandwidth",
+    "ExpertProbe", "LatentProbe", "LinearProbe", "NativeCache", "NativeExecutor", "PackedMatrices", "Packing",
+    "Probes", "Processor", "Settings", "allowed_threads", "choose_isa", "dequantize", "draw", "grown_bytes",
+    "largest_logit", "processor", "read_bandwidth",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from fivefold.program import Node, Program, StepOutput, plan_memory
 from .packing import pack
 
 _EMPTY: Int32 = np.zeros(0, np.int32)
-_PRODUCTS = frozenset({"linear", "expert_linear"})
+_PRODUCTS = frozenset({"linear", "expert_linear", "head_linear"})
 """Ops whose first weight is packed."""
 
 

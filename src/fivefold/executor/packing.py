@@ -1,7 +1,8 @@
 """Packing a weight: its matrices are taken from their tensors one by one, as stored bytes of (M, K) each.
 
 Most are views of a tensor's bytes. Of a part of a tensor, and of one that lies transposed, the bytes of one
-matrix are copied at a time. Numbers in blocks are never taken apart: blocks lie along K.
+matrix are copied at a time. Numbers in blocks are never taken apart: blocks lie along K. Rows of heads that
+have to be turned, and whose blocks cannot be, become float32, exactly what they stand for: they are few.
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from fivefold._native import Matrix, ThreadPool
 from fivefold.core.checkpoint import Bytes, Float32, Tensor
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.formats import format_of
-from fivefold.program import Source, Weight
+from fivefold.formats.format import Format
+from fivefold.program import HeadRows, Source, Weight
+
+LEAST_SEGMENT = 32
+"""Fewer columns with a factor of their own are not worth it: they are multiplied as float32."""
 
 Int64 = npt.NDArray[np.int64]
+Factors = tuple[()] | tuple[Float32, int, int]
+"""Factors (R, C), for rows and columns of so many numbers each; nothing where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +53,18 @@ def pack(weight: Weight, tensors: Callable[[str], Tensor], pool: ThreadPool, isa
     return matrix
 
 
-def sources_of(weight: Weight) -> tuple[Source, ...]:
+def sources_of(weight: Weight) -> tuple[Source | HeadRows, ...]:
     """Where a weight lies, which may be under its own name."""
     return weight.sources or (Source(weight.name, weight.shape),)
 
 
 def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
-    """The format of a weight's tensors; UnsupportedError if they have several."""
-    found = [tensors(source.tensor) for source in sources_of(weight)]
+    """The format that a weight is packed from; UnsupportedError if its tensors have several."""
+    sources = sources_of(weight)
+    found = [tensors(source.tensor) for source in sources]
+    first = sources[0]
+    if isinstance(first, HeadRows) and first.turned and not _turns(found[0], first):
+        return "f32"
     other = next((tensor for tensor in found if tensor.format != found[0].format), None)
     if other is not None:
         raise UnsupportedError(
@@ -63,10 +74,25 @@ def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
     return found[0].format
 
 
+def grown_bytes(weight: Weight, tensors: Callable[[str], Tensor]) -> int:
+    """Bytes that a weight takes beyond those stored of it, because it is turned and becomes float32."""
+    first = sources_of(weight)[0]
+    if not isinstance(first, HeadRows) or not first.turned or _turns(tensors(first.tensor), first):
+        return 0
+    stored = weight.share(lambda name, _: tensors(name).stored_bytes)
+    return max(4 * prod(weight.shape) - int(stored), 0)
+
+
 def cut(weight: Weight, tensors: Callable[[str], Tensor]) -> Iterator[Cut]:
     """The matrices of a weight (M, K) or (E, M, K) in their order; each is wanted for a short time only."""
     for source in sources_of(weight):
-        yield from _matrices(tensors(source.tensor), source)
+        tensor = tensors(source.tensor)
+        if not isinstance(source, HeadRows):
+            yield from _matrices(tensor, source)
+        elif source.turned:
+            yield from _turned_heads(tensor, source)
+        else:
+            yield from _heads(tensor, source)
 
 
 def _matrices(tensor: Tensor, source: Source) -> Iterator[Cut]:
@@ -99,7 +125,74 @@ def _turned(tensor: Tensor, source: Source) -> Iterator[Cut]:
         yield Cut(np.ascontiguousarray(chosen).reshape(-1).view(np.uint8))
 
 
-def _factors(tensor: Tensor, outputs: Int64 | None = None) -> tuple[()] | tuple[Float32, int, int]:
+def _heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
+    """The rows of each head as they lie."""
+    stored = tensor.data.reshape(source.shape[0], -1)
+    for rows, factors in _of_heads(tensor, source):
+        yield Cut(stored[rows.start : rows.stop].reshape(-1), *factors)
+
+
+def _turned_heads(tensor: Tensor, source: HeadRows) -> Iterator[Cut]:
+    """The rows of each head as columns: the same bytes in another order, or float32."""
+    form = format_of(tensor.format, tensor.name)
+    stored = tensor.data.reshape(source.shape[0], -1)
+    if not _turns(tensor, source):
+        for rows, factors in _of_heads(tensor, source):
+            numbers = _unpacked(form, stored[rows.start : rows.stop], source.shape[1], factors)
+            yield Cut(np.ascontiguousarray(numbers.T).reshape(-1).view(np.uint8))
+        return
+    scales = tensor.scales
+    values = None if scales is None else scales.values
+    for rows in map(source.rows, range(source.heads)):
+        own = np.ascontiguousarray(stored[rows.start : rows.stop]).view(f"u{form.block_bytes}")
+        turned = np.ascontiguousarray(own.T).reshape(-1).view(np.uint8)
+        if scales is None or values is None:
+            yield Cut(turned)
+            continue
+        first, last = rows.start // scales.rows, -(-rows.stop // scales.rows)
+        yield Cut(turned, np.ascontiguousarray(values[first:last].T), scales.columns, scales.rows)
+
+
+def _of_heads(tensor: Tensor, source: HeadRows) -> Iterator[tuple[range, Factors]]:
+    """The rows of each head, and their factors, for one row each."""
+    every = [source.rows(head) for head in range(source.heads)]
+    found = _factors(tensor, np.concatenate([np.array(rows) for rows in every]))
+    for head, rows in enumerate(every):
+        if not found:
+            yield rows, ()
+            continue
+        values, high, columns = found
+        yield rows, (values[head * source.count : (head + 1) * source.count], high, columns)
+
+
+def _turns(tensor: Tensor, source: HeadRows) -> bool:
+    """Whether turned rows of heads are the same bytes in another order: each number is stored by itself, and
+    factors, if there are any, are for many rows of one head."""
+    scales = tensor.scales
+    if format_of(tensor.format, tensor.name).block != 1:
+        return False
+    if scales is None:
+        return True
+    every = [source.rows(head) for head in range(source.heads)]
+    whole = all(
+        rows.start % scales.rows == 0 or rows.start // scales.rows == (rows.stop - 1) // scales.rows
+        for rows in every
+    )
+    return whole and scales.rows >= LEAST_SEGMENT and scales.fits(tensor.shape)
+
+
+def _unpacked(form: Format, rows: Bytes, width: int, factors: Factors) -> Float32:
+    """Some rows of a tensor as float32."""
+    values = form.unpack(np.ascontiguousarray(rows).reshape(-1), len(rows) * width).reshape(len(rows), width)
+    if not factors:
+        return values
+    scales, _, columns = factors
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused when it is packed
+        scaled: Float32 = values * np.repeat(scales, columns, axis=1)[:, :width]
+    return scaled
+
+
+def _factors(tensor: Tensor, outputs: Int64 | None = None) -> Factors:
     """The factors of a tensor as they lie, or those of some of its rows, for one row each."""
     scales = tensor.scales
     if scales is None:

@@ -7,9 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fivefold._native import Executor, Matrix, ThreadPool, clock_rate, peak_rate, read_bandwidth
+from fivefold._native import (
+    CacheStorage,
+    Executor,
+    Matrix,
+    ThreadPool,
+    clock_rate,
+    peak_rate,
+    read_bandwidth,
+)
 from fivefold.core.batch import Int32
 from fivefold.core.checkpoint import Bytes
+from fivefold.core.layout import PAGE_SIZE
 from fivefold.formats import FORMATS
 
 Clock = Callable[[], float]
@@ -94,6 +103,48 @@ class ExpertProbe:
         return clock() - began, touched * self.expert_bytes
 
 
+class LatentProbe:
+    """Attention of one layer over latents: rows of one sequence behind `depth` positions of random entries.
+
+    `sizes` are (heads, key width, value width).
+    """
+
+    def __init__(
+        self, pool: ThreadPool, isa: str, form: str, sizes: tuple[int, int, int], depth: int, most: int
+    ) -> None:
+        self._heads, self._key, self._value = sizes
+        self._depth, pages = depth, -(-(depth + most) // PAGE_SIZE)
+        self._core = Executor(pool, isa, "float", most)
+        self._core.add_slots([self._heads * self._key, self._heads * self._value])
+        q = self._core.add_buffer(0, self._heads * self._key, 0)
+        o = self._core.add_buffer(1, self._heads * self._value, 0)
+        self._core.add_input(q)
+        storage = CacheStorage(1, pages, 1, PAGE_SIZE, self._key, self._value, True, form)
+        group = self._core.add_group(storage, 1)
+        scale = self._key**-0.5
+        self._core.add_node("attention", [q], [o], [], [0, self._heads], [scale, 0.0], group=group)
+        random = np.random.default_rng(1)
+        for place in range(pages * PAGE_SIZE):
+            entry = random.standard_normal(self._key).astype(np.float32)
+            storage.write_entry(0, place // PAGE_SIZE, 0, place % PAGE_SIZE, entry, entry[: self._value])
+        self._tables = np.arange(pages, dtype=np.int32)[None, None]
+        self._x = random.standard_normal((most, self._heads * self._key)).astype(np.float32)
+
+    def products(self, rows: int) -> int:
+        """Of that many rows, each seeing itself and all before."""
+        pairs = rows * self._depth + rows * (rows + 1) // 2
+        return pairs * self._heads * (self._key + self._value)
+
+    def seconds(self, rows: int, clock: Clock = time.perf_counter) -> float:
+        """The time of one step."""
+        slots = (self._depth + np.arange(rows, dtype=np.int32))[:, None]
+        places: Int32 = np.zeros(rows, np.int32)
+        view = (self._tables, slots * 0, slots + 1, slots, None, None)
+        began = clock()
+        self._core.run(places, places, places, [], [view], [self._x[:rows]])
+        return clock() - began
+
+
 def _stored(form: str, shape: tuple[int, int]) -> Bytes:
     """A matrix of random weights, as a file holds it."""
     rows, columns = shape
@@ -120,6 +171,10 @@ class Probes:
     def experts(self, form: str, shape: tuple[int, int, int, int], copies: int, most: int) -> ExpertProbe:
         """Stacks of experts' matrices, for at most that many rows."""
         return ExpertProbe(self._pool, self._isa, self._activations, form, shape, copies, most)
+
+    def latents(self, form: str, sizes: tuple[int, int, int], depth: int, most: int) -> LatentProbe:
+        """Attention over latents in a format of cache entries, for at most that many rows."""
+        return LatentProbe(self._pool, self._isa, form, sizes, depth, most)
 
     def bandwidth(self, size: int, seconds: float = 0.1) -> float:
         """Bytes a second that all threads read from a buffer of that size."""

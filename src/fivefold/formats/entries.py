@@ -1,8 +1,9 @@
 """How a cache stores the numbers of keys and values: one row for each format, with its reference rounding.
 
 int8 and fp8 (E4M3) codes share one float32 scale for each entry and KV head, of the key and of the value
-apart; the largest magnitude gets the largest code. There is no scale for a page: what is stored of a row
-would then depend on its neighbours. The native kernels (`native/kernels/entries.inc.h`) give the same bits.
+apart; where a value lies in its key, its numbers share one, and those behind it another. The largest
+magnitude gets the largest code. There is no scale for a page: what is stored of a row would then depend on
+its neighbours. The native kernels (`native/kernels/entries.inc.h`) give the same bits.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fivefold.program import Routing, Weight
+from fivefold.program import Routing, Weight, stacked
 
 from .config import Keys
-from .recording import Layer
+from .recording import Decoder, Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
-    """The matrices (E, M, K) of a layer's experts, and their biases (E, M) if they have some."""
+    """The matrices (E, M, K) of a layer's experts, and their biases (E, M) if they have some; `choice_bias`
+    (E,) is added to scores for the choice alone."""
 
     gate: Weight
     up: Weight
@@ -35,6 +36,7 @@ class ExpertWeights:
     gate_bias: Weight | None = None
     up_bias: Weight | None = None
     down_bias: Weight | None = None
+    choice_bias: Weight | None = None
 
 
 Gate = Callable[[Layer, str, str], str]
@@ -50,7 +52,9 @@ def record_mixture(layer: Layer, x: str, mixture: Mixture, weights: ExpertWeight
             x, route, build.read(matrices), None if biases is None else build.read(biases)
         )
 
-    route = build.route(layer.project(x, "ffn_gate_inp", mixture.experts), mixture.chosen, mixture.routing)
+    bias = None if weights.choice_bias is None else build.read(weights.choice_bias)
+    logits = layer.project(x, "ffn_gate_inp", mixture.experts)
+    route = build.route(logits, mixture.chosen, mixture.routing, bias)
     gate = multiply(x, weights.gate, weights.gate_bias)
     up = multiply(x, weights.up, weights.up_bias)
     return build.expert_sum(multiply(gated(layer, gate, up), weights.down, weights.down_bias), route)
@@ -70,6 +74,25 @@ def read_experts(keys: Keys, default: int) -> int:
     if len(said) > 1:
         raise keys.malformed("num_experts", "is not num_local_experts")
     return said.pop() if said else default
+
+
+def silu_gate(layer: Layer, gate: str, up: str) -> str:
+    """silu(gate) * up, the `Gate` of most families."""
+    return layer.build.gated(gate, up)
+
+
+def folder_experts(decoder: Decoder, number: int, mixture: Mixture) -> ExpertWeights:
+    """The experts of a layer as most folders hold them: a tensor for each expert and part."""
+    folder, hidden = f"{decoder.names.block}.{number}.mlp.experts", decoder.shape.hidden
+
+    def stack(part: str, outer: int, inner: int) -> Weight:
+        names = [f"{folder}.{expert}.{part}.weight" for expert in range(mixture.experts)]
+        return stacked(names, f"{folder}.*.{part}.weight", outer, inner)
+
+    return ExpertWeights(
+        stack("gate_proj", mixture.ffn, hidden), stack("up_proj", mixture.ffn, hidden),
+        stack("down_proj", hidden, mixture.ffn),
+    )  # fmt: skip
 
 
 def gguf_experts(

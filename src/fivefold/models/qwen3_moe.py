@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.program import Model, Routing, Weight, stacked
+from fivefold.program import Model, Routing
 
 from .config import (
     ATTENTION,
@@ -34,7 +34,16 @@ from .config import (
     require_plain,
     require_sizes,
 )
-from .mixture import ExpertWeights, Mixture, gguf_experts, read_chosen, read_experts, record_mixture
+from .mixture import (
+    ExpertWeights,
+    Mixture,
+    folder_experts,
+    gguf_experts,
+    read_chosen,
+    read_experts,
+    record_mixture,
+    silu_gate,
+)
 from .recording import Decoder, Layer, Rotation, record_model
 
 _PLAIN = "use a model of plain Qwen3-MoE form"
@@ -114,25 +123,12 @@ def _sparse_layers(keys: Keys, layers: int) -> frozenset[int]:
 
 def _experts(decoder: Decoder, number: int, mixture: Mixture) -> ExpertWeights:
     """The matrices of a layer's experts, as the opened checkpoint names them."""
-    hidden = decoder.shape.hidden
     if decoder.names is GGUF_NAMES:
         return gguf_experts(
-            lambda part, kind: GGUF_NAMES.weight(number, part, kind), mixture, hidden, biases=False
-        )
-    folder = f"{decoder.names.block}.{number}.mlp.experts"
-
-    def stack(part: str, outer: int, inner: int) -> Weight:
-        names = [f"{folder}.{expert}.{part}.weight" for expert in range(mixture.experts)]
-        return stacked(names, f"{folder}.*.{part}.weight", outer, inner)
-
-    return ExpertWeights(
-        stack("gate_proj", mixture.ffn, hidden), stack("up_proj", mixture.ffn, hidden),
-        stack("down_proj", hidden, mixture.ffn),
-    )  # fmt: skip
-
-
-def _silu(layer: Layer, gate: str, up: str) -> str:
-    return layer.build.gated(gate, up)
+            lambda part, kind: GGUF_NAMES.weight(number, part, kind), mixture, decoder.shape.hidden,
+            biases=False,
+        )  # fmt: skip
+    return folder_experts(decoder, number, mixture)
 
 
 def _record(decoder: Decoder, rotation: Rotation, sparse: Sparse) -> Model:
@@ -146,6 +142,6 @@ def _record(decoder: Decoder, rotation: Rotation, sparse: Sparse) -> Model:
         if layer.number not in sparse.layers:
             return layer.build.add(x, layer.feed_forward(h))
         weights = _experts(decoder, layer.number, sparse.mixture)
-        return layer.build.add(x, record_mixture(layer, h, sparse.mixture, weights, _silu))
+        return layer.build.add(x, record_mixture(layer, h, sparse.mixture, weights, silu_gate))
 
     return record_model(decoder, rotation, block)

@@ -8,7 +8,7 @@ which family it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape
 from fivefold.ops.elementwise import ACTIVATIONS
@@ -41,6 +41,8 @@ class Decoder:
     norm_offset  is added to the weights of norms: 1 where files hold what norms differ from 1 by.
     windows      of each layer; empty if no layer has one. One that is not smaller than the context hides
                  nothing, so its layer is as those without.
+    latent       of latent attention: the numbers that all heads' values are made of, and those of a key that
+                 turn. An entry of the cache is these two and nothing else.
     """
 
     shape: ModelShape
@@ -50,6 +52,7 @@ class Decoder:
     biases: frozenset[str] = frozenset()
     norm_offset: float = 0.0
     windows: Windows = ()
+    latent: tuple[int, int] | None = None
 
     def group(self, layer: int) -> str:
         """The cache group of a layer."""
@@ -63,9 +66,10 @@ class Decoder:
             layers = tuple(n for n in range(shape.layers) if self.group(n) == name)
             if layers:
                 window = self.windows[layers[0]] if name == "window" else None
-                groups.append(
-                    CacheGroup(name, layers, shape.kv_heads, shape.head_size, shape.head_size, window=window)
-                )
+                entry = CacheGroup(name, layers, shape.kv_heads, shape.head_size, shape.head_size)
+                if self.latent is not None:
+                    entry = CacheGroup(name, layers, 1, sum(self.latent), self.latent[0], value_in_key=True)
+                groups.append(replace(entry, window=window))
         return CacheLayout(tuple(groups))
 
 
@@ -88,11 +92,13 @@ class Recorder:
         """The rows of the table of embeddings."""
         return self.build.embed(self._table)
 
-    def norm(self, x: str, weight: str, groups: int = 1) -> str:
-        """A norm of whole rows, or of equal groups of a row, by the weight of that name."""
+    def norm(self, x: str, weight: str, groups: int = 1, eps: float | None = None) -> str:
+        """A norm of whole rows, or of equal groups of a row, by the weight of that name; `eps` if it is not
+        the model's."""
         decoder = self.decoder
         weight = self.build.weight(weight, self.build.width(x) // groups)
-        return self.build.rms_norm(x, weight, decoder.eps, groups, decoder.norm_offset)
+        eps = decoder.eps if eps is None else eps
+        return self.build.rms_norm(x, weight, eps, groups, decoder.norm_offset)
 
     def finish(self, x: str, soft_cap: float = 0.0) -> Program:
         """The last norm and the head, of the rows that want logits, and the Program."""
@@ -112,9 +118,9 @@ class Layer:
         self.number = number
         self._norm = recorder.norm
 
-    def norm(self, x: str, part: str, groups: int = 1) -> str:
-        """A norm of whole rows, or of equal groups of a row."""
-        return self._norm(x, self.decoder.names.weight(self.number, part), groups)
+    def norm(self, x: str, part: str, groups: int = 1, eps: float | None = None) -> str:
+        """A norm of whole rows, or of equal groups of a row; `eps` if it is not the model's."""
+        return self._norm(x, self.decoder.names.weight(self.number, part), groups, eps)
 
     def project(self, x: str, part: str, outer: int) -> str:
         """A matrix, and a bias where the part has one."""
@@ -155,13 +161,14 @@ class Layer:
         )  # fmt: skip
         return self.project(o, "attn_output", shape.hidden)
 
-    def feed_forward(self, x: str, activation: str = "silu") -> str:
-        """activation(gate) * up, and back."""
+    def feed_forward(self, x: str, activation: str = "silu", kind: str = "", ffn: int | None = None) -> str:
+        """activation(gate) * up, and back; `kind` of a part that stands beside the plain one, which is `ffn`
+        wide inside."""
         shape = self.decoder.shape
-        gate, up = self.project(x, "ffn_gate", shape.ffn), self.project(x, "ffn_up", shape.ffn)
-        return self.project(
-            self.build.gated(gate, up, ACTIVATIONS.index(activation)), "ffn_down", shape.hidden
-        )
+        ffn = shape.ffn if ffn is None else ffn
+        gate, up = self.project(x, f"ffn_gate{kind}", ffn), self.project(x, f"ffn_up{kind}", ffn)
+        gated = self.build.gated(gate, up, ACTIVATIONS.index(activation))
+        return self.project(gated, f"ffn_down{kind}", shape.hidden)
 
 
 Block = Callable[[Layer, str], str]

@@ -12,14 +12,16 @@ from fivefold.program import Model
 from .config import config_of, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
-    "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral",
-    "qwen2": "llama", "qwen3": "qwen3", "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
+    "deepseek2": "deepseek", "deepseek32": "deepseek", "gemma2": "gemma", "gemma3": "gemma",
+    "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral", "qwen2": "llama", "qwen3": "qwen3",
+    "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
 HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
-    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "GptOssForCausalLM": "gpt_oss",
-    "LlamaForCausalLM": "llama",
+    "DeepseekV2ForCausalLM": "deepseek", "DeepseekV3ForCausalLM": "deepseek",
+    "DeepseekV32ForCausalLM": "deepseek", "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma",
+    "GptOssForCausalLM": "gpt_oss", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
     "SmolLM3ForCausalLM": "smollm3",
@@ -64,4 +66,4 @@ def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> N
         for name, shape in program.tensors.items():
             require_tensor(checkpoint, name, shape)
             used.add(name)
-    refuse_unused(checkpoint, used, architecture)
+    refuse_unused(checkpoint, used, architecture, model.passed_over)

@@ -108,7 +108,16 @@ DECLARED = (
         kernel="attention_store",
         sequence=True,
     ),
-    Op("latent_store", ("k",), (), _store, _store_cost, attributes=("group",), sequence=True),
+    Op(
+        "latent_store",
+        ("k",),
+        (),
+        _store,
+        _store_cost,
+        attributes=("group",),
+        kernel="attention_store",
+        sequence=True,
+    ),
     Op(
         "attention",
         ("q",),

@@ -58,15 +58,6 @@ def _copy(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0].copy(),)
 
 
-def _join(call: Call) -> tuple[Float32, ...]:
-    return (np.concatenate(call.inputs, axis=1),)
-
-
-def _columns(call: Call) -> tuple[Float32, ...]:
-    start, stop = call.integer("start"), call.integer("stop")
-    return (call.inputs[0][:, start:stop].copy(),)
-
-
 DECLARED = (
     Op(
         "gated",
@@ -110,6 +101,4 @@ DECLARED = (
         floats=("cap",),
     ),
     Op("copy", ("x",), ("y",), _copy, rowwise_cost(0), kernel="copy"),
-    Op("join", ("a", "b"), ("y",), _join, rowwise_cost(0)),
-    Op("columns", ("x",), ("y",), _columns, rowwise_cost(0), attributes=("start", "stop")),
 )

@@ -6,10 +6,10 @@ from .model import Model
 from .program import Buffer, Node, Program
 from .reference import ReferenceCache, ReferenceExecutor, ReferenceState, StepOutput
 from .rotary import RopeScaling, inverse_frequencies
-from .weight import Source, Weight, stacked, taken
+from .weight import HeadRows, Source, Weight, of_heads, stacked, taken
 
 __all__ = [
-    "Buffer", "Builder", "Memory", "Model", "Node", "Program", "ReferenceCache", "ReferenceExecutor",
-    "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
-    "inverse_frequencies", "plan_memory", "stacked", "taken",
+    "Buffer", "Builder", "HeadRows", "Memory", "Model", "Node", "Program", "ReferenceCache",
+    "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
+    "inverse_frequencies", "of_heads", "plan_memory", "stacked", "taken",
 ]  # fmt: skip

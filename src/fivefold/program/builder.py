@@ -182,6 +182,24 @@ class Builder:
         """The parts of the chosen experts, added up by weight."""
         return self.node("expert_sum", (x, route), self.width(x) // (self.width(route) // 2))
 
+    def head_linear(self, x: str, matrices: Weight) -> str:
+        """W_h x_h for the part of x that belongs to each head; `matrices` is (heads, M, K)."""
+        heads, outer, inner = matrices.shape
+        if self.width(x) != heads * inner:
+            raise InputError(
+                f"weight {matrices.name} takes {heads} parts of {inner}, {x} has {self.width(x)}",
+                where=self._name,
+            )
+        return self.node("head_linear", (x,), heads * outer, (self.read(matrices),))
+
+    def head_columns(self, x: str, heads: int, first: int, count: int) -> str:
+        """`count` numbers of the part of each head, from `first` on."""
+        return self.node("head_columns", (x,), heads * count, heads=heads, first=first, count=count)
+
+    def head_join(self, a: str, b: str, heads: int) -> str:
+        """For each head its part of a, then its part of b."""
+        return self.node("head_join", (a, b), self.width(a) + self.width(b), heads=heads)
+
     def rope_angles(self, frequency: str, factors: str | None, magnitude: float) -> str:
         """Cosines and sines of the rows' positions."""
         width = 2 * self._weights[frequency].shape[0]

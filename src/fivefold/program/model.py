@@ -12,11 +12,16 @@ from .program import Program
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Programs by name ("main" is the forward pass); they share one cache layout."""
+    """Programs by name ("main" is the forward pass); they share one cache layout.
+
+    `passed_over` are beginnings of the names of tensors that no Program reads, and that the family knows:
+    parts of a file that the forward pass does without.
+    """
 
     shape: ModelShape
     layout: CacheLayout
     programs: Mapping[str, Program]
+    passed_over: tuple[str, ...] = ()
 
     @property
     def main(self) -> Program:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fivefold.core.batch import ALL, Batch, Float32, Int32
-from fivefold.core.layout import CacheLayout
+from fivefold.core.layout import CacheGroup, CacheLayout
 from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.ops import Call
 
@@ -43,7 +43,7 @@ class ReferenceCache:
         """Store one row's entry in the slot that the batch names for it; -1 stores nothing."""
         group, view = self.layout.group(name), batch.groups[name]
         at = group.layers.index(layer)
-        keys = self._read_back(key.reshape(group.kv_heads, -1))
+        keys = self._stored_keys(group, key.reshape(group.kv_heads, -1))
         values = None if value is None else self._read_back(value.reshape(group.kv_heads, -1))
         for head in range(group.kv_heads):
             table, inner = divmod(head, group.heads_per_page)
@@ -54,6 +54,13 @@ class ReferenceCache:
             self._keys[name][at, page, inner, slot % group.page_size] = keys[head]
             if values is not None:
                 self._values[name][at, page, inner, slot % group.page_size] = values[head]
+
+    def _stored_keys(self, group: CacheGroup, keys: Float32) -> Float32:
+        """As they are read back. A value that lies in its key has a scale of its own, and so has the rest."""
+        if not group.value_in_key:
+            return self._read_back(keys)
+        parts = keys[:, : group.value_width], keys[:, group.value_width :]
+        return np.concatenate([self._read_back(part) if part.size else part for part in parts], axis=1)
 
     def read(
         self, batch: Batch, name: str, layer: int, row: int, head: int, slots: Any

@@ -2,8 +2,9 @@
 
 Mostly a weight is one tensor, whose name it has. The matrices of experts are a stack (E, M, K), which files
 hold in three ways: as one tensor, as a tensor for each expert, or as a regular part of a tensor that holds
-two of them, which may lie transposed. A weight says so by its sources, so that no tensor is renamed or
-copied; who reads weights takes their numbers from there.
+two of them, which may lie transposed. The matrices of heads (H, M, K) are a stack too, of rows that lie in
+one matrix for all heads. A weight says so by its sources, so that no tensor is renamed or copied; who reads
+weights takes their numbers from there.
 """
 
 from __future__ import annotations
@@ -67,6 +68,35 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadRows:
+    """Of a matrix (H * R, K) that has R rows for each of H heads: `count` of them from `start` on, as (H,
+    count, K). `turned` they are (H, K, count), for products with as many numbers as there are such rows."""
+
+    tensor: str
+    shape: tuple[int, int]
+    heads: int
+    start: int
+    count: int
+    turned: bool = False
+
+    @property
+    def part(self) -> tuple[int, ...]:
+        """The shape of what is taken, outputs before the numbers of each."""
+        inner = self.shape[1]
+        return (self.heads, inner, self.count) if self.turned else (self.heads, self.count, inner)
+
+    def rows(self, head: int) -> range:
+        """The rows of one head."""
+        first = head * (self.shape[0] // self.heads) + self.start
+        return range(first, first + self.count)
+
+    def of(self, values: Float32) -> Float32:
+        """What is taken of the matrix's numbers."""
+        heads = values.reshape(self.heads, -1, self.shape[1])[:, self.start : self.start + self.count]
+        return np.ascontiguousarray(np.swapaxes(heads, 1, 2) if self.turned else heads)
+
+
+@dataclass(frozen=True, slots=True)
 class Weight:
     """A handle: the name under which nodes know the weight, and its shape.
 
@@ -76,7 +106,7 @@ class Weight:
 
     name: str
     shape: tuple[int, ...]
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Source | HeadRows, ...] = ()
 
     @property
     def tensors(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -117,3 +147,10 @@ def taken(source: Source) -> Weight:
     return Weight(
         f"{source.tensor}{turned}[{outputs.start}:{outputs.stop}:{outputs.step}]", source.part, (source,)
     )
+
+
+def of_heads(rows: HeadRows) -> Weight:
+    """The matrices of heads that lie in one matrix, named after it."""
+    turned = "^T" if rows.turned else ""
+    name = f"{rows.tensor}[{rows.heads} x {rows.start}:{rows.start + rows.count}]{turned}"
+    return Weight(name, rows.part, (rows,))

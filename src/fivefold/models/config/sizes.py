@@ -33,16 +33,19 @@ PLAIN_KEYS = frozenset({"is_encoder_decoder", "add_cross_attention", "pruned_hea
 _AGAIN = "fetch the file again or convert the model again"
 
 
-def read_gguf_shape(keys: Keys, checkpoint: Checkpoint, ffn: str = "feed_forward_length") -> ModelShape:
+def read_gguf_shape(
+    keys: Keys, checkpoint: Checkpoint, ffn: str = "feed_forward_length", head_size: int | None = None
+) -> ModelShape:
     """Sizes from GGUF metadata; the vocabulary is as long as the table of embeddings. `ffn` is the key of the
-    feed-forward part's inner width."""
+    feed-forward part's inner width. A family that gives `head_size` has read the lengths of heads itself."""
     hidden, heads = keys.size("embedding_length"), keys.size("attention.head_count")
-    head_size = keys.size("attention.key_length", max(hidden // heads, 1))
+    if head_size is None:
+        head_size = keys.size("attention.key_length", max(hidden // heads, 1))
+        keys.only("attention.value_length", head_size, head_size)
     table = checkpoint.tensors.get(GGUF_NAMES.embedding)
     if table is None or len(table.shape) != len(("rows", "columns")):
         raise FileError(f"tensor {GGUF_NAMES.embedding} is missing or not a matrix", where=keys.where,
                         remedy=_AGAIN)  # fmt: skip
-    keys.only("attention.value_length", head_size, head_size)
     keys.only("vocab_size", table.shape[0], table.shape[0])
     context = keys.size("context_length")
     return ModelShape(
