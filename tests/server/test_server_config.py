@@ -10,6 +10,7 @@ import pytest
 
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadOptions
+from fivefold.quantize import LoadedFormat, loaded_format
 from fivefold.server import (
     LocalEntry,
     Maker,
@@ -82,8 +83,9 @@ def refused(folder: Path, text: str) -> str:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
-                        cache_format="f16", decoding="autoregressive", memory=10**9, wait=0, idle=60,
-                        pinned=True, upstream_model="a", upstream_key="secret", upstream_timeout=30,
+                        format="auto", cache_format="f16", decoding="autoregressive", memory=10**9,
+                        wait=0, idle=60, pinned=True, upstream_model="a", upstream_key="secret",
+                        upstream_timeout=30,
                         upstream_connect_timeout=1.5, upstream_retries=0, upstream_check=5)  # fmt: skip
     models = (first, ModelConfig(name="other", upstream="http://127.0.0.1:9/v1"))
     expected = ServerConfig(models, "0.0.0.0", 9000, ("one", "two"), 8 * 10**9)
@@ -158,7 +160,7 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", '"nvfp4"'), ("format", '"q8_0"'), ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
+        ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
         ("budget", "0.5"), ("decoding", '"speculative"'), ("decoding", '"diffusion"'),
     ],
 )  # fmt: skip
@@ -168,7 +170,7 @@ def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str
     assert "planned and not built" in line
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", "q4"), ("eviction", "learned"), ("decoding", "fast")])
+@pytest.mark.parametrize(("key", "value"), [("eviction", "learned"), ("decoding", "fast")])
 def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value: str) -> None:
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = "{value}"\n')
     assert f"key {key} is '{value}', which is not known" in line
@@ -340,6 +342,30 @@ def test_more_models_than_fit_together_are_taken_unless_they_are_pinned() -> Non
     pinned = tuple(dataclasses.replace(one, pinned=number > 0) for number, one in enumerate(models))
     with pytest.raises(InputError, match="pin fewer"):
         prepared(dataclasses.replace(config, models=pinned))
+
+
+def test_a_models_own_format_goes_before_that_of_the_command() -> None:
+    models = tuple(
+        ModelConfig(str(TINY), name, format=form) for name, form in (("a", "q4_0"), ("b", ""), ("c", "auto"))
+    )
+    made = dataclasses.replace(maker(conversion=LoadedFormat("bf16")), conversion=loaded_format)
+    entries = made.table(ServerConfig(models, memory=1 << 24)).local
+    assert [one.recipe.load.conversion for one in entries] == [
+        LoadedFormat("q4_0"), LoadedFormat("bf16"), None,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"f.toml: model 1: key format: 'q4' .* choose one of auto, nvfp4"):
+        made.table(ServerConfig((ModelConfig(str(TINY), format="q4"),), where="f.toml"))
+    with pytest.raises(InputError, match="write 'auto'"):
+        maker().table(ServerConfig((ModelConfig(str(TINY), format="q4_0"),)))
+
+
+def test_a_change_of_the_format_is_another_model_in_memory() -> None:
+    made = dataclasses.replace(maker(), conversion=loaded_format)
+    before = made.table(ServerConfig((ModelConfig(str(TINY)),), memory=1 << 24))
+    same = made.table(ServerConfig((ModelConfig(str(TINY)),), memory=1 << 24), before)
+    other = made.table(ServerConfig((ModelConfig(str(TINY), format="q4_0"),), memory=1 << 24), before)
+    assert same.local[0].recipe == before.local[0].recipe
+    assert other.local[0].recipe != before.local[0].recipe
 
 
 def test_a_models_own_cache_format_goes_before_that_of_the_command() -> None:
