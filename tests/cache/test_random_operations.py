@@ -197,8 +197,9 @@ def _alike(one: list[int], other: tuple[int, ...]) -> int:
 
 def _finish(storm: Storm) -> None:
     """Everything happened, and all pages come back."""
+    rare = ["too little for the windows", "too far back"] if storm.windows else ["no room to evict"]
     for kind in ("attached whole", "attached part", "no room to reserve", "no room for a step", "published",
-                 "twins", "no room to evict"):  # fmt: skip
+                 "twins", *rare):  # fmt: skip
         assert storm.counts[kind] > 3, f"{kind} hardly ever happened"
     for number in list(storm.book.known):
         storm.book.close(number)
