@@ -38,7 +38,7 @@ from fivefold.formats import FORMATS
 NAME, SECONDS = "demo", 120.0
 ELSEWHERE = ("llama-server", "fivefold")
 CHAT: dict[str, Any] = {
-    "model": NAME, "messages": [{"role": "user", "content": "Name three colours."}], "max_tokens": 16,
+    "model": NAME, "messages": [{"role": "user", "content": "Name three colours."}], "max_tokens": 8,
     "temperature": 0,
 }  # fmt: skip
 HIDDEN, HEAD, HEADS, KV, FFN, EXPERTS = 64, 16, 4, 2, 64, 8
@@ -255,7 +255,7 @@ def main() -> int:
             "int8",
         ]
         if asked.llama_server:
-            command = [asked.llama_server, "-m", str(model), "--port", str(other), "-c", "4096"]
+            command = [asked.llama_server, "-m", str(model), "--port", str(other), "-c", "4096", "-t", "2"]
         elsewhere = ELSEWHERE[0] if asked.llama_server else ELSEWHERE[1]
         stack.enter_context(running(command, f"http://127.0.0.1:{other}/health"))
         lines[elsewhere] = f'upstream = "http://127.0.0.1:{other}/v1"\nupstream_model = "{model.stem}"'
@@ -274,6 +274,7 @@ def main() -> int:
             began = time.monotonic()
             swap(client.port, config, lines[which])
             changes.append((began, time.monotonic(), which, lines[which].partition("\n")[0]))
+            print(f"{len(client.texts)} answers; now {which}", file=sys.stderr, flush=True)
         client.wait_for(asked.requests)
         client.stop.set()
         client.join(SECONDS)

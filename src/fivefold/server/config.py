@@ -114,8 +114,11 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ServerConfig:
     put over the first model's."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), remedy="name a TOML file") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot be read ({reason})", where=str(path), remedy="name a TOML file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot be read as TOML: {error}", where=str(path), remedy="mend it") from None
     unknown = sorted(tables.keys() - {"server", "model"})
     if unknown:
         raise InputError(f"unknown table {unknown[0]!r}", where=str(path), remedy="known are server, model")
