@@ -35,7 +35,7 @@ from fivefold.core.checkpoint import Tensor
 from fivefold.files import default_store, open_checkpoint, resolve, write_gguf
 from fivefold.formats import FORMATS
 
-NAME, SECONDS = "demo", 120.0
+NAME, SECONDS = "demo", 600.0
 ELSEWHERE = ("llama-server", "fivefold")
 CHAT: dict[str, Any] = {
     "model": NAME, "messages": [{"role": "user", "content": "Name three colours."}], "max_tokens": 8,
