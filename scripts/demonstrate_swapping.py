@@ -43,7 +43,7 @@ CHAT: dict[str, Any] = {
 }  # fmt: skip
 HIDDEN, HEAD, HEADS, KV, FFN, EXPERTS = 64, 16, 4, 2, 64, 8
 KEYS: dict[str, Any] = {
-    "block_count": 4, "context_length": 2048, "embedding_length": HIDDEN, "feed_forward_length": FFN,
+    "block_count": 6, "context_length": 2048, "embedding_length": HIDDEN, "feed_forward_length": FFN,
     "attention.head_count": HEADS, "attention.head_count_kv": KV, "attention.key_length": HEAD,
     "attention.value_length": HEAD, "attention.layer_norm_rms_epsilon": 1e-6, "attention.sliding_window": 64,
 }  # fmt: skip

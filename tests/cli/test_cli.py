@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from second_model import write_second_model
 
 import fivefold
 from fivefold.cli.app import app, status
@@ -111,37 +110,6 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     model = json.loads(told(capsys, "inspect", TINY, "--json"))
     assert (model["family"], model["layers"], model["hidden"]) == ("llama", 2, 32)
     assert "vocabulary" in told(capsys, "inspect", TINY)
-
-
-def test_inspect_says_what_it_is_loaded_as(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = json.loads(told(capsys, "inspect", TINY, "--json"))
-    assert plain["loaded_format"] == "auto"
-    assert plain["loaded_formats_by_part"] == plain["formats_by_part"]
-    model = json.loads(told(capsys, "inspect", TINY, "--format", "q4_0", "--json"))
-    assert model["loaded_format"] == "q4_0"
-    assert model["formats_by_part"] == plain["formats_by_part"]
-    assert set(model["loaded_formats_by_part"]["blk.*.attn_q.weight"]) == {"q4_0"}
-    assert model["loaded_bytes"] < plain["bytes"] == model["bytes"]
-    assert model["decode_weight_bytes"] < plain["decode_weight_bytes"]
-
-
-def test_inspect_has_the_same_keys_for_every_model(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    model = json.loads(told(capsys, "inspect", TINY, "--json"))
-    second = tmp_path / "second.gguf"
-    write_second_model(second)
-    assert list(json.loads(told(capsys, "inspect", second, "--json"))) == list(model)
-    assert model["cache_groups"] == [
-        {
-            "name": "main",
-            "layers": 2,
-            "kv_heads": 2,
-            "window": None,
-            "bytes_a_token": model["cache_bytes_a_token"],
-        }
-    ]
-    assert (model["template"], model["reasoning_dialect"]) == ("tokenizer.chat_template", None)
 
 
 def test_inspect_says_what_each_part_is_and_what_will_be_refused(

@@ -10,7 +10,6 @@ import pytest
 
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadOptions
-from fivefold.quantize import LoadedFormat, loaded_format
 from fivefold.server import (
     LocalEntry,
     Maker,
@@ -342,30 +341,6 @@ def test_more_models_than_fit_together_are_taken_unless_they_are_pinned() -> Non
     pinned = tuple(dataclasses.replace(one, pinned=number > 0) for number, one in enumerate(models))
     with pytest.raises(InputError, match="pin fewer"):
         prepared(dataclasses.replace(config, models=pinned))
-
-
-def test_a_models_own_format_goes_before_that_of_the_command() -> None:
-    models = tuple(
-        ModelConfig(str(TINY), name, format=form) for name, form in (("a", "q4_0"), ("b", ""), ("c", "auto"))
-    )
-    made = dataclasses.replace(maker(conversion=LoadedFormat("bf16")), conversion=loaded_format)
-    entries = made.table(ServerConfig(models, memory=1 << 24)).local
-    assert [one.recipe.load.conversion for one in entries] == [
-        LoadedFormat("q4_0"), LoadedFormat("bf16"), None,
-    ]  # fmt: skip
-    with pytest.raises(InputError, match=r"f.toml: model 1: key format: 'q4' .* choose one of auto, nvfp4"):
-        made.table(ServerConfig((ModelConfig(str(TINY), format="q4"),), where="f.toml"))
-    with pytest.raises(InputError, match="write 'auto'"):
-        maker().table(ServerConfig((ModelConfig(str(TINY), format="q4_0"),)))
-
-
-def test_a_change_of_the_format_is_another_model_in_memory() -> None:
-    made = dataclasses.replace(maker(), conversion=loaded_format)
-    before = made.table(ServerConfig((ModelConfig(str(TINY)),), memory=1 << 24))
-    same = made.table(ServerConfig((ModelConfig(str(TINY)),), memory=1 << 24), before)
-    other = made.table(ServerConfig((ModelConfig(str(TINY), format="q4_0"),), memory=1 << 24), before)
-    assert same.local[0].recipe == before.local[0].recipe
-    assert other.local[0].recipe != before.local[0].recipe
 
 
 def test_a_models_own_cache_format_goes_before_that_of_the_command() -> None:

@@ -87,9 +87,8 @@ class PagedCache:
         old, new = self._sequences[sequence], self._sequences[number]
         assert old.pending is None, "a fork between a step and its commit"
         new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
-        new.floor = old.floor
+        new.floor, new.nodes = old.floor, list(old.nodes)
         self._tree.hold(old.nodes)
-        new.nodes = list(old.nodes)
         for name, tables in old.tables.items():
             for table, copy in zip(tables, new.tables[name], strict=True):
                 pages = table.pages[table.gone : pages_for(old.length(table), self._groups[name].page_size)]
@@ -195,8 +194,7 @@ class PagedCache:
         self._move(group, table, slots + gone, target + gone)  # raises before anything has changed
         self._spell_out(kept)
         assert table.positions is not None
-        table.positions = table.positions[slots]
-        kept.reserved = 0
+        table.positions, kept.reserved = table.positions[slots], 0
         for each, other in kept.each(self._groups):
             self._cut(each, other, pages_for(kept.length(other), each.page_size))
 
