@@ -67,11 +67,12 @@ class CacheGroup:
     def kept_entries(self, entries: int, rows: int) -> int:
         """Entries of each table that a cache has where groups without a window have `entries`.
 
-        With a window what one sequence needs, or the share for many short ones if that is more.
+        With a window what one sequence needs, or the share for short ones if that is more, in whole pages.
         """
         if self.window is None:
             return entries
-        return min(entries, max(self.held_entries(entries, rows), entries // WINDOW_SHARE))
+        wanted = max(self.held_entries(entries, rows), entries // WINDOW_SHARE)
+        return min(entries, -(-wanted // self.page_size) * self.page_size)
 
     @property
     def stored_width(self) -> int:
