@@ -148,7 +148,8 @@ def ask(url: str, body: dict[str, Any]) -> str:
         chunks = [told]
         text = told["choices"][0]["message"]["content"]
     else:
-        events = [event.removeprefix("data: ") for event in data.split("\n\n") if event]
+        lines = data.split("\n")  # an engine that is long silent sends comments too
+        events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
         if events[-1] != "[DONE]":
             raise ValueError("the stream has no end")
         chunks = [json.loads(event) for event in events[:-1]]
