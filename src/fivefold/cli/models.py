@@ -68,7 +68,7 @@ def inspect(
         return
     for key, value in answer.items():
         for part, text in _rows(key, value):
-            typer.echo(f"{part:<22}{text}")
+            typer.echo(f"{part:<21} {text}")
 
 
 def _rows(key: str, value: Any) -> list[tuple[str, str]]:
