@@ -7,6 +7,7 @@ STAMPS := build/stamps
 PROMPT ?= Why is the sky blue?
 MODEL ?= smollm2-135m
 FUZZ ?= --seconds 60
+LLAMA_SERVER ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # The first interpreter that is new enough, and the first compiler; the checks below say what to install.
@@ -19,7 +20,7 @@ FUZZ_SOURCES = $(wildcard fuzz/native/*.h fuzz/native/*.cc)
 NATIVE_SOURCES = $(shell find native -name '*.h' -o -name '*.cc' 2>/dev/null)
 CHECK_SOURCES = $(shell find tests/native -name '*.h' -o -name '*.cc' 2>/dev/null)
 
-.PHONY: help run pull test soak explore lint format bench build sanitize fuzz wheel clean
+.PHONY: help run pull test soak explore lint format bench demonstrate build sanitize fuzz wheel clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -54,6 +55,9 @@ format: $(STAMPS)/tools  ## rewrite Python and C++ sources in the house's format
 bench: build pull  ## measure decoding and reading of the default model on this machine
 	$(BIN)/fivefold bench decode $(MODEL)
 	$(BIN)/fivefold bench prefill $(MODEL)
+
+demonstrate: build pull  ## swap the model behind a name under a client: make demonstrate LLAMA_SERVER=PROGRAM
+	$(BIN)/python scripts/demonstrate_swapping.py $(MODEL) --llama-server "$(LLAMA_SERVER)"
 
 build: $(STAMPS)/build  ## make .venv and build the native core into it
 

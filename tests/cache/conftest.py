@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,10 +68,10 @@ class Rows:
 class Book:
     """A cache under test and its model."""
 
-    def __init__(self, layout: CacheLayout, pages: int | dict[str, int]) -> None:
+    def __init__(self, layout: CacheLayout, pages: int | dict[str, int], rows: int = 6) -> None:
         each = pages if isinstance(pages, dict) else {g.name: pages * g.tables for g in layout.groups}
         self.layout, self.storage = layout, Slots()
-        self.cache = PagedCache(layout, each, self.storage)
+        self.cache = PagedCache(layout, each, self.storage, rows)
         self.known: dict[int, Known] = {}
         self._sizes = {group.name: group.page_size for group in layout.groups}
 
@@ -173,9 +174,10 @@ class Book:
         self.check(number)
 
     def retain(self, number: int, key: tuple[str, int], slots: list[int]) -> None:
-        self.cache.retain(number, *key, np.array(slots, np.int32))
         known = self.known[number]
-        known.tables[key] = [known.tables[key][slot] for slot in slots]
+        gone = len(known.tables[key]) - self.cache.length(number, *key)
+        self.cache.retain(number, *key, np.array(slots, np.int32))
+        known.tables[key] = [known.tables[key][gone + slot] for slot in slots]
         known.exact, known.promised = False, 0
         self.check(number)
 
@@ -207,14 +209,40 @@ class Book:
             left.extend(below)
         return found
 
+    def whole_pages(self, salt: str, tokens: Sequence[int]) -> int:
+        """How many tokens in whole pages the tree has with all that rows from a page before the end see."""
+        node, path = self.cache._tree._roots.get(salt.encode()), list[set[str]]()
+        while node is not None and len(tokens) >= (len(path) + 1) * SIZE:
+            part = np.array(tokens[len(path) * SIZE : (len(path) + 1) * SIZE], np.int32)
+            node = node.children.get(part.tobytes())
+            if node is not None:
+                path.append(set(node.pages))
+        windows = {group.name: group.window for group in self.layout.groups if group.window is not None}
+        for count in range(len(path), 0, -1):
+            if all(
+                name in path[place]
+                for name, window in windows.items()
+                for place in range(count)
+                if (place + 1) * SIZE > (count - 1) * SIZE - window + 1
+            ):
+                return count * SIZE
+        return 0
+
     def check(self, number: int) -> None:
         """Every entry of every table is what the model says."""
         known = self.known[number]
         for name, place in known.tables:
             size, values = self._sizes[name], self.storage.values
-            keys = [(name, page, slot) for page in self.pages(number, (name, place)) for slot in range(size)]
-            del keys[self.cache.length(number, name, place) :]
-            expected = [(value, place) for _, value in known.tables[name, place]]
+            there = [page for page in self.pages(number, (name, place)) if page >= 0]
+            keys = [(name, page, slot) for page in there for slot in range(size)]
+            length = self.cache.length(number, name, place)
+            del keys[length:]
+            table = known.tables[name, place]
+            gone, window = table[: len(table) - length], self.layout.group(name).window
+            for position, _ in gone:
+                assert window is not None and position <= self.next_position(number) - window, "it is seen"
+            assert len(gone) % size == 0 or not known.exact
+            expected = [(value, place) for _, value in table[len(gone) :]]
             assert [values[key] for key in keys] == expected, (number, name, place)
 
     def check_all(self) -> None:
@@ -244,20 +272,22 @@ class Book:
 
     def _see(self, batch: Batch, row: int, index: int, number: int, rows: Rows, values: list[int]) -> None:
         """The last row of a span sees the kept entries of each table, the rows before it, and itself."""
-        path, at = list[int](), len(values) - 1
+        path, at = list[Entry](), len(values) - 1
         while at >= 0:
-            path.append(values[at])
+            path.append((rows.positions[at], values[at]))
             at = rows.parents[at]
         for name, place in self.known[number].tables:
-            view, size = batch.groups[name], self.layout.group(name).page_size
+            group = self.layout.group(name)
+            view, size, window = batch.groups[name], group.page_size, group.window
             seen = list[tuple[int, int]]()
             for slot in range(int(view.start[row, place]), int(view.stop[row, place])):
                 bit = slot - int(view.mask_from[row, place]) if view.mask_from is not None else -1
                 if view.mask is None or bit < 0 or int(view.mask[row, bit // 64]) >> bit % 64 & 1:
                     page = int(view.tables[index, place, slot // size])
                     seen.append(self.storage.values[name, page, slot % size])
-            kept = [value for _, value in self.known[number].tables[name, place]]
-            assert seen == [(value, place) for value in kept + path[::-1]]
+            entries = self.known[number].tables[name, place] + path[::-1]
+            least = 0 if window is None else rows.positions[-1] - window + 1
+            assert seen == [(value, place) for position, value in entries if position >= least]
 
 
 def _span(number: int, rows: Rows) -> Span:
@@ -290,8 +320,8 @@ def draft_tree(number: int, first: int, random: random.Random, most: int) -> Row
     return rows
 
 
-def group(name: str = "kv", tables: int = 1, size: int = SIZE) -> CacheGroup:
-    return CacheGroup(name, (0,), tables, 8, 8, tables=tables, page_size=size)
+def group(name: str = "kv", tables: int = 1, size: int = SIZE, window: int | None = None) -> CacheGroup:
+    return CacheGroup(name, (0,), tables, 8, 8, tables=tables, page_size=size, window=window)
 
 
 @pytest.fixture
@@ -300,7 +330,7 @@ def make_book() -> Callable[..., Book]:
 
     def make(
         pages: int | dict[str, int] = 12,
-        groups: Sequence[tuple[str, int, int]] = (("kv", 1, SIZE),),
+        groups: Sequence[tuple[Any, ...]] = (("kv", 1, SIZE),),
         states: tuple[object, ...] = (),
     ) -> Book:
         chosen = tuple(group(*numbers) for numbers in groups)

@@ -140,7 +140,7 @@ def test_reserving_takes_all_or_nothing(make_book: Any) -> None:
     assert book.cache.figures() == before
     assert len(book.alive("")) == 1, "nothing is given up in vain"
     assert book.reserve(second, 12)
-    assert book.cache.figures() == CacheFigures(20, 0, 0)
+    assert book.cache.figures() == CacheFigures(20, 0, 0, 20)
     assert book.reserve(second, 5)
     assert book.reserve(first, 8)
     assert not book.reserve(first, 9)
@@ -252,7 +252,7 @@ def test_pages_kept_after_eviction_are_not_counted_as_free(make_book: Any) -> No
     book = make_book(4)
     first = book.begin(EIGHT, publish=True)
     book.retain(first, KEY, [0, 1, 2, 3])
-    assert book.cache.figures() == CacheFigures(16, 8, 4)
+    assert book.cache.figures() == CacheFigures(16, 8, 4, 16)
     assert not book.reserve(book.open(), 13)
     assert len(book.alive("")) == 2, "nothing is given up in vain"
     assert book.reserve(book.open(), 12)
@@ -305,19 +305,19 @@ def test_rows_that_stay_need_not_be_the_first(make_book: Any, make_tree: Any) ->
 
 def test_figures_are_those_of_the_fullest_group(make_book: Any) -> None:
     book = make_book({"kv": 10, "wide": 13}, GROUPS)
-    assert book.cache.figures() == CacheFigures(6 * 4, 6 * 4, 0)
+    assert book.cache.figures() == CacheFigures(6 * 4, 6 * 4, 0, 6 * 4)
     first = book.begin(SIX, publish=True)
-    assert book.cache.figures() == CacheFigures(6 * 4, 4 * 4, 0)
+    assert book.cache.figures() == CacheFigures(6 * 4, 4 * 4, 0, 6 * 4)
     assert book.cache.page_free("kv") == 8
     assert book.cache.page_free("wide") == 9
     book.close(first)
-    assert book.cache.figures() == CacheFigures(6 * 4, 5 * 4, 4)
+    assert book.cache.figures() == CacheFigures(6 * 4, 5 * 4, 4, 6 * 4)
     assert book.cache.figures().used == 0
 
 
 def test_a_model_without_entries_has_room_for_any_number(make_book: Any) -> None:
     book = make_book(groups=(), states=(StateGroup("state", (0,), (2, 2)),))
-    assert book.cache.figures() == CacheFigures(sys.maxsize, sys.maxsize, 0)
+    assert book.cache.figures() == CacheFigures(sys.maxsize, sys.maxsize, 0, sys.maxsize)
     first = book.open()
     assert book.reserve(first, 1 << 40)
     book.extend(first, SIX)

@@ -36,20 +36,36 @@ class Nothing:
 
 
 class Watched:
-    """A cache, and beside it the positions that each table of each sequence holds."""
+    """A cache, and beside it the positions of the slots of each table of each sequence."""
 
     def __init__(self) -> None:
         self.cache = PagedCache(LAYOUT, {"whole": 64, "near": 64, "heads": 128}, Nothing())
         self.held: dict[int, dict[tuple[str, int], list[int]]] = {}
+        self.following: dict[int, int] = {}
 
     def open(self) -> int:
         number = self.cache.open()
         self.held[number] = {key: [] for key in KEYS}
+        self.following[number] = 0
         return number
+
+    def gone(self, number: int, key: tuple[str, int]) -> int:
+        """Slots of a table whose pages are gone; no row that is to come may see them, nor those closed up."""
+        held = self.held[number][key]
+        gone = self.cache._sequences[number].tables[key[0]][key[1]].gone * 4
+        closed = len(held) - gone - self.cache.length(number, *key)
+        window = LAYOUT.group(key[0]).window
+        for position in held[: gone + closed]:
+            assert window is not None and position <= self.following[number] - window
+        del held[:closed]
+        return gone
 
     def run(self, *spans: Span) -> None:
         """A step; each row of it must see what a plain search finds."""
         batch = self.cache.prepare(Step(spans))
+        for span in spans:
+            for key in KEYS:
+                self.gone(span.sequence, key)
         offset = 0
         for span in spans:
             for row in range(len(span.tokens)):
@@ -63,14 +79,21 @@ class Watched:
 
     def keep(self, span: Span, rows: list[int]) -> None:
         self.cache.commit([Commit(span.sequence, np.array(rows, np.int32))])
-        for held in self.held[span.sequence].values():
+        if rows:
+            self.following[span.sequence] = int(span.positions[rows[-1]]) + 1
+        for key in KEYS:
+            held = self.held[span.sequence][key]
             held.extend(span.positions[rows].tolist())
+            self.gone(span.sequence, key)
         self.cache.check_integrity()
 
     def evict(self, number: int, key: tuple[str, int], slots: list[int]) -> None:
+        gone = self.gone(number, key)
         self.cache.retain(number, *key, np.array(slots, np.int32))
         held = self.held[number]
-        held[key] = [held[key][slot] for slot in slots]
+        held[key] = [held[key][gone + slot] for slot in slots]
+        for each in KEYS:
+            self.gone(number, each)
 
 
 def seen(span: Span, row: int, old: int, positions: list[int], window: int | None) -> Any:
@@ -132,7 +155,7 @@ def test_sequences_of_all_kinds_see_the_window(seed: int) -> None:
                 following[span.sequence] = int(span.positions[rows[-1]]) + 1
         if dice.random() < 0.25:
             number, key = dice.choice(numbers), dice.choice(KEYS)
-            slots = range(len(watched.held[number][key]))
+            slots = range(watched.cache.length(number, *key))
             watched.evict(number, key, sorted(dice.sample(slots, dice.randint(0, len(slots)))))
 
 

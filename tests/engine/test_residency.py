@@ -44,7 +44,7 @@ class FakeEngine:
         self.cancelled += 1
 
     def figures(self) -> EngineFigures:
-        return EngineFigures(0, 0, CacheFigures(1, 1, 0), 1, 0, 10, 5, 7, 1, 0.1)
+        return EngineFigures(0, 0, CacheFigures(1, 1, 0, 1), 1, 0, 10, 5, 7, 1, 0.1)
 
 
 class FakeModel:

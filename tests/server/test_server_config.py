@@ -82,8 +82,9 @@ def refused(folder: Path, text: str) -> str:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
-                        cache_format="f16", decoding="autoregressive", memory=10**9, wait=0, idle=60,
-                        pinned=True, upstream_model="a", upstream_key="secret", upstream_timeout=30,
+                        format="auto", cache_format="f16", decoding="autoregressive", memory=10**9,
+                        wait=0, idle=60, pinned=True, upstream_model="a", upstream_key="secret",
+                        upstream_timeout=30,
                         upstream_connect_timeout=1.5, upstream_retries=0, upstream_check=5)  # fmt: skip
     models = (first, ModelConfig(name="other", upstream="http://127.0.0.1:9/v1"))
     expected = ServerConfig(models, "0.0.0.0", 9000, ("one", "two"), 8 * 10**9)
@@ -158,7 +159,7 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", '"nvfp4"'), ("format", '"q8_0"'), ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
+        ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
         ("budget", "0.5"), ("decoding", '"speculative"'), ("decoding", '"diffusion"'),
     ],
 )  # fmt: skip
@@ -168,7 +169,7 @@ def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str
     assert "planned and not built" in line
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", "q4"), ("eviction", "learned"), ("decoding", "fast")])
+@pytest.mark.parametrize(("key", "value"), [("eviction", "learned"), ("decoding", "fast")])
 def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value: str) -> None:
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = "{value}"\n')
     assert f"key {key} is '{value}', which is not known" in line

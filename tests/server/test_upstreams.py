@@ -214,6 +214,10 @@ def test_no_other_try_once_something_has_come(front: Any) -> None:
     ("handler", "status", "code"),
     [
         (whole({"error": {"message": "too hot", "param": "temperature", "code": "x"}}, 400), 400, "x"),
+        (whole({"error": {"code": 400, "message": "request (9 tokens) exceeds", "n_ctx": 8,
+                          "type": "exceed_context_size_error"}}, 400), 400, "context_length_exceeded"),
+        (whole({"object": "error", "message": "This model's maximum context length is 8 tokens.",
+                "type": "BadRequestError", "param": None, "code": 400}, 400), 400, "context_length_exceeded"),
         (whole({"error": {"message": "slowly", "code": 5}}, 429, "retry-after: 7\r\n"), 429, None),
         (whole({"detail": "odd"}, 422), 422, None),
         (whole(b"<html>", 413), 413, None),
@@ -229,7 +233,7 @@ def test_no_other_try_once_something_has_come(front: Any) -> None:
         (broken(), 502, "upstream_failed"),
         (broken(b"nonsense\r\n\r\n"), 502, "upstream_failed"),
     ],
-)
+)  # fmt: skip
 def test_errors_are_in_openais_form(front: Any, handler: Handler, status: int, code: str | None) -> None:
     process, engine = front(upstream_key="sk-upstream", upstream_retries=0)
     engine.answer = handler
@@ -241,6 +245,8 @@ def test_errors_are_in_openais_form(front: Any, handler: Handler, status: int, c
         assert str(engine.port) not in reply.error["message"]
     if status == 429:
         assert reply.headers["retry-after"] == "7"
+    if status == 503:
+        assert reply.headers["retry-after"] == "9"
     if "temperature" in reply.body.decode():
         assert (reply.error["param"], reply.error["message"]) == ("temperature", "too hot")
 
@@ -296,6 +302,25 @@ def test_an_engine_that_refuses_the_key_is_not_healthy(front: Any) -> None:
                 break
             process.run(asyncio.sleep(0.02))
         assert process.ask("/health").status == healthy
+
+
+def test_an_answer_that_refuses_the_key_or_says_nothing_makes_no_engine_healthy(front: Any) -> None:
+    """As llama-server does it: 401 with a wrong key, 503 for everything while its model is loaded."""
+    process, engine = front(upstream_retries=0)
+    assert process.ask("/health").status == 200
+    engine.answer = whole({"error": {"message": "Invalid API Key", "code": 401}}, 401)
+    assert process.ask(CHAT, BODY).error["code"] == "upstream_key"
+    assert process.ask("/health").status == 503
+    engine.answer = whole(
+        {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, 503
+    )
+    reply = process.ask(CHAT, BODY)
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert "Loading model" in reply.error["message"]
+    assert process.ask("/health").status == 503
+    engine.answer = whole(ANSWER)
+    assert process.ask(CHAT, BODY).status == 200
+    assert process.ask("/health").status == 200
 
 
 def test_the_list_has_engines_elsewhere_too(front: Any) -> None:

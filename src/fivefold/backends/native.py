@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
-from fivefold.core.layout import CacheLayout
+from fivefold.core.layout import STEP_ROWS, CacheLayout
 from fivefold.core.runner import CacheFigures
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
@@ -21,8 +21,8 @@ from fivefold.program import Model, ReferenceCache, ReferenceExecutor
 class _CachedRunner:
     """What both runners share: sequences and commits over a paged cache."""
 
-    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage) -> None:
-        self.cache = PagedCache(layout, pages, storage)
+    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int) -> None:
+        self.cache = PagedCache(layout, pages, storage, rows)
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -68,13 +68,8 @@ class _CachedRunner:
         raise NotImplementedError
 
 
-def pages_for(layout: CacheLayout, entries: int) -> dict[str, int]:
-    """Pages of each group that hold `entries` positions of one sequence."""
-    return {group.name: group.tables * -(-entries // group.page_size) for group in layout.groups}
-
-
 class NativeRunner(_CachedRunner):
-    """A model on the native executor, with room for `entries` positions in its cache.
+    """A model on the native executor, with room for `entries` positions in its cache, fewer behind windows.
 
     `packed` is told of each stored matrix that is no longer needed.
     """
@@ -87,9 +82,9 @@ class NativeRunner(_CachedRunner):
         entries: int,
         packed: Callable[[Tensor], None] | None = None,
     ) -> None:
-        pages = pages_for(model.layout, entries)
+        pages = model.layout.pages(entries, settings.max_rows)
         storage = NativeCache(model.layout, pages, settings.cache_format)
-        super().__init__(model.layout, pages, storage)
+        super().__init__(model.layout, pages, storage, settings.max_rows)
         self.executor = NativeExecutor(
             model.main, checkpoint.tensors.__getitem__, storage, settings,
             packing=Packing(str(checkpoint.path), packed),
@@ -112,14 +107,14 @@ class ReferenceRunner(_CachedRunner):
     Entries of the cache are float32 too, unless a format is given to round them by.
     """
 
-    max_rows = 512
+    max_rows = STEP_ROWS
 
     def __init__(
         self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED
     ) -> None:
-        pages = pages_for(model.layout, entries)
+        pages = model.layout.pages(entries, self.max_rows)
         storage = ReferenceCache(model.layout, max(pages.values()), form)
-        super().__init__(model.layout, pages, storage)
+        super().__init__(model.layout, pages, storage, self.max_rows)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint
         self._executor = ReferenceExecutor(model.main, self._weight, storage)

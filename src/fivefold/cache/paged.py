@@ -13,43 +13,39 @@ import heapq
 import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Listing
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Span, Step, joined
 from fivefold.core.errors import InputError
-from fivefold.core.layout import PAGE_SIZE, CacheGroup, CacheLayout
+from fivefold.core.layout import PAGE_SIZE, STEP_ROWS, CacheGroup, CacheLayout
 from fivefold.core.runner import CacheFigures
 
+from .integrity import Known, check_cache
 from .pages import OutOfPagesError, PagePool
 from .prefix import PrefixTree
+from .storage import Storage
 from .tables import Sequence, Table, pages_for
-from .views import group_views
-
-
-class Storage(Protocol):
-    """What moves entries between slots."""
-
-    def copy_entries(
-        self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
-    ) -> None:
-        """Copy entry by entry, in order."""
-        ...
+from .views import continues, group_views, row_sets
 
 
 class PagedCache:
-    """All sequences of one model. `pages` are the pages of each cache group by name."""
+    """All sequences of one model. `pages` are those of each cache group by name; steps have up to `rows`."""
 
-    def __init__(self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage) -> None:
+    def __init__(
+        self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage, rows: int = STEP_ROWS
+    ) -> None:
         self.layout = layout
+        self._rows = rows
         self._groups = {group.name: group for group in layout.groups}
+        self._windows = [group for group in layout.groups if group.window is not None]
         self._storage = storage
         self._pools = {group.name: PagePool(pages[group.name]) for group in layout.groups}
         sizes = {group.page_size for group in layout.groups}
         self._shares = len(sizes) == 1 and not layout.states
         self._size = max(sizes, default=PAGE_SIZE)
-        self._tree = PrefixTree(self._pools, self._size)
+        self._tree = PrefixTree(self._pools, self._size, layout.groups)
         self._sequences: dict[int, Sequence] = {}
         self._free_states: list[int] = []
         self._next = 0
@@ -60,9 +56,10 @@ class PagedCache:
 
     def figures(self) -> CacheFigures:
         """How full the fullest group is; a model that keeps no entries has room for any number."""
-        endless = CacheFigures(sys.maxsize, sys.maxsize, 0)
-        each = map(self._figures, self.layout.groups)
-        return min(each, key=lambda figures: figures.free + figures.kept, default=endless)
+        endless = CacheFigures(sys.maxsize, sys.maxsize, 0, sys.maxsize)
+        each = [self._figures(group) for group in self.layout.groups]
+        fullest = min(each, key=lambda figures: figures.free + figures.kept, default=endless)
+        return replace(fullest, longest=min((one.longest for one in each), default=sys.maxsize))
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -90,15 +87,14 @@ class PagedCache:
         old, new = self._sequences[sequence], self._sequences[number]
         assert old.pending is None, "a fork between a step and its commit"
         new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
+        new.floor, new.nodes = old.floor, list(old.nodes)
         self._tree.hold(old.nodes)
-        new.nodes = list(old.nodes)
         for name, tables in old.tables.items():
             for table, copy in zip(tables, new.tables[name], strict=True):
-                pages = table.pages[: pages_for(old.length(table), self._groups[name].page_size)]
-                copy.extend(int(page) for page in pages)
+                pages = table.pages[table.gone : pages_for(old.length(table), self._groups[name].page_size)]
+                copy.let_go(table.gone)
                 copy.positions = table.positions
-                for page in copy.pages[len(old.nodes) :]:
-                    self._pools[name].share(int(page))
+                self._hold(name, copy, pages.tolist())
         return number
 
     def attach(self, sequence: int, tokens: Listing[int], salt: str = "") -> int:
@@ -113,8 +109,9 @@ class PagedCache:
         self._tree.hold(nodes)
         kept.nodes = nodes
         for name, tables in kept.tables.items():
+            gone = self._let_go(kept, self._groups[name])
             for place, table in enumerate(tables):
-                table.extend(node.pages[name][place] for node in nodes)
+                self._hold(name, table, [node.pages[name][place] for node in nodes[gone:]])
         return kept.count
 
     def publish(self, sequence: int, tokens: Listing[int], salt: str = "") -> None:
@@ -135,18 +132,23 @@ class PagedCache:
             pages = {
                 name: tuple(int(table.pages[index]) for table in tables)
                 for name, tables in kept.tables.items()
+                if all(index >= table.gone for table in tables)
             }
             parent = kept.nodes[-1] if kept.nodes else None
             node, new = self._tree.add(parent, salt, part, pages)
             kept.nodes.append(node)
             if not new:  # somebody was faster: the entries are the same, so one page is enough
-                for name, tables in kept.tables.items():
-                    for place, table in enumerate(tables):
+                for name in pages:
+                    for table, page in zip(kept.tables[name], node.pages[name], strict=True):
+                        self._pools[name].share(page)
                         self._pools[name].release(int(table.pages[index]))
-                        table.pages[index] = node.pages[name][place]
+                        table.pages[index] = page
 
     def reserve(self, sequence: int, entries: int) -> bool:
-        """Pages for that many entries of each table, held from now on; False changes nothing."""
+        """Pages for that many entries of each table, held from now on; False changes nothing.
+
+        Of a group with a window, as many as a step needs with what its rows see.
+        """
         kept = self._sequences[sequence]
         if not self._take([(kept, 0, entries)]):
             return False
@@ -154,8 +156,16 @@ class PagedCache:
         return True
 
     def truncate(self, sequence: int, positions: int) -> None:
-        """Forget the entries at that logical position and after it, what was reserved, and an open step."""
+        """Forget the entries at that logical position and after it, what was reserved, and an open step.
+
+        InputError where a window has let go of what the rows from there on would see.
+        """
         kept = self._sequences[sequence]
+        if 0 < positions < kept.floor:
+            raise InputError(
+                f"what rows from position {positions} on see is gone", where=f"sequence {sequence}",
+                remedy=f"go back to {kept.floor} or to 0",
+            )  # fmt: skip
         kept.reserved, kept.pending = 0, None
         kept.count = min(kept.count, positions)
         for group, table in kept.each(self._groups):
@@ -169,35 +179,39 @@ class PagedCache:
     def retain(self, sequence: int, name: str, place: int, slots: Int32) -> None:
         """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
 
+        Slots count from the first page that is not gone.
+
         Logical positions stay with their entries, so from here on a slot is not a position, and the
         sequence is not published any more. Whatever was reserved is given back.
         """
         kept = self._sequences[sequence]
         group, table = self._groups[name], kept.tables[name][place]
-        length = kept.length(table)
+        gone = table.gone * group.page_size
+        length = kept.length(table) - gone
         if len(slots) and (np.any(np.diff(slots) <= 0) or slots[0] < 0 or slots[-1] >= length):
             raise InputError("slots to keep must ascend within the table", where=f"{name}, table {place}")
         target = np.arange(len(slots), dtype=np.int32)
-        self._move(group, table, slots, target)  # raises before anything has changed, if pages are short
-        kept.spell_out()
-        self._drop_nodes(kept, 0)
+        self._move(group, table, slots + gone, target + gone)  # raises before anything has changed
+        self._spell_out(kept)
         assert table.positions is not None
-        table.positions = table.positions[slots]
-        kept.reserved = 0
+        table.positions, kept.reserved = table.positions[slots], 0
         for each, other in kept.each(self._groups):
             self._cut(each, other, pages_for(kept.length(other), each.page_size))
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
         kept = self._sequences[sequence]
-        return kept.length(kept.tables[group][table])
+        one = kept.tables[group][table]
+        return kept.length(one) - one.gone * self._groups[group].page_size
 
     def prepare(self, step: Step) -> Batch:
-        """The batch of a step; OutOfPagesError leaves everything as it was."""
+        """The batch of a step; OutOfPagesError leaves all that rows can see as it was."""
         spans = step.spans
         kept = [self._sequences[span.sequence] for span in spans]
         counts = [len(span.tokens) for span in spans]
-        if not self._take([(sequence, rows, 0) for sequence, rows in zip(kept, counts, strict=True)]):
+        for sequence in kept:
+            self._slide(sequence)
+        if not self._take([(one, rows, one.reserved) for one, rows in zip(kept, counts, strict=True)]):
             raise OutOfPagesError(
                 "the cache has no room for the rows of this step",
                 remedy="shorten the text or give the cache more memory",
@@ -214,7 +228,7 @@ class PagedCache:
             joined([span.tokens for span in spans]).astype(np.int32, copy=False),
             joined([span.positions for span in spans]).astype(np.int32, copy=False),
             np.repeat(np.arange(len(spans), dtype=np.int32), counts),
-            _row_sets(spans, counts),
+            row_sets(spans, counts),
             group_views(self.layout.groups, spans, kept),
             {group.name: state for group in self.layout.states},
             inputs,
@@ -230,37 +244,48 @@ class PagedCache:
 
     def check_integrity(self) -> None:
         """AssertionError unless pages, tables, entries and the prefix tree fit together."""
-        held: dict[str, list[int]] = {name: [] for name in self._pools}
-        users: dict[int, int] = {}
-        for kept in self._sequences.values():
-            for group, table in kept.each(self._groups):
-                held[group.name].extend(table.pages.tolist())
-                needed = pages_for(kept.length(table), group.page_size)
-                running = 0 if kept.pending is None else len(kept.pending.tokens)
-                most = pages_for(max(kept.length(table) + running, kept.reserved), group.page_size)
-                assert needed <= table.size <= most, "pages and entries do not fit"
-                assert (table.positions is None) == kept.plain
-                assert table.positions is None or bool((table.positions[1:] > table.positions[:-1]).all())
-            for node in kept.nodes:
-                users[id(node)] = users.get(id(node), 0) + 1
-            for name, tables in kept.tables.items():
-                for place, table in enumerate(tables):
-                    said = [node.pages[name][place] for node in kept.nodes]
-                    assert table.pages[: len(said)].tolist() == said, "a sequence and its nodes do not fit"
-        in_tree = self._tree.held_pages()
-        for name, pool in self._pools.items():
-            pool.check_integrity(held[name], [page for group, page in in_tree if group == name])
-        self._tree.check_integrity(users)
-        states = [kept.state for kept in self._sequences.values()]
-        assert len(set(states)) == len(states), "two sequences share a recurrent state"
+        pages = {name: Known(pool, self._groups[name]) for name, pool in self._pools.items()}
+        check_cache(self._sequences.values(), pages, self._tree, self._promised)
 
     def _figures(self, group: CacheGroup) -> CacheFigures:
         pool = self._pools[group.name]
-        return CacheFigures(
-            pool.count // group.tables * group.page_size,
-            pool.page_free // group.tables * group.page_size,
-            pool.page_kept // group.tables * group.page_size,
-        )
+        pages = (pool.count, pool.page_free, pool.page_kept)
+        capacity, free, only = (count // group.tables * group.page_size for count in pages)
+        endless = capacity >= group.held_entries(sys.maxsize, self._rows)
+        return CacheFigures(capacity, free, only, sys.maxsize if endless else capacity)
+
+    def _let_go(self, kept: Sequence, group: CacheGroup) -> int:
+        """Let go of the first pages of a group that no row from a page before the end on sees; how many."""
+        gone = group.passed(kept.count - group.page_size)
+        for table in kept.tables[group.name]:
+            for page in table.let_go(gone):
+                self._pools[group.name].release(page)
+        if gone and group.window is not None:
+            kept.floor = max(kept.floor, gone * group.page_size + group.window - 1)
+        return gone
+
+    def _slide(self, kept: Sequence) -> None:
+        """Let go of what the windows of a plain sequence have passed."""
+        if kept.plain:
+            for group in self._windows:
+                self._let_go(kept, group)
+
+    def _hold(self, name: str, table: Table, pages: Listing[int]) -> None:
+        """More pages at the end of a table, which others hold too."""
+        table.extend(pages)
+        for page in pages:
+            self._pools[name].share(page)
+
+    def _promised(self, kept: Sequence, group: CacheGroup, table: Table, entries: int) -> int:
+        """The slots that a table is to have pages for when `entries` are reserved."""
+        if group.window is None or not kept.plain:
+            return entries
+        return min(entries, table.gone * group.page_size + group.held_entries(sys.maxsize, self._rows))
+
+    def _spell_out(self, kept: Sequence) -> None:
+        """From here on the sequence is not plain, and what it holds is no beginning of anything."""
+        self._drop_nodes(kept, 0)
+        kept.spell_out(self._groups)
 
     def _take(self, wanted: Listing[tuple[Sequence, int, int]]) -> bool:
         """Pages for so many more entries of each sequence, or so many in all; all or none.
@@ -274,7 +299,7 @@ class PagedCache:
         for kept, more, in_all in wanted:
             for group, table in kept.each(self._groups):
                 length = kept.length(table)
-                entries = max(length + more, in_all)
+                entries = max(length + more, self._promised(kept, group, table, in_all))
                 if entries == length:
                     continue
                 pages = pages_for(entries, group.page_size) - table.size
@@ -301,12 +326,14 @@ class PagedCache:
 
     def _make_room(self, needed: Mapping[str, int]) -> bool:
         """Free pages, from unused nodes of the tree if need be; False if there are too few."""
-        short = [(self._pools[name], count) for name, count in needed.items() if count]
-        if any(count > pool.page_free + pool.page_kept for pool, count in short):
+        short = [(name, self._pools[name], count) for name, count in needed.items() if count]
+        if any(count > pool.page_free + pool.page_kept for _, pool, count in short):
             return False
-        while any(count > pool.page_free for pool, count in short):
-            found = self._tree.give_up()
-            assert found, "the tree holds pages that it cannot give up"
+        for name, pool, count in short:
+            while count > pool.page_free:
+                windowed = self._groups[name].window is not None
+                found = self._tree.strip(name) if windowed else self._tree.give_up()
+                assert found, "the tree holds pages that it cannot give up"
         return True
 
     def _own(self, group: CacheGroup, table: Table, page: int, entries: int) -> None:
@@ -324,15 +351,16 @@ class PagedCache:
         count = len(rows)
         whole = count == len(span.tokens)
         positions = span.positions if whole else span.positions[rows]
-        if kept.plain and not _continues(positions, kept.count):
-            kept.spell_out()
+        if kept.plain and not continues(positions, kept.count):
+            self._spell_out(kept)
         for group, table in kept.each(self._groups):
             length = kept.length(table)
             if not whole:
                 self._move(group, table, length + rows, length + np.arange(count, dtype=np.int32))
             if table.positions is not None:
                 table.positions = np.concatenate([table.positions, positions]).astype(np.int32)
-            self._cut(group, table, pages_for(max(length + count, kept.reserved), group.page_size))
+            promised = self._promised(kept, group, table, kept.reserved)
+            self._cut(group, table, pages_for(max(length + count, promised), group.page_size))
         kept.count += count
 
     def _move(self, group: CacheGroup, table: Table, source: Int32, target: Int32) -> None:
@@ -369,24 +397,3 @@ class PagedCache:
         if len(kept.nodes) > count:
             self._tree.let_go(kept.nodes[count:])
             del kept.nodes[count:]
-
-
-def _continues(positions: Int32, first: int) -> bool:
-    """Whether the positions are first, first + 1, and so on."""
-    if len(positions) == 1:
-        return int(positions[0]) == first
-    return np.array_equal(positions, np.arange(first, first + len(positions)))
-
-
-def _row_sets(spans: tuple[Span, ...], counts: Listing[int]) -> dict[str, Int32]:
-    """Each row set's indices into the rows of all spans."""
-    if len(spans) == 1:
-        return {name: rows.astype(np.int32, copy=False) for name, rows in spans[0].row_sets.items()}
-    sets: dict[str, Int32] = {}
-    offsets = np.cumsum(counts) - counts
-    for name in dict.fromkeys(name for span in spans for name in span.row_sets):
-        parts = [(i, span.row_sets[name]) for i, span in enumerate(spans) if name in span.row_sets]
-        rows = np.concatenate([part for _, part in parts])
-        first = np.repeat(offsets[[i for i, _ in parts]], [len(part) for _, part in parts])
-        sets[name] = (rows + first).astype(np.int32)
-    return sets

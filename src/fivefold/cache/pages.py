@@ -63,6 +63,10 @@ class PagePool:
         """How many would see it change."""
         return self._holders[page]
 
+    def is_loose(self, page: int) -> bool:
+        """Whether only the prefix tree holds it."""
+        return 0 < self._keepers[page] == self._holders[page]
+
     def release(self, page: int) -> None:
         """Let go of a page once."""
         assert self._holders[page] > self._keepers[page], "a page that is not held cannot be released"

@@ -6,26 +6,32 @@ the same. Each salt has a root of its own. A sequence holds the nodes it uses fr
 that nobody uses has nobody below it either; such nodes are kept for those who come, and given up leaf
 by leaf, the least recently used first, when pages are needed.
 
+Of a group with a window only the pages are wanted that the next row sees. Sequences let go of the others,
+and the tree gives those up alone, so that a node may have no pages of such a group. Nothing is found that
+ends where some are missing.
+
 The tree holds pages by the pools it is given, and knows neither sequences nor entries.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
 from fivefold.core.batch import Int32
+from fivefold.core.layout import CacheGroup
 
 from .pages import PagePool
 
 MOST_COMPARED = 64
 """Children that are looked at for a part of a page; the newest ones."""
 
-Pages = Mapping[str, tuple[int, ...]]
-"""A page of each table, by the group's name."""
+Pages = dict[str, tuple[int, ...]]
+"""A page of each table, by the group's name; groups with a window may be missing."""
 
 
 class Node:
@@ -43,11 +49,15 @@ class Node:
 
 
 class PrefixTree:
-    """All salts' nodes over the pools of one cache; `page_size` tokens a node."""
+    """All salts' nodes over the pools of one cache; `page_size` tokens a node, the same in all `groups`."""
 
-    def __init__(self, pools: Mapping[str, PagePool], page_size: int) -> None:
+    def __init__(
+        self, pools: Mapping[str, PagePool], page_size: int, groups: Sequence[CacheGroup] = ()
+    ) -> None:
         self._pools = pools
         self._size = page_size
+        self._windows = [group for group in groups if group.window is not None]
+        self._loose: dict[str, deque[tuple[int, Node]]] = {group.name: deque() for group in self._windows}
         self._roots: dict[bytes, Node] = {}
         self._leaves: list[tuple[int, int, Node]] = []  # a heap; entries may be out of date
         self._ticks = 0
@@ -57,8 +67,12 @@ class PrefixTree:
     def find(self, tokens: Int32, salt: str) -> tuple[list[Node], int]:
         """The nodes that hold the longest beginning of (T,) `tokens`, and how many tokens that is.
 
-        The last node may agree in a part only. The nodes are not held yet.
+        The last node may agree in a part only. The nodes are not held yet. Rows that follow find all
+        that their windows show, also if they begin up to a page before.
         """
+        return self._whole(*self._longest(tokens, salt))
+
+    def _longest(self, tokens: Int32, salt: str) -> tuple[list[Node], int]:
         node = self._roots.get(_salt_key(salt))
         found: list[Node] = []
         count = 0
@@ -73,12 +87,23 @@ class PrefixTree:
             node = child
         return found, count
 
+    def _whole(self, found: list[Node], count: int) -> tuple[list[Node], int]:
+        """The same, shortened until no page is missing that windows show."""
+        while True:
+            missing = [
+                place
+                for group in self._windows
+                for place in range(group.passed(count - self._size), len(found))
+                if group.name not in found[place].pages
+            ]
+            if not missing:
+                return found, count
+            found, count = found[: max(missing)], max(missing) * self._size
+
     def hold(self, nodes: Sequence[Node]) -> None:
-        """One more sequence uses these nodes and holds their pages."""
+        """One more sequence uses these nodes; that it holds their pages is its own matter."""
         for node in nodes:
             node.users += 1
-            for pool, page in self._pages(node):
-                pool.share(page)
 
     def let_go(self, nodes: Sequence[Node]) -> None:
         """A sequence uses these nodes no longer; its hold on their pages is its own matter."""
@@ -88,16 +113,22 @@ class PrefixTree:
             node.tick = self._ticks
             if node.users == 0:
                 self._offer(node)
+                self._prune(node)
 
     def add(self, parent: Node | None, salt: str, tokens: Int32, pages: Pages) -> tuple[Node, bool]:
         """The node of (page_size,) `tokens` under `parent` (None: the salt's root), and whether it is new.
 
-        A new one takes over `pages`, which the tree then holds too. Either way the caller uses it.
+        The tree then holds `pages` too: all of a new one, those that are missing of another. Either way the
+        caller uses it.
         """
         above = self._root(salt) if parent is None else parent
         key = tokens.tobytes()
         node = above.children.get(key)
         if node is not None:
+            for name in pages.keys() - node.pages.keys():
+                node.pages[name] = pages[name]
+                for page in pages[name]:
+                    self._pools[name].keep(page)
             self.hold([node])
             return node, False
         node = Node(above, key, pages)
@@ -114,17 +145,48 @@ class PrefixTree:
             tick, _, node = heapq.heappop(self._leaves)
             if node.tick != tick or node.users or node.children or node.parent is None:
                 continue
-            parent, node.parent = node.parent, None
-            del parent.children[node.key]
-            self.nodes -= 1
-            for pool, page in self._pages(node):
-                pool.give_up(page)
-            if parent.parent is not None and parent.users == 0:
-                self._offer(parent)
-            elif parent.parent is None and not parent.children:
-                del self._roots[parent.key]
+            self._prune(self._remove(node))
             return True
         return False
+
+    def strip(self, name: str) -> bool:
+        """Give up one node's pages of a group with a window that no sequence holds; False if there are none.
+
+        Those of nodes that were never let go come first, then the ones let go for longest.
+        """
+        pool, queue = self._pools[name], self._loose[name]
+        for looked in (False, True):
+            while queue:
+                tick, node = queue.popleft()
+                if node.tick == tick and any(map(pool.is_loose, node.pages.get(name, ()))):
+                    for page in node.pages.pop(name):
+                        pool.give_up(page)
+                    self._prune(node)
+                    return True
+            if not looked:
+                loose = [node for node in self._all() if any(map(pool.is_loose, node.pages.get(name, ())))]
+                queue.extend((node.tick, node) for node in sorted(loose, key=lambda node: node.tick))
+        return False
+
+    def _remove(self, node: Node) -> Node:
+        """Take a leaf out, and give its pages up; what was above it."""
+        parent, node.parent = node.parent, None
+        assert parent is not None
+        del parent.children[node.key]
+        self.nodes -= 1
+        for pool, page in self._pages(node):
+            pool.give_up(page)
+        node.pages = {}
+        if parent.parent is not None and parent.users == 0:
+            self._offer(parent)
+        elif parent.parent is None and not parent.children:
+            del self._roots[parent.key]
+        return parent
+
+    def _prune(self, node: Node) -> None:
+        """Take out a leaf that nobody uses and that has no pages left, and then those above it."""
+        while node.parent is not None and not (node.users or node.children or node.pages):
+            node = self._remove(node)
 
     def held_pages(self) -> list[tuple[str, int]]:
         """Every page that the tree holds, with its group."""

@@ -108,6 +108,11 @@ class Dialect:
     taught_marks: tuple[str, ...] = ()
 
     @property
+    def reasons(self) -> bool:
+        """Whether it has marks of reasoning."""
+        return self.thinking is not None or bool(self.frame)
+
+    @property
     def reasoning_open(self) -> str:
         """The text after which a prompt has already opened the reasoning; empty if there is none."""
         return "" if self.thinking is None else self.thinking.opener

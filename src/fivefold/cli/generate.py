@@ -20,6 +20,7 @@ from .options import (
     Activations,
     AsJson,
     Context,
+    Format,
     Isa,
     Kv,
     Threads,
@@ -60,6 +61,7 @@ def run(
     context: Context = 0,
     activations: Activations = "int8",
     kv: Kv = "f16",
+    form: Format = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -72,7 +74,7 @@ def run(
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
     with ended_by_interrupt():
-        loaded = open_model(model, load_options(isa, threads, context, activations, kv))
+        loaded = open_model(model, load_options(isa, threads, context, activations, kv, form=form))
         _check_biases(sampling.logit_bias, loaded.vocabulary.size)
         messages = [{"role": "system", "content": system}] if system else []
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
@@ -180,10 +182,11 @@ def chat(
     context: Context = 0,
     activations: Activations = "int8",
     kv: Kv = "f16",
+    form: Format = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    options = load_options(isa, threads, context, activations, kv)
+    options = load_options(isa, threads, context, activations, kv, form=form)
     engine = Engine(open_model(model, options))
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []

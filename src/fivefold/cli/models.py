@@ -15,11 +15,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from fivefold.engine import inspect_model
+from fivefold.engine import LoadOptions, inspect_model
 from fivefold.executor import allowed_threads, choose_isa, processor
 from fivefold.files import default_store, pull
+from fivefold.quantize import loaded_format
 
-from .options import AsJson, ModelArgument, find_model, print_json
+from .options import AsJson, Format, ModelArgument, find_model, print_json
 from .terminal import app
 
 
@@ -55,24 +56,29 @@ def pull_model(name: ModelArgument, as_json: AsJson = False) -> None:
 
 @app.command("inspect")
 def inspect(
-    name: Annotated[str, typer.Argument(help="A model, or the word cpu.")], as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A model, or the word cpu.")],
+    form: Format = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Say what a model is made of and what of it will be refused, or what this processor offers."""
-    answer = _inspect_cpu() if name == "cpu" else inspect_model(find_model(name))
+    options = LoadOptions(conversion=loaded_format(form, "--format"))
+    answer = _inspect_cpu() if name == "cpu" else inspect_model(find_model(name), options)
     if as_json:
         print_json(answer)
         return
     for key, value in answer.items():
         for part, text in _rows(key, value):
-            typer.echo(f"{part:<22}{text}")
+            typer.echo(f"{part:<21} {text}")
 
 
 def _rows(key: str, value: Any) -> list[tuple[str, str]]:
     """One line for a figure; one for each where there are several that need a line of their own."""
-    if key == "formats_by_part":
+    if key.endswith("formats_by_part"):
         lines = [f"{part}: {_words(formats)}" for part, formats in value.items()]
     elif key == "refused":
         lines = value or ["nothing"]
+    elif key == "cache_groups":
+        lines = [_words(group) for group in value]
     else:
         lines = [_words(value)]
     return [(key if number == 0 else "", line) for number, line in enumerate(lines)]

@@ -13,6 +13,7 @@ from fivefold.core.errors import InputError
 from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.files import default_store, resolve
 from fivefold.formats import entry_format
+from fivefold.quantize import LoadedFormat, loaded_format
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -28,16 +29,31 @@ Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 is what this machi
 Context = Annotated[int, typer.Option(min=0, help="Tokens of context; 0 is the model's own, up to 8192.")]
 Activations = Annotated[str, typer.Option(help="Rows that meet quantized weights: int8 or float.")]
 Kv = Annotated[str, typer.Option("--kv", help="How cache entries are stored: f16, bf16, int8, fp8.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", help=f"What matrices are loaded as: {', '.join(LoadedFormat.known)}; auto is as stored."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
 def load_options(
-    isa: str, threads: int, context: int, activations: str, kv: str | None, reference: bool = False
+    isa: str,
+    threads: int,
+    context: int,
+    activations: str,
+    kv: str | None,
+    reference: bool = False,
+    form: str = "auto",
 ) -> LoadOptions:
-    """Load options from the command's own; InputError for an unknown kind of activations or entries."""
+    """Load options from the command's own; InputError for a kind that is not known."""
     if kv is not None:
         entry_format(kv, "--kv")
-    rest = LoadOptions(isa, threads, context=context or None, reference=reference, cache_format=kv)
+    conversion = loaded_format(form, "--format")
+    rest = LoadOptions(
+        isa, threads, context=context or None, reference=reference, cache_format=kv, conversion=conversion
+    )
     if activations == "int8":
         return replace(rest, activations="int8")
     if activations == "float":

@@ -12,6 +12,7 @@ import typer
 
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.files import Registration, register, running_folder
+from fivefold.quantize import loaded_format
 from fivefold.server import (
     Maker,
     Models,
@@ -27,7 +28,7 @@ from fivefold.server import (
 )
 from fivefold.server import run as run_server
 
-from .options import DEFAULT_MODEL, Activations, Context, Isa, Kv, Threads, find_model, load_options
+from .options import DEFAULT_MODEL, Activations, Context, Format, Isa, Kv, Threads, find_model, load_options
 from .terminal import app
 
 _LOOPBACK = ("localhost", "::1")
@@ -48,6 +49,7 @@ def serve(
     context: Context = 0,
     activations: Activations = "int8",
     kv: Kv = "f16",
+    form: Format = "auto",
 ) -> None:
     """Serve models over HTTP with OpenAI's protocol."""
     changes: dict[str, Any] = {}
@@ -66,9 +68,8 @@ def serve(
         return chosen
 
     chosen = read()
-    maker = Maker(
-        find_model, load_options(isa, threads, context, activations, kv), time.time, available_memory
-    )
+    options = load_options(isa, threads, context, activations, kv, form=form)
+    maker = Maker(find_model, options, time.time, available_memory, loaded_format)
     with listen(chosen.host, chosen.port) as listener, ExitStack() as stack:
         address = f"http://{_shown(chosen.host)}:{listener.getsockname()[1]}"
         entry = _Entry(address, stack)

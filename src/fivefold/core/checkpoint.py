@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -131,3 +131,16 @@ class Checkpoint:
     kind: str
     metadata: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+
+
+class Conversion(Protocol):
+    """What tensors are loaded as in place of what the file has. Equal ones do the same."""
+
+    @property
+    def format(self) -> str:
+        """The format that matrices are given, as people call it."""
+        ...
+
+    def of(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The same checkpoint with tensors that are made when they are wanted; nothing is read for that."""
+        ...

@@ -16,14 +16,22 @@ PAGE_SIZE = 32
 """Entries a page. Also the tile of attention: softmax is merged page by page, in order."""
 
 
+WINDOW_SHARE = 4
+"""Groups with a window have this part of the others' entries. Sequences of four windows use both alike;
+shorter ones fill the groups with a window first, longer ones those without."""
+
+STEP_ROWS = 512
+"""Rows of a step at most, where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheGroup:
     """Layers that share page tables, and the width of one entry of one KV head.
 
     A latent cache (MLA) has one KV head whose value is the first `value_width` columns of its
     key; then `value_in_key` is true and no value is stored. With a `window` a row at position p sees
-    positions above p - window only: so many, its own among them. Pages that no row will see again stay
-    until the sequence gives them up: others may begin with them.
+    positions above p - window only: so many, its own among them. Pages that no row of a sequence will see
+    again are let go.
     """
 
     name: str
@@ -40,6 +48,31 @@ class CacheGroup:
     def heads_per_page(self) -> int:
         """KV heads whose entries lie together in one page."""
         return self.kv_heads // self.tables
+
+    def passed(self, position: int) -> int:
+        """The first pages of a table that no row from `position` on sees."""
+        if self.window is None:
+            return 0
+        return max(position - self.window + 1, 0) // self.page_size
+
+    def held_entries(self, entries: int, rows: int) -> int:
+        """Entries of one table at most, of a sequence of so many that is run in steps of `rows`.
+
+        With a window those of the last rows, of a step, of a page to go back, and of a page that is not full.
+        """
+        if self.window is None:
+            return entries
+        return min(entries, self.window + rows + 2 * self.page_size)
+
+    def kept_entries(self, entries: int, rows: int) -> int:
+        """Entries of each table that a cache has where groups without a window have `entries`.
+
+        With a window what one sequence needs, or the share for short ones if that is more, in whole pages.
+        """
+        if self.window is None:
+            return entries
+        wanted = max(self.held_entries(entries, rows), entries // WINDOW_SHARE)
+        return min(entries, -(-wanted // self.page_size) * self.page_size)
 
     @property
     def stored_width(self) -> int:
@@ -82,6 +115,20 @@ class CacheLayout:
     def entry_bytes(self, number_bytes: float, scale_bytes: float) -> float:
         """Bytes one position takes in all groups."""
         return sum(group.entry_bytes(number_bytes, scale_bytes) for group in self.groups)
+
+    def kept_bytes(self, entries: int, rows: int, number_bytes: float, scale_bytes: float) -> float:
+        """Bytes of a cache of so many entries, for steps of `rows`; groups with a window have fewer."""
+        return sum(
+            group.kept_entries(entries, rows) * group.entry_bytes(number_bytes, scale_bytes)
+            for group in self.groups
+        )
+
+    def pages(self, entries: int, rows: int) -> dict[str, int]:
+        """Pages of each group in such a cache."""
+        return {
+            group.name: group.tables * -(-group.kept_entries(entries, rows) // group.page_size)
+            for group in self.groups
+        }
 
     @property
     def names(self) -> tuple[str, ...]:

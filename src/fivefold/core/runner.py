@@ -15,11 +15,13 @@ class CacheFigures:
 
     capacity  entries that fit in all; free entries that nobody holds; kept entries that only the
               prefix tree holds, which are given up when room is needed.
+    longest   entries of the longest sequence that can be; groups with a window let go of its beginning.
     """
 
     capacity: int
     free: int
     kept: int
+    longest: int
 
     @property
     def used(self) -> int:

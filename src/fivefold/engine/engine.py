@@ -185,7 +185,7 @@ class Engine:
 
     def _task(self, request: Request, sequence: int) -> Task:
         vocabulary, sampling = self.loaded.vocabulary, request.sampling
-        room = min(self.loaded.context, self._runner.figures().capacity)
+        room = min(self.loaded.context, self._runner.figures().longest)
         decoder = AutoregressiveDecoder.for_request(
             sequence, request, vocabulary.size, vocabulary.end_tokens, room
         )

@@ -14,6 +14,7 @@ from typing import Any
 from fivefold.chat import ChatTemplate, dialect_for
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FivefoldError
+from fivefold.core.layout import STEP_ROWS, CacheGroup
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
@@ -22,38 +23,49 @@ from fivefold.models import load_model
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
-from .need import LONGEST_CONTEXT, measured
+from .need import LONGEST_CONTEXT, as_loaded, measured
 from .options import LoadOptions
 
 Object = dict[str, Any]
+_PLAIN = LoadOptions()
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def inspect_model(path: Path) -> Object:
+def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     """Figures with stable names; FileError if the file cannot even be opened.
 
-    `formats_by_part` has one row for all layers' tensors of a name; `refused` has a line for each thing that
-    will not work.
+    `formats_by_part` has one row for all layers' tensors of a name; `loaded_*` are the same of what `options`
+    make of them; `refused` has a line for each thing that will not work.
     """
-    checkpoint = open_checkpoint(path)
+    stored = open_checkpoint(path)
+    checkpoint = as_loaded(stored, options)
     refused: list[str] = []
-    told: Object = {"path": str(path), "architecture": _architecture(checkpoint)}
-    model = _tried(refused, lambda: load_model(checkpoint))
+    told: Object = {"path": str(path), "kind": stored.kind, "architecture": _architecture(stored)}
+    model = _tried(refused, lambda: load_model(stored))
     if model is not None:
         told |= _shape(model)
-        _tried(refused, lambda: measured(model, checkpoint, LoadOptions()))
+        _tried(refused, lambda: measured(model, checkpoint, options))
+    told |= _formats(stored)
+    told["loaded_format"] = "auto" if options.conversion is None else options.conversion.format
+    told |= {f"loaded_{key}": value for key, value in _formats(checkpoint).items()}
+    if model is not None:
+        told |= _costs(model, checkpoint)
+    vocabulary = _tried(refused, lambda: vocabulary_of(stored))
+    return {**told, **_talk(stored, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
+
+
+def _formats(checkpoint: Checkpoint) -> Object:
+    """Bytes of all tensors, and by format, in all and part by part."""
     by_format: Counter[str] = Counter()
     by_part: dict[str, Counter[str]] = {}
     for tensor in checkpoint.tensors.values():
         by_format[tensor.format] += tensor.stored_bytes
         by_part.setdefault(_NUMBER.sub("*", tensor.name), Counter())[tensor.format] += tensor.stored_bytes
-    told["bytes"] = sum(by_format.values())
-    told["bytes_by_format"] = dict(by_format)
-    told["formats_by_part"] = {part: dict(formats) for part, formats in by_part.items()}
-    if model is not None:
-        told |= _costs(model, checkpoint)
-    vocabulary = _tried(refused, lambda: vocabulary_of(checkpoint))
-    return {**told, **_talk(checkpoint, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
+    return {
+        "bytes": sum(by_format.values()),
+        "bytes_by_format": dict(by_format),
+        "formats_by_part": {part: dict(formats) for part, formats in by_part.items()},
+    }
 
 
 def _tried(refused: list[str], work: Callable[[], Any]) -> Any:
@@ -96,23 +108,51 @@ def _costs(model: Model, checkpoint: Checkpoint) -> Object:
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
-    context = min(model.shape.context, LONGEST_CONTEXT)
+    context, half = min(model.shape.context, LONGEST_CONTEXT), ENTRY_FORMATS["f16"]
     return {
         "cache_bytes_a_token": entries["f16"],
         "cache_bytes_by_format": entries,
-        "context_cache_bytes": context * entries["f16"],
+        "cache_groups": [_group(group) for group in model.layout.groups],
+        "context_cache_bytes": int(
+            model.layout.kept_bytes(context, STEP_ROWS, half.number_bytes, half.scale_bytes)
+        ),
         "decode_weight_bytes": int(decode.weight_bytes),
         "decode_flops": int(decode.flops),
     }
 
 
+def _group(group: CacheGroup) -> Object:
+    """Layers that share page tables: bytes of a token in f16, and the tokens that a row of them sees."""
+    form = ENTRY_FORMATS["f16"]
+    return {
+        "name": group.name,
+        "layers": len(group.layers),
+        "kv_heads": group.kv_heads,
+        "window": group.window,
+        "bytes_a_token": int(group.entry_bytes(form.number_bytes, form.scale_bytes)),
+    }
+
+
 def _talk(checkpoint: Checkpoint, vocabulary: Vocabulary | None, refused: list[str]) -> Object:
-    """The tokenizer, the chat template and the dialect of tool calls."""
+    """The tokenizer, the chat template, and the dialects of tool calls and of reasoning."""
     source = checkpoint.metadata.get(CHAT_TEMPLATE)
     template = source if isinstance(source, str) else None
-    told: Object = {"template_characters": len(template or ""), "tool_dialect": dialect_for(template).name}
+    dialect = dialect_for(template)
+    told: Object = {
+        "template": _template(checkpoint, template),
+        "template_characters": len(template or ""),
+        "tool_dialect": dialect.name,
+        "reasoning_dialect": dialect.name if dialect.reasons else None,
+    }
     if vocabulary is None:
         return told
     _tried(refused, lambda: ChatTemplate.of(checkpoint, vocabulary))
     ends = [vocabulary.decode([token], skip_special=False) for token in vocabulary.end_tokens]
     return {**told, "tokens": vocabulary.size, "end_tokens": ends}
+
+
+def _template(checkpoint: Checkpoint, template: str | None) -> str | None:
+    """Where the chat template stands; None if there is none."""
+    if template is None:
+        return None
+    return CHAT_TEMPLATE if checkpoint.kind == "gguf" else "of the folder"

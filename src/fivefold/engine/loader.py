@@ -19,7 +19,7 @@ from fivefold.files import give_back, open_checkpoint, vocabulary_of
 from fivefold.models import load_model
 from fivefold.program import Model
 
-from .need import measured, stored_entries
+from .need import as_loaded, measured, stored_entries
 from .options import LoadOptions
 
 MOST_THREADS = 1024
@@ -47,8 +47,8 @@ class LoadedModel:
 def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     """Open and prepare the model at `path`; InputError, FileError or UnsupportedError say what is wrong."""
     chosen = options or LoadOptions()
-    checkpoint = open_checkpoint(path)
-    model = load_model(checkpoint)
+    stored = open_checkpoint(path)
+    model, checkpoint = load_model(stored), as_loaded(stored, chosen)
     need = measured(model, checkpoint, chosen)
     if not 0 <= chosen.threads <= MOST_THREADS:
         raise InputError(
@@ -75,5 +75,5 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         if chosen.reference
         else NativeRunner(model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
     )
-    give_back(checkpoint.tensors.values())
+    give_back(stored.tensors.values())
     return LoadedModel(path, checkpoint, model, vocabulary, runner, need.context, settings)

@@ -7,12 +7,14 @@ can be told before anything depends on it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError
 from fivefold.executor import grown_bytes
+from fivefold.core.layout import CacheLayout
 from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import load_model
@@ -29,8 +31,9 @@ MOST_CONTEXTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes of a model's weights and of an entry of its cache, and how many entries it can use.
+    """Bytes of a model's weights, what its cache is like, and how many entries of it can be used.
 
+    rows      of a step at most: groups with a window keep so many entries beside what rows see.
     context   tokens of one request; `longest` is the most that the model can have.
     least     entries without which not even one request of that length can run.
     most      entries beyond which more would be of no use.
@@ -38,7 +41,9 @@ class Need:
 
     path: Path
     weights: int
-    entry_bytes: float
+    layout: CacheLayout
+    form: EntryFormat
+    rows: int
     context: int
     longest: int
     least: int
@@ -51,20 +56,22 @@ class Need:
 
     def bytes(self, entries: int) -> int:
         """Weights and a cache of so many entries."""
-        return self.weights + int(entries * self.entry_bytes)
+        form = self.form
+        cache = self.layout.kept_bytes(entries, self.rows, form.number_bytes, form.scale_bytes)
+        return self.weights + int(cache)
 
     def entries(self, memory: int) -> int:
         """Entries of the cache in that much memory beside the weights; InputError if too few fit."""
-        if self.entry_bytes == 0:
+        if not self.layout.groups:
             return self.least
-        fitting = int((memory - self.weights) / self.entry_bytes)
-        if fitting < self.least:
+        if self.least_bytes > memory:
             raise InputError(
                 f"{memory} bytes of memory do not hold {self.weights} bytes of weights and a cache of "
-                f"{self.least} entries, {int(self.entry_bytes)} bytes each", where=str(self.path),
+                f"{self.least} entries, {self.least_bytes - self.weights} bytes", where=str(self.path),
                 remedy="give more memory or a smaller context",
             )  # fmt: skip
-        return min(fitting, self.most)
+        above = range(self.least + 1, self.most + 1)
+        return self.least + bisect_right(above, memory, key=self.bytes)
 
 
 def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> Need:
@@ -73,14 +80,19 @@ def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> 
     `with_vocabulary` looks at the tokenizer too, which takes longer.
     """
     checkpoint = open_checkpoint(path)
-    need = measured(load_model(checkpoint), checkpoint, options)
+    need = measured(load_model(checkpoint), as_loaded(checkpoint, options), options)
     if with_vocabulary:
         vocabulary_of(checkpoint)
     return need
 
 
+def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
+    """The checkpoint with the tensors that are to be loaded; the Program is made of the stored one."""
+    return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
+
+
 def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need:
-    """The same of a model whose Program is there."""
+    """The same of a model whose Program is there; `checkpoint` has the tensors as they are loaded."""
     _check_formats(model, checkpoint)
     longest = model.shape.context
     context = options.context or min(longest, LONGEST_CONTEXT)
@@ -94,9 +106,9 @@ def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need
     stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
     for program in model.programs.values():
         stored += sum(grown_bytes(one, checkpoint.tensors.__getitem__) for one in program.weights.values())
-    size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
     least = context + options.max_rows
-    return Need(checkpoint.path, stored, size, context, longest, least, max(MOST_CONTEXTS * context, least))
+    most = max(MOST_CONTEXTS * context, least)
+    return Need(checkpoint.path, stored, model.layout, form, options.max_rows, context, longest, least, most)
 
 
 def stored_entries(options: LoadOptions) -> EntryFormat:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fivefold.core.checkpoint import Conversion
+from fivefold.core.layout import STEP_ROWS
+
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """How to load: 0 threads is what the machine allows; context None is the model's own, up to 8192.
 
-    `entries` is the number of positions that the cache holds, of all requests together; None is one
-    context and one step, which is all that a single request can use. With `memory` (bytes, for weights
-    and cache together) it is what is left after the weights, at least that much and at most 64 contexts.
+    `entries` is the number of positions that the cache holds, of all requests together, fewer where layers
+    have a window; None is one context and one step, which is all that a single request can use. With `memory`
+    (bytes, for weights and cache together) it is what is left after the weights, at least that much and at
+    most 64 contexts.
     `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
+    `conversion` says what tensors are loaded as; None is as they are stored.
     """
 
     isa: str = "auto"
@@ -22,6 +27,7 @@ class LoadOptions:
     context: int | None = None
     entries: int | None = None
     memory: int | None = None
-    max_rows: int = 512
+    max_rows: int = STEP_ROWS
     reference: bool = False
     cache_format: str | None = None
+    conversion: Conversion | None = None

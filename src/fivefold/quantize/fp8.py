@@ -18,7 +18,7 @@ def rounded(values: Float32, block: tuple[int, int]) -> tuple[Bytes, Scales]:
     """A matrix (M, K) as bytes, with a scale for each block of rows x columns; 0 is all there are."""
     rows, columns = values.shape
     tall, wide = min(block[0] or rows, rows), min(block[1] or columns, columns)
-    scales = Scales(_scales(values, tall, wide), block[0] or rows, block[1] or columns)
+    scales = Scales(block_scales(values, tall, wide), block[0] or rows, block[1] or columns)
     data = np.empty((rows, columns), np.uint8)
     pack = format_of("f8_e4m3").pack
     for piece in row_pieces(rows, columns, LARGE_PIECE, 1 if tall == rows else tall):
@@ -29,7 +29,7 @@ def rounded(values: Float32, block: tuple[int, int]) -> tuple[Bytes, Scales]:
     return data.reshape(-1), scales
 
 
-def _scales(values: Float32, tall: int, wide: int) -> Float32:
+def block_scales(values: Float32, tall: int, wide: int) -> Float32:
     """Scales (R, C) of the blocks; never subnormal, for quotients would be off."""
     rows, columns = values.shape
     largest = np.zeros((-(-rows // tall), -(-columns // wide)), np.float32)

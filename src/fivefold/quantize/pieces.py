@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
 import numpy as np
 
@@ -42,21 +43,30 @@ def float_values(tensor: Tensor) -> Float32:
     """A stored tensor as float32 of its shape: as `dequantize`, in little more memory than the result."""
     if len(tensor.shape) != 2 or 0 in tensor.shape:
         return dequantize(tensor)
-    rows, columns = tensor.shape
-    values = np.empty((rows, columns), np.float32)
+    values = np.empty(tensor.shape, np.float32)
+    for piece, part in float_pieces(tensor, LARGE_PIECE):
+        values[piece] = part
+    return values
+
+
+def float_pieces(tensor: Tensor, numbers: int) -> Iterator[tuple[slice, Float32]]:
+    """The rows of a stored tensor (..., K) below each other: slices of them as float32, of so many numbers.
+
+    FileError where its scales do not fit.
+    """
+    rows, columns = prod(tensor.shape[:-1]), tensor.shape[-1]
     stored = tensor.data.reshape(rows, -1)
     scales = tensor.scales
     step = 1
     if scales is not None:
         if not scales.fits(tensor.shape):
-            return dequantize(tensor)  # which says what is wrong
+            dequantize(tensor)  # which says what is wrong
         scales = Scales(scales.values, scales.rows, scales.columns)
         step = 1 if scales.rows >= rows else scales.rows
-    for piece in row_pieces(rows, columns, LARGE_PIECE, step):
+    for piece in row_pieces(rows, columns, numbers, step):
         shape = (piece.stop - piece.start, columns)
         part = Tensor(tensor.name, tensor.format, shape, stored[piece].reshape(-1), _of_rows(scales, piece))
-        values[piece] = dequantize(part)
-    return values
+        yield piece, dequantize(part)
 
 
 def _of_rows(scales: Scales | None, piece: slice) -> Scales | None:

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
-from fivefold.formats import FORMATS, entry_format
+from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
 MOST_SECONDS = 86400.0
@@ -28,7 +28,6 @@ MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _PLANNED: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "format": (("auto",), tuple(FORMATS)),
     "eviction": (("none",), ("lookahead", "snapkv", "window")),
     "budget": ((0,), ()),
     "decoding": (("auto", "autoregressive"), ("speculative", "diffusion")),
@@ -50,9 +49,9 @@ _MOST: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One `[[model]]`: the name that clients ask for, where the model is, and how it runs. Without a context
-    or a cache_format it has those that the server was started with. Either `source` or `upstream` is given;
-    the keys of the other kind may stay in the file and have no effect."""
+    """One `[[model]]`: the name that clients ask for, where the model is, and how it runs. Without a context,
+    a format or a cache_format it has those that the server was started with. Either `source` or `upstream` is
+    given; the keys of the other kind may stay in the file and have no effect."""
 
     source: str = ""
     name: str = "default"
@@ -61,7 +60,7 @@ class ModelConfig:
     max_sequences: int = 64
     max_queue: int = 256
     prefix_cache: bool = True
-    format: str = "auto"
+    format: str = ""
     cache_format: str = ""
     eviction: str = "none"
     budget: float = 0
@@ -115,8 +114,11 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ServerConfig:
     put over the first model's."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), remedy="name a TOML file") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot be read ({reason})", where=str(path), remedy="name a TOML file") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot be read as TOML: {error}", where=str(path), remedy="mend it") from None
     unknown = sorted(tables.keys() - {"server", "model"})
     if unknown:
         raise InputError(f"unknown table {unknown[0]!r}", where=str(path), remedy="known are server, model")

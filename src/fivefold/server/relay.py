@@ -24,6 +24,9 @@ MOST_LINE = 32 << 20
 MOST_BODY = 64 << 20
 DRAIN_SECONDS = 1.0
 _DONE = b"data: [DONE]\n\n"
+_TOO_LONG = ("exceed_context_size_error", "maximum context length")
+"""What llama-server and vLLM say of a prompt that does not fit, to which clients answer by a code."""
+
 _JSON = "application/json"
 _EVENTS = "text/event-stream"
 _Raw = dict[str, msgspec.Raw]
@@ -194,15 +197,24 @@ async def _refused(incoming: Incoming, name: str) -> ApiError:
     again = incoming.response.headers.get("retry-after", "")
     headers = {"retry-after": again} if again.isdecimal() else {}
     if 400 <= status < 500:
-        param, code = (error.get(key) for key in ("param", "code"))
+        param = error.get("param")
         return ApiError(
             status, told if isinstance(told, str) and told else f"{behind} refuses the request",
-            param=param if isinstance(param, str) else None, code=code if isinstance(code, str) else None,
-            headers=headers,
+            param=param if isinstance(param, str) else None, code=_code(error), headers=headers,
         )  # fmt: skip
     passed = status if status in (503, 504) else 502
+    if passed == 503:
+        headers = {"retry-after": "5", **headers}
     return ApiError(passed, f"{behind} answered with status {status}{what}", code="upstream_failed",
                     headers=headers)  # fmt: skip
+
+
+def _code(error: dict[str, Any]) -> str | None:
+    """OpenAI's code of an engine's error; llama-server and vLLM have the status there and say it in words."""
+    code, told = error.get("code"), f"{error.get('type')}: {error.get('message')}"
+    if isinstance(code, str):
+        return code
+    return "context_length_exceeded" if any(mark in told for mark in _TOO_LONG) else None
 
 
 def _error(body: bytes) -> dict[str, Any]:

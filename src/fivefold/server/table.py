@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Send
 
+from fivefold.core.checkpoint import Conversion
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.engine import EngineOptions, LoadOptions, Need, Recipe, need_of
 
@@ -97,6 +98,13 @@ class Table:
         return entry
 
 
+def _no_conversion(name: str, where: str) -> Conversion | None:
+    """Of a server that was made without any: all is loaded as it is stored."""
+    if name == "auto":
+        return None
+    raise InputError(f"{name!r:.60} needs a conversion at load", where=where, remedy="write 'auto'")
+
+
 @dataclass(frozen=True, slots=True)
 class Maker:
     """Makes tables. `find` turns a source into a path; `options` are the command's own."""
@@ -106,6 +114,9 @@ class Maker:
     clock: Callable[[], float]
     memory: Callable[[], int]
     """What the machine can give, where no memory is configured."""
+
+    conversion: Callable[[str, str], Conversion | None] = _no_conversion
+    """From a format's name, and where it stands, to what matrices are loaded as; None is as stored."""
 
     def table(self, config: ServerConfig, before: Table | None = None) -> Table:
         """The table of a configuration; InputError says in one line what is wrong, and where."""
@@ -149,6 +160,9 @@ class Maker:
             context=config.context or self.options.context,
             cache_format=config.cache_format or self.options.cache_format,
         )
+        if config.format:
+            place = f"{where}: key format" if where else "key format"
+            options = dataclasses.replace(options, conversion=self.conversion(config.format, place))
         try:
             path = self.find(config.source)
         except FivefoldError as error:

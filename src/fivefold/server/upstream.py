@@ -154,7 +154,10 @@ class Upstream:
         except BaseException:
             await _closed(response)
             raise
-        self._told(True)
+        if response.status_code == 401:
+            self._told(False, ValueError("it refuses the key: status 401"))
+        elif response.status_code not in _AGAIN:  # a gateway, or an engine that loads its model, says nothing
+            self._told(True)
         self._count(str(response.status_code))
         asked = response.headers.get("retry-after", "")
         return Incoming(response, first, rest), float(asked) if asked.isdecimal() else None
