@@ -1,5 +1,13 @@
-"""Backends: who runs a step. One Runner protocol, in `core.runner`."""
+"""Backends: who runs a step. One Runner protocol, in `core.runner`.
 
-from .native import NativeRunner, ReferenceRunner, pages_for
+The Transformers backend is not among these names: it needs torch, and is imported when it is needed
+(`extra`).
+"""
 
-__all__ = ["NativeRunner", "ReferenceRunner", "pages_for"]
+from .cached import pages_for
+from .extra import MissingExtraError, Outline, Room, transformers_backend
+from .native import NativeRunner, ReferenceRunner
+
+__all__ = [
+    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "pages_for", "transformers_backend",
+]  # fmt: skip

@@ -21,7 +21,7 @@ from .options import (
     AsJson,
     Context,
     Isa,
-    Kv,
+    KvUnlessSaid,
     Threads,
     load_options,
     open_model,
@@ -59,7 +59,7 @@ def run(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
-    kv: Kv = "f16",
+    kv: KvUnlessSaid = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -179,7 +179,7 @@ def chat(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
-    kv: Kv = "f16",
+    kv: KvUnlessSaid = None,
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""

@@ -28,6 +28,15 @@ Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 is what this machi
 Context = Annotated[int, typer.Option(min=0, help="Tokens of context; 0 is the model's own, up to 8192.")]
 Activations = Annotated[str, typer.Option(help="Rows that meet quantized weights: int8 or float.")]
 Kv = Annotated[str, typer.Option("--kv", help="How cache entries are stored: f16, bf16, int8, fp8.")]
+KvUnlessSaid = Annotated[
+    str | None,
+    typer.Option(
+        "--kv",
+        help="How cache entries are stored: f16, bf16, int8, fp8. Unless said: f16, and with the "
+        "Transformers backend as the weights.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -46,8 +55,11 @@ def load_options(
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:
-    """Find and load the model that a command names."""
-    return load(find_model(name), options)
+    """Find and load the model that a command names. Which backend runs it is said, if it is not the native one."""
+    loaded = load(find_model(name), options)
+    if loaded.notice:
+        typer.echo(f"fivefold: {loaded.notice}", err=True)
+    return loaded
 
 
 def find_model(name: str) -> Path:

@@ -18,10 +18,10 @@ from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS
-from fivefold.models import load_model
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
+from .described import Described, described
 from .need import LONGEST_CONTEXT, measured
 from .options import LoadOptions
 
@@ -38,10 +38,11 @@ def inspect_model(path: Path) -> Object:
     checkpoint = open_checkpoint(path)
     refused: list[str] = []
     told: Object = {"path": str(path), "architecture": _architecture(checkpoint)}
-    model = _tried(refused, lambda: load_model(checkpoint))
-    if model is not None:
-        told |= _shape(model)
-        _tried(refused, lambda: measured(model, checkpoint, LoadOptions()))
+    found: Described | None = _tried(refused, lambda: described(checkpoint, LoadOptions()))
+    if found is not None:
+        told |= {"backend": found.backend, **({"notice": found.notice} if found.notice else {})}
+        told |= _shape(found.model)
+        _tried(refused, lambda: measured(found, checkpoint.path, LoadOptions()))
     by_format: Counter[str] = Counter()
     by_part: dict[str, Counter[str]] = {}
     for tensor in checkpoint.tensors.values():
@@ -50,8 +51,8 @@ def inspect_model(path: Path) -> Object:
     told["bytes"] = sum(by_format.values())
     told["bytes_by_format"] = dict(by_format)
     told["formats_by_part"] = {part: dict(formats) for part, formats in by_part.items()}
-    if model is not None:
-        told |= _costs(model, checkpoint)
+    if found is not None:
+        told |= _costs(found, checkpoint)
     vocabulary = _tried(refused, lambda: vocabulary_of(checkpoint))
     return {**told, **_talk(checkpoint, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
 
@@ -88,15 +89,26 @@ def _shape(model: Model) -> Object:
     }
 
 
-def _costs(model: Model, checkpoint: Checkpoint) -> Object:
-    """Bytes of cache entries and of a step, and the least memory that a server needs for the model."""
+def _costs(found: Described, checkpoint: Checkpoint) -> Object:
+    """Bytes of cache entries and of a step, and the least memory that a server needs for the model.
+
+    Without a Program, only what is known without one.
+    """
+    model = found.model
+    context = min(model.shape.context, LONGEST_CONTEXT)
+    if found.outline is not None:
+        entry = int(model.layout.entry_bytes(found.entries.number_bytes, found.entries.scale_bytes))
+        return {
+            "cache_bytes_a_token": entry,
+            "context_cache_bytes": context * entry,
+            "decode_weight_bytes": found.weights,
+        }
     entries = {
         name: int(model.layout.entry_bytes(form.number_bytes, form.scale_bytes))
         for name, form in ENTRY_FORMATS.items()
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
-    context = min(model.shape.context, LONGEST_CONTEXT)
     return {
         "cache_bytes_a_token": entries["f16"],
         "cache_bytes_by_format": entries,
