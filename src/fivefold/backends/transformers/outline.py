@@ -134,9 +134,10 @@ def _config(checkpoint: Checkpoint, where: str) -> Any:
             remedy="take a model whose architecture is part of Transformers",
         )  # fmt: skip
     try:
-        config = transformers.AutoConfig.from_pretrained(
-            checkpoint.path, trust_remote_code=False, local_files_only=True
-        )
+        with quietly():
+            config = transformers.AutoConfig.from_pretrained(
+                checkpoint.path, trust_remote_code=False, local_files_only=True
+            )
     except Exception as error:
         raise FileError(
             f"Transformers cannot read its config ({_said(error)})",
