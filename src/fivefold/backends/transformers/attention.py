@@ -65,12 +65,12 @@ def paged_attention(
     keys.index_copy_(0, pieces.write, key[0].transpose(0, 1).to(keys.dtype))
     values.index_copy_(0, pieces.write, value[0].transpose(0, 1).to(values.dtype))
     scoring = scoring_of(query, rest)
-    if len(pieces.parts) == 1:
-        return _attended(query, keys, values, pieces.parts[0], scoring), None
-    found = query.new_empty(query.shape[2], query.shape[1], values.shape[2])
+    found = query.new_empty(1, query.shape[2], query.shape[1], values.shape[2])
     for piece in pieces.parts:
-        found[piece.rows] = _attended(query, keys, values, piece, scoring)[0]
-    return found[None], None
+        key = running.pages.gathered(keys, piece, 0).to(query.dtype)
+        value = running.pages.gathered(values, piece, 1).to(query.dtype)
+        found[0, piece.rows] = _attended(query[:, :, piece.rows], key, value, piece, scoring)
+    return found, None
 
 
 def scoring_of(query: Tensor, rest: Mapping[str, Any]) -> Scoring:
@@ -99,41 +99,27 @@ def check_arguments(module: Any, mask: Any, rest: Mapping[str, Any]) -> None:
         raise UnsupportedError("its attention drops weights at random")
 
 
-def _attended(query: Tensor, keys: Tensor, values: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
-    """The rows of a piece (1, B * T, H, value width).
+def _attended(query: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
+    """Rows (1, H, T, D) of a piece over its keys and values (1, KV heads, S, width) -> (T, H, value width).
 
-    Heads that share a KV head are laid behind one another as rows of it, so that no key is copied for them.
+    A single row's heads that share a KV head are laid behind one another as rows of it: no key is copied for them.
     """
-    sequences, count, seen = piece.shape
-    heads, shared = keys.shape[1], query.shape[1] // keys.shape[1]
-    key = keys.index_select(0, piece.slots).view(sequences, seen, heads, -1).transpose(1, 2).to(query.dtype)
-    value = values.index_select(0, piece.slots).view(sequences, seen, heads, -1).transpose(1, 2)
-    value = value.to(query.dtype)
-    rows = query[0].transpose(0, 1)[piece.rows].view(sequences, count, heads, shared, -1)
-    rows = rows.permute(0, 2, 3, 1, 4)  # (B, KV heads, G, T, D)
-    width = value.shape[-1]
+    heads, count, kv_heads = query.shape[1], query.shape[2], key.shape[1]
     if scoring.cap is not None or scoring.sinks is not None:
-        found = _spelled_out(rows, key, value, piece, scoring)
-    elif shared == 1 or not piece.causal:
-        bias = piece.bias
-        if bias is not None and count > 1 and shared > 1:
-            bias = bias.expand(-1, shared, -1, -1).reshape(sequences, 1, shared * count, seen)
-        found = torch.nn.functional.scaled_dot_product_attention(
-            rows.reshape(sequences, heads, shared * count, -1), key, value, attn_mask=bias,
-            is_causal=piece.causal, scale=scoring.factor,
-        )  # fmt: skip
+        found = _spelled_out(query.reshape(1, kv_heads, -1, *query.shape[2:]), key, value, piece, scoring)
     else:
+        single = count == 1
         found = torch.nn.functional.scaled_dot_product_attention(
-            rows.reshape(sequences, heads * shared, count, -1), key, value, is_causal=True,
-            scale=scoring.factor, enable_gqa=True,
+            query.reshape(1, kv_heads, heads // kv_heads, -1) if single else query, key, value,
+            attn_mask=piece.bias, is_causal=piece.causal, scale=scoring.factor,
+            enable_gqa=not single and heads != kv_heads,
         )  # fmt: skip
-    found = found.reshape(sequences, heads, shared, count, width).permute(0, 3, 1, 2, 4)
-    return found.reshape(1, sequences * count, heads * shared, width)
+    return found.reshape(heads, count, -1).transpose(0, 1)
 
 
-def _spelled_out(rows: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
-    """Attention (B, KV heads, G, T, value width) whose scores are capped, or that has sinks."""
-    scores = torch.matmul(rows, key[:, :, None].transpose(-1, -2)) * scoring.factor
+def _spelled_out(query: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
+    """Rows (1, KV heads, G, T, D) whose scores are capped, or that have sinks -> (1, KV heads, G, T, value width)."""
+    scores = torch.matmul(query, key[:, :, None].transpose(-1, -2)) * scoring.factor
     if scoring.cap is not None:
         scores = torch.tanh(scores / scoring.cap) * scoring.cap
     if piece.causal:
@@ -142,7 +128,7 @@ def _spelled_out(rows: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring
     elif piece.bias is not None:
         scores = scores + piece.bias[:, :, None]
     if scoring.sinks is not None:
-        sinks = scoring.sinks.to(scores.dtype).view(1, rows.shape[1], rows.shape[2], 1, 1)
+        sinks = scoring.sinks.to(scores.dtype).view(1, query.shape[1], query.shape[2], 1, 1)
         scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     return torch.matmul(weights[..., : key.shape[-2]], value[:, :, None])

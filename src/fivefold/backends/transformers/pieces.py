@@ -1,13 +1,12 @@
-"""A batch as attention works on it: pieces whose rows attend together, the same for all layers of a group.
+"""A batch as attention works on it: a piece for each sequence, the same for all layers of a cache group.
 
-Several rows of one sequence (a part of a prompt) are a piece of their own. Sequences with one row (writers) share
-pieces: their entries are padded to the longest, and only sequences whose lengths differ by less than twice come
-together, so that no more is read than twice what is there. Nothing here computes.
+Sequences attend one after the other, each over exactly its own entries. Putting those with one row together, padded to
+one length, was slower from 128 entries on: what is gathered for all of them does not stay in the processor's caches
+(docs/log.md). Nothing here computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +22,18 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """B sequences with T rows each that see S slots at most.
+    """The T rows of one sequence, which see S slots.
 
-    rows     (B * T,) places of the rows in the step, or the slice that they are.
-    slots    (B * S,) slots of keys and values, and the empty one where a sequence has fewer.
-    shape    (B, T, S).
-    bias     (B, 1, T, S) zero where a row sees a slot and minus infinity where not; None if all see all,
-             or if they are causal: row t of T sees the first t + 1 of S = T slots.
+    rows    their places in the step.
+    slots   the slots of keys and values: a slice where they follow one another, for that is a view; else (S,).
+    seen    S.
+    bias    (1, 1, T, S) zero where a row sees a slot and minus infinity where not; None if all rows see all,
+            or if they are causal: row t of T sees the first t + 1 of S = T slots.
     """
 
-    rows: Any
+    rows: slice
     slots: Any
-    shape: tuple[int, int, int]
+    seen: int
     bias: Any
     causal: bool
 
@@ -47,70 +46,43 @@ class Pieces:
     parts: tuple[Piece, ...]
 
 
-def pieces_of(batch: Batch, group: CacheGroup, empty: int, number: Any) -> Pieces:
-    """The pieces of a batch in a group; `empty` is the slot that is always zero, `number` the type of biases."""
+def pieces_of(batch: Batch, group: CacheGroup, number: Any) -> Pieces:
+    """The pieces of a batch in a group; `number` is the type of biases."""
     view = batch.groups[group.name]
-    sequences = len(view.tables)
-    counts = np.bincount(batch.sequence, minlength=sequences)
-    firsts = np.cumsum(counts) - counts
     pages = view.tables[:, 0].astype(np.int64)
-    stored = _slots(pages[batch.sequence], view.write[:, :1].astype(np.int64), group.page_size, empty)
-    writers = np.flatnonzero(counts == 1)
-    parts = list(_single_rows(view, pages, writers, firsts[writers], (group.page_size, empty, number)))
-    for sequence in np.flatnonzero(counts > 1):
-        rows = slice(int(firsts[sequence]), int(firsts[sequence] + counts[sequence]))
-        parts.append(_chunk(view, pages[sequence], rows, (group.page_size, empty, number)))
-    return Pieces(torch.from_numpy(stored[:, 0]), tuple(parts))
+    counts = np.bincount(batch.sequence, minlength=len(pages))
+    lasts = np.cumsum(counts)
+    places = view.write[:, 0].astype(np.int64)
+    stored = pages[batch.sequence, places // group.page_size] * group.page_size + places % group.page_size
+    parts = [
+        _piece(view, own, slice(int(last - count), int(last)), group.page_size, number)
+        for own, count, last in zip(pages, counts, lasts, strict=True)
+    ]
+    return Pieces(torch.from_numpy(stored), tuple(parts))
 
 
-_How = tuple[int, int, Any]
-"""Page size, the empty slot, and the type of biases."""
-
-
-def _single_rows(view: GroupView, pages: Int64, sequences: Int64, rows: Int64, how: _How) -> Iterator[Piece]:
-    """Pieces of sequences with one row each, those of like length together."""
-    start, stop = view.start[rows, 0].astype(np.int64), view.stop[rows, 0].astype(np.int64)
-    size = np.maximum(stop - start, 1)
-    classes = np.frexp(size - 0.5)[1]  # lengths from 2^(n-1) + 1 to 2^n
-    for one in np.unique(classes):
-        here = np.flatnonzero(classes == one)
-        wide = int(size[here].max())
-        places = start[here, None] + np.arange(wide)
-        seen = (places < stop[here, None]) & _unmasked(view, rows[here], places)
-        slots = _slots(pages[sequences[here]], np.where(seen, places, -1), *how[:2])
-        bias = None if seen.all() else _bias(seen[:, None, None], how[2])
-        yield Piece(
-            _places(rows[here]), torch.from_numpy(slots.ravel()), (len(here), 1, wide), bias, causal=False
-        )
-
-
-def _chunk(view: GroupView, pages: Int64, rows: slice, how: _How) -> Piece:
-    """The piece of one sequence's rows."""
-    start, stop = view.start[rows, 0].astype(np.int64), view.stop[rows, 0].astype(np.int64)
+def _piece(view: GroupView, pages: Int64, rows: slice, size: int, number: Any) -> Piece:
+    """The piece of one sequence, whose pages have those numbers."""
+    start, stop = view.start[rows, 0], view.stop[rows, 0]
     first, last = int(start.min()), int(stop.max())
     places = np.arange(first, last)
-    seen = (places >= start[:, None]) & (places < stop[:, None])
-    seen &= _unmasked(view, np.arange(rows.start, rows.stop), np.broadcast_to(places, seen.shape))
+    slots = pages[places // size] * size + places % size
     count = rows.stop - rows.start
-    slots = torch.from_numpy(_slots(pages[None], places[None], *how[:2]).ravel())
-    shape = (1, count, last - first)
-    if count == last - first and np.array_equal(seen, np.tri(count, dtype=bool)):
-        return Piece(rows, slots, shape, None, causal=True)
-    return Piece(rows, slots, shape, _bias(seen[None, None], how[2]), causal=False)
+    whole = (
+        len(slots) > 0 and int(slots[-1] - slots[0]) == len(slots) - 1 and bool((np.diff(slots) == 1).all())
+    )
+    found = slice(int(slots[0]), int(slots[-1]) + 1) if whole else torch.from_numpy(slots)
+    seen = (places >= start[:, None]) & (places < stop[:, None])
+    if view.mask is not None:
+        seen &= _unmasked(view, rows, places)
+    causal = count > 1 and count == len(places) and np.array_equal(seen, np.tri(count, dtype=bool))
+    bias = None if causal or seen.all() else _bias(seen, number)
+    return Piece(rows, found, len(places), bias, causal)
 
 
-def _slots(pages: Int64, places: Int64, size: int, empty: int) -> Int64:
-    """Slots (B, S) of places in the tables (B, P); the empty one for a place below zero."""
-    known = np.maximum(places, 0)
-    found = np.take_along_axis(pages, known // size, axis=1) * size + known % size
-    slots: Int64 = np.where(places < 0, empty, found)
-    return slots
-
-
-def _unmasked(view: GroupView, rows: Int64, places: Int64) -> Bool:
-    """Whether the bit mask lets each row see its places (R, S)."""
-    if view.mask is None or view.mask_from is None:
-        return np.ones(places.shape, bool)
+def _unmasked(view: GroupView, rows: slice, places: npt.NDArray[np.integer]) -> Bool:
+    """Whether the bit mask lets each row see its places (T, S)."""
+    assert view.mask is not None and view.mask_from is not None
     bit = places - view.mask_from[rows, :1]
     inside = (bit >= 0) & (bit < view.mask.shape[1] * 64)
     known = np.where(inside, bit, 0)
@@ -121,10 +93,5 @@ def _unmasked(view: GroupView, rows: Int64, places: Int64) -> Bool:
 
 def _bias(seen: Bool, number: Any) -> Any:
     """Zero where something is seen, minus infinity elsewhere."""
-    return torch.zeros(seen.shape, dtype=number).masked_fill_(torch.from_numpy(~seen), float("-inf"))
-
-
-def _places(rows: Sequence[int] | Int64) -> Any:
-    """Rows as a slice where they follow one another, for that is a view; else as an index."""
-    first, last = int(rows[0]), int(rows[-1])
-    return slice(first, last + 1) if last - first + 1 == len(rows) else torch.from_numpy(np.asarray(rows))
+    bias = torch.zeros(1, 1, *seen.shape, dtype=number)
+    return bias.masked_fill_(torch.from_numpy(~seen), float("-inf"))

@@ -48,8 +48,7 @@ class TransformersRunner(CachedRunner):
             torch.set_num_threads(self._threads)
         pieces = {}
         for group in self.cache.layout.groups:
-            found = pieces_of(batch, group, self._storage.empty_slot(group.name), self._number)
-            pieces |= dict.fromkeys(group.layers, found)
+            pieces |= dict.fromkeys(group.layers, pieces_of(batch, group, self._number))
         wanted = torch.from_numpy(batch.row_sets.get(LOGITS, np.zeros(0, np.int32)).astype(np.int64))
         chosen = {"logits_to_keep": wanted} if self._chooses else {}
         token = CURRENT.set(Pass(pieces, self._storage))
