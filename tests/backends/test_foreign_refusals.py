@@ -169,7 +169,9 @@ def test_inspect_says_who_runs_it(foreign: Folder) -> None:
 def command(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """A command in a process of its own, with something run before."""
     program = f"import sys\n{before}\nfrom fivefold.cli import main\nsys.argv[1:] = {list(arguments)}\nmain()"
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(foreign: Folder) -> None:

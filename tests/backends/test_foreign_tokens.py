@@ -19,7 +19,7 @@ GREEDY = SamplingParams(max_tokens=WRITTEN, temperature=0.0, ignore_eos=True)
 
 
 def prompts(count: int = 8) -> list[list[int]]:
-    """Of 45 to 150 tokens, longer than three windows; each begins like another, over a whole page or a part of one."""
+    """Of 45 to 150 tokens, longer than three windows; all begin alike, over whole pages or parts of one."""
     draws = np.random.default_rng(5)
     shared = draws.integers(0, BYTES, 70).tolist()
     return [
@@ -30,7 +30,7 @@ def prompts(count: int = 8) -> list[list[int]]:
 
 
 def small(folder: Path) -> LoadedModel:
-    """Steps of 24 rows and pages for fewer than eight texts: prompts are read in parts, and somebody must go."""
+    """Steps of 24 rows, pages for fewer than eight texts: prompts are read in parts, somebody must go."""
     return load(folder, LoadOptions(threads=1, entries=640, max_rows=24))
 
 

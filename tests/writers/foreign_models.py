@@ -1,5 +1,6 @@
-"""Tiny models of architectures without a family here, as whole folders: weights that Transformers saves, and a
-tokenizer with a token for each byte. Nothing here knows fivefold."""
+"""Tiny models of architectures without a family here, as whole folders: weights that Transformers saves, and
+a tokenizer with a token for each byte. Nothing here knows fivefold.
+"""
 
 from __future__ import annotations
 

@@ -9,5 +9,6 @@ from .extra import MissingExtraError, Outline, Room, transformers_backend
 from .native import NativeRunner, ReferenceRunner
 
 __all__ = [
-    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "pages_for", "transformers_backend",
+    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "pages_for",
+    "transformers_backend",
 ]  # fmt: skip

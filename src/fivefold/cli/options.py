@@ -55,7 +55,7 @@ def load_options(
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:
-    """Find and load the model that a command names. Which backend runs it is said, if it is not the native one."""
+    """Find and load the model that a command names; a line on stderr if it is not the native backend's."""
     loaded = load(find_model(name), options)
     if loaded.notice:
         typer.echo(f"fivefold: {loaded.notice}", err=True)

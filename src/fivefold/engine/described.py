@@ -1,7 +1,7 @@
 """Which backend runs a checkpoint, and what is known of its model before a weight is read.
 
-A family takes its architecture, or else, for a folder of Hugging Face, Transformers does. A family that refuses a
-config is not passed by: what it refuses would then run as somebody did not expect.
+A family takes its architecture, or else, for a folder of Hugging Face, Transformers does. A family that
+refuses a config is not passed by: what it refuses would then run as somebody did not expect.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class Described:
 
 
 def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
-    """The model of a checkpoint under these options; InputError, FileError or UnsupportedError say what is wrong."""
+    """The model of a checkpoint under these options.
+
+    InputError, FileError or UnsupportedError say what is wrong.
+    """
     architecture, native = architecture_of(checkpoint)
     if not native and checkpoint.kind == "huggingface":
         return _by_transformers(checkpoint, options, architecture)

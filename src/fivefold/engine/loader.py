@@ -1,7 +1,7 @@
 """Loading a model: from a path to something that can answer.
 
-Files give tensors and a tokenizer, a family gives the Program (or Transformers its own code), a backend runs it. Everything is
-decided here once, from frozen options; nothing is read from the environment.
+Files give tensors and a tokenizer, a family gives the Program (or Transformers its own code), a backend
+runs it. Everything is decided here once, from frozen options; nothing is read from the environment.
 """
 
 from __future__ import annotations

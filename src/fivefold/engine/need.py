@@ -1,8 +1,8 @@
 """What a model takes of the memory, known before it is loaded: its weights, and the entries of its cache.
 
-Only the file's head and the model's description are read for that, no weight. What is wrong with the model's files (a
-missing shard, an unknown architecture, a format that this build lacks) is found here as well, so that it
-can be told before anything depends on it.
+Only the file's head and the model's description are read for that, no weight. What is wrong with the
+model's files (a missing shard, an unknown architecture, a format that this build lacks) is found here as
+well, so that it can be told before anything depends on it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The Transformers backend: models that no family here describes run through Transformers' modelling code.
 
-Only attention is ours: it is registered with Transformers as one more implementation, keeps keys and values in
-pages, and attends for each sequence over its own. So rows of many requests go through the model as one long
-text, and the scheduler, prefix sharing and the server work as they do for native families. Code that comes with a
-model is never run. A model whose attention cannot be replaced, or that keeps anything else between steps, is refused.
+Only attention is ours: it is registered with Transformers as one more implementation, keeps keys and values
+in pages, and attends for each sequence over its own. So rows of many requests go through the model as one
+long text, and the scheduler, prefix sharing and the server work as they do for native families. Code that
+comes with a model is never run. A model whose attention cannot be replaced, or that keeps anything else
+between steps, is refused.
 
-Importing this needs the extra `transformers`; nothing else in the package imports it but by `backends.extra`.
+Importing this needs the extra `transformers`; nothing else in the package imports it but by
+`backends.extra`.
 """
 
 from fivefold.backends.extra import MissingExtraError

@@ -1,8 +1,8 @@
 """Attention over pages, as one of Transformers' attention implementations.
 
-A model's attention layers call it by name with the queries, keys and values of the rows of a step. It stores keys and
-values in their slots, and each sequence's rows attend over that sequence's slots. Which step it is comes by a
-context variable, since not every model hands unknown arguments down to its layers.
+A model's attention layers call it by name with the queries, keys and values of the rows of a step. It
+stores keys and values in their slots, and each sequence's rows attend over that sequence's slots. Which
+step it is comes by a context variable, since not every model hands unknown arguments down to its layers.
 
 What it cannot honour it refuses: the arguments that are known are in `KNOWN`.
 """
@@ -26,8 +26,8 @@ NAME = "fivefold_paged"
 """The implementation's name among Transformers' own. It has no masks there: rows know what they see."""
 
 KNOWN = frozenset({
-    "cache_position", "cu_seq_lens_k", "cu_seq_lens_q", "dropout", "is_causal", "max_length_k", "max_length_q",
-    "output_attentions", "output_router_logits", "position_ids", "s_aux", "scaling", "sliding_window", "softcap", "use_cache",
+    "cache_position", "dropout", "is_causal", "output_attentions", "output_router_logits", "position_ids",
+    "s_aux", "scaling", "sliding_window", "softcap", "use_cache",
 })  # fmt: skip
 """Arguments of attention that are honoured, or that mean nothing for one step without gradients. The window
 is among them since the cache group of the layer has it."""
@@ -47,8 +47,8 @@ CURRENT: ContextVar[Pass] = ContextVar("fivefold_pass")
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How scores become weights: factor, cap (`cap * tanh(score / cap)`), and (H,) scores of sinks, which take
-    their share of the softmax and give no value."""
+    """How scores become weights: factor, cap (`cap * tanh(score / cap)`), and scores (H,) of sinks, which
+    take their share of the softmax and give no value."""
 
     factor: float
     cap: float | None = None
@@ -102,7 +102,8 @@ def check_arguments(module: Any, mask: Any, rest: Mapping[str, Any]) -> None:
 def _attended(query: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
     """Rows (1, H, T, D) of a piece over its keys and values (1, KV heads, S, width) -> (T, H, value width).
 
-    A single row's heads that share a KV head are laid behind one another as rows of it: no key is copied for them.
+    A single row's heads that share a KV head are laid behind one another as rows of it: no key is copied
+    for them.
     """
     heads, count, kv_heads = query.shape[1], query.shape[2], key.shape[1]
     if scoring.cap is not None or scoring.sinks is not None:
@@ -118,7 +119,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: 
 
 
 def _spelled_out(query: Tensor, key: Tensor, value: Tensor, piece: Piece, scoring: Scoring) -> Tensor:
-    """Rows (1, KV heads, G, T, D) whose scores are capped, or that have sinks -> (1, KV heads, G, T, value width)."""
+    """Rows (1, KV heads, G, T, D) whose scores are capped, or that have sinks -> the same, value width."""
     scores = torch.matmul(query, key[:, :, None].transpose(-1, -2)) * scoring.factor
     if scoring.cap is not None:
         scores = torch.tanh(scores / scoring.cap) * scoring.cap

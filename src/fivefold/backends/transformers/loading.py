@@ -1,8 +1,9 @@
 """Weights into memory, and the check that a model means the same with our attention as without.
 
-Transformers reads the folder's safetensors files itself. A weight that is missing, of another shape, or left over is
-refused: Transformers would fill the first with random numbers. Then two texts run side by side in uneven parts
-through the runner, and each alone through the model with Transformers' plain attention; the logits must agree.
+Transformers reads the folder's safetensors files itself. A weight that is missing, of another shape, or
+left over is refused: Transformers would fill the first with random numbers. Then two texts run side by side
+in uneven parts through the runner, and each alone through the model with Transformers' plain attention; the
+logits must agree.
 """
 
 from __future__ import annotations

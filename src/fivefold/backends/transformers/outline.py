@@ -1,8 +1,8 @@
 """A model of Transformers as its folder describes it, made without weights: sizes, cache layout, bytes.
 
-The model is built on torch's meta device, where tensors have shapes and no numbers, and runs once there. What
-can be refused without weights is refused here. A model that cannot run on that device is described by its config, and looked
-at when it is loaded.
+The model is built on torch's meta device, where tensors have shapes and no numbers, and runs once there.
+What can be refused without weights is refused here. A model that cannot run on that device is described by
+its config, and looked at when it is loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _ATTENDING = ("attention", "full_attention", "sliding_attention")
 
 
 def outline(checkpoint: Checkpoint) -> Outline:
-    """The model of a folder; no weight is read. UnsupportedError says why it cannot run, FileError what is broken."""
+    """The model of a folder; no weight is read.
+
+    UnsupportedError says why it cannot run, FileError what is broken.
+    """
     where = f"{checkpoint.path}: {_named(checkpoint)}"
     _check_quantization(checkpoint, where)
     number = _number(checkpoint)
@@ -148,8 +151,8 @@ def _config(checkpoint: Checkpoint, where: str) -> Any:
 
 
 def _context(config: Any, where: str) -> int:
-    """The longest context. With LongRoPE the shorter one that it was trained with first: beyond it the longest
-    request of a step would change the angles of all others."""
+    """The longest context. With LongRoPE the shorter one that it was trained with first: beyond it the
+    longest request of a step would change the angles of all others."""
     context = getattr(config, "max_position_embeddings", None)
     if not isinstance(context, int) or context < 1:
         raise UnsupportedError(
@@ -189,14 +192,15 @@ def _sizes(empty: Any, context: int, where: str) -> tuple[ModelShape, CacheLayou
     first = layers[0]
     return ModelShape(
         family=str(config.model_type), layers=count, hidden=int(config.hidden_size), heads=first.heads,
-        kv_heads=first.kv_heads, head_size=first.key_width, ffn=int(getattr(config, "intermediate_size", 0) or 0),
+        kv_heads=first.kv_heads, head_size=first.key_width,
+        ffn=int(getattr(config, "intermediate_size", 0) or 0),
         vocabulary=int(config.vocab_size), context=context,
     ), layout  # fmt: skip
 
 
 def _by_config(config: Any, count: int, first: Layer | None, where: str) -> dict[int, Layer]:
-    """The layers of a model that does not run without numbers: all like the first if that was seen, else as most
-    configs mean it. UnsupportedError if the config names layers of another kind."""
+    """The layers of a model that does not run without numbers: all like the first if that was seen, else as
+    most configs mean it. UnsupportedError if the config names layers of another kind."""
     kinds = {
         *(getattr(config, "layer_types", None) or ()),
         *(getattr(config, "layers_block_type", None) or ()),

@@ -1,7 +1,7 @@
 """Keys and values of all layers in torch tensors, addressed by slots.
 
-A slot is page times page size plus the place in the page. What a sequence has is gathered into memory that is used
-again for the next one, so that it stays in the processor's caches.
+A slot is page times page size plus the place in the page. What a sequence has is gathered into memory that
+is used again for the next one, so that it stays in the processor's caches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fivefold.core.layout import CacheGroup, CacheLayout
 from .pieces import Piece
 
 Tensor = Any
-"""torch.Tensor, which the type checker does not know: it is not installed where the base package is checked."""
+"""torch.Tensor, which the type checker does not know: it checks the base package without torch."""
 
 NUMBERS: Mapping[str, Any] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 """Formats of entries and weights that this backend has."""
@@ -43,7 +43,7 @@ class TorchPages:
         return sum(each.nbytes for each in (*self.keys.values(), *self.values.values()))
 
     def gathered(self, stored: Tensor, piece: Piece, place: int) -> Tensor:
-        """A piece's entries of a layer (1, KV heads, S, width); they last until the next with that `place`."""
+        """A piece's entries of a layer (1, KV heads, S, width), until the next with that `place`."""
         if isinstance(piece.slots, slice):
             return stored[piece.slots].transpose(0, 1)[None]
         heads, width = stored.shape[1:]

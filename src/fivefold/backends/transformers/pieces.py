@@ -1,8 +1,8 @@
 """A batch as attention works on it: a piece for each sequence, the same for all layers of a cache group.
 
-Sequences attend one after the other, each over exactly its own entries. Putting those with one row together, padded to
-one length, was slower from 128 entries on: what is gathered for all of them does not stay in the processor's caches
-(docs/log.md). Nothing here computes.
+Sequences attend one after the other, each over exactly its own entries. Putting those with one row
+together, padded to one length, was slower from 128 entries on: what is gathered for all of them does not
+stay in the processor's caches (docs/log.md). Nothing here computes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Piece:
     """The T rows of one sequence, which see S slots.
 
     rows    their places in the step.
-    slots   the slots of keys and values: a slice where they follow one another, for that is a view; else (S,).
+    slots   the slots of keys and values: a slice where they follow one another (a view); else (S,).
     seen    S.
     bias    (1, 1, T, S) zero where a row sees a slot and minus infinity where not; None if all rows see all,
             or if they are causal: row t of T sees the first t + 1 of S = T slots.
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """All rows of a step in one cache group: `write` (N,) the slot in which each is stored, and the pieces."""
+    """All rows of a step in a cache group: `write` (N,), the slot in which each is stored, and the pieces."""
 
     write: Any
     parts: tuple[Piece, ...]
@@ -88,7 +88,8 @@ def _unmasked(view: GroupView, rows: slice, places: npt.NDArray[np.integer]) -> 
     known = np.where(inside, bit, 0)
     words = np.take_along_axis(view.mask[rows], known // 64, axis=1)
     allowed = (words >> (known % 64).astype(np.uint64)) & np.uint64(1)
-    return (bit < 0) | (inside & (allowed == 1))
+    seen: Bool = (bit < 0) | (inside & (allowed == 1))
+    return seen
 
 
 def _bias(seen: Bool, number: Any) -> Any:

@@ -1,8 +1,8 @@
 """The runner of Transformers models: rows of all requests as one text, through the model's own code.
 
-The model sees a batch of one with N tokens and their positions, and its attention is ours (`attention`). It is
-asked for the logits of the wanted rows only, where its code can be. A row's numbers depend on how many rows go with it, in the last
-digits: torch chooses its ways of multiplying by size.
+The model sees a batch of one with N tokens and their positions, and its attention is ours (`attention`). It
+is asked for the logits of the wanted rows only, where its code can be. A row's numbers depend on how many
+rows go with it, in the last digits: torch chooses its ways of multiplying by size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fivefold.core.layout import CacheLayout
 
 from .attention import CURRENT, NAME, Pass
 from .pages import TorchPages
-from .pieces import pieces_of
+from .pieces import Pieces, pieces_of
 
 
 class TransformersRunner(CachedRunner):
@@ -46,7 +46,7 @@ class TransformersRunner(CachedRunner):
             raise UnsupportedError("a model of the Transformers backend takes no rows in place of tokens")
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        pieces = {}
+        pieces: dict[int, Pieces] = {}
         for group in self.cache.layout.groups:
             pieces |= dict.fromkeys(group.layers, pieces_of(batch, group, self._number))
         wanted = torch.from_numpy(batch.row_sets.get(LOGITS, np.zeros(0, np.int32)).astype(np.int64))

@@ -1,8 +1,10 @@
-"""What a model asks of attention, seen while it runs once: its layers, their sizes, and what their rows may see.
+"""What a model asks of attention, seen while it runs once: its layers, their sizes, and what their rows may
+see.
 
-For that it runs under an attention implementation of its own, whose masks are not arrays but the rule by which
-Transformers would make them. The rule is asked about positions up to the end of the context, so that a window that
-is longer than any prompt of a check is found too, and a mask of another form (chunks, both directions) is refused.
+For that it runs under an attention implementation of its own, whose masks are not arrays but the rule by
+which Transformers would make them. The rule is asked about positions up to the end of the context, so that
+a window that is longer than any prompt of a check is found too, and a mask of another form (chunks, both
+directions) is refused.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def watched_attention(
 
 
 def watched_mask(*_: Any, mask_function: Callable[..., Tensor], **__: Any) -> SeenMask:
-    """In place of a mask, its rule: a window before each position, or all of them; UnsupportedError otherwise."""
+    """In place of a mask, what its rule says: a window, or all before; UnsupportedError otherwise."""
     context = CURRENT.get().context
     window = _width(mask_function, context - 1)
     asked = {0, 1, 2, context // 2, context - 1}
