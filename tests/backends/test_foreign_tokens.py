@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from foreign_models import BYTES, WINDOW, greedy
 
+from fivefold.backends import Room, transformers_backend
 from fivefold.core.batch import LOGITS, Commit, Span, Step
 from fivefold.core.request import Request, SamplingParams
 from fivefold.engine import Engine, LoadedModel, LoadOptions, load
+from fivefold.files import open_checkpoint
 
 Folder = Callable[[str], Path]
 WRITTEN = 64
@@ -55,6 +58,7 @@ def test_tokens_are_those_of_generate(name: str, foreign: Folder) -> None:
     """Windows of 12 tokens on three layers of four, half of each head rotated, layers in parallel."""
     texts = prompts()
     expected = greedy(foreign(name), texts, WRITTEN)
+    assert len({token for text in expected for token in text}) > 30, "the model repeats itself"
     engine = Engine(small(foreign(name)))
     alone = Engine(load(foreign(name), LoadOptions(threads=1)))
     assert list(alone.generate(texts[-1:], GREEDY)[0].tokens) == expected[-1]
@@ -110,6 +114,29 @@ def test_rows_of_a_tree_see_their_own_branch_only(name: str, foreign: Folder) ->
     after = read(np.array([40], np.int32), count + 1, sequence)
     assert np.allclose(after[0], straight[1][1], atol=1e-4)
     assert not np.allclose(after[0], straight[0][1], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("gpt2", [(4, 12, 12, None)]),
+        ("gemma2", [(2, 16, 16, WINDOW), (2, 16, 16, None)]),
+        ("gpt-oss", [(2, 16, 16, WINDOW), (2, 16, 16, None)]),
+        ("deepseek3", [(4, 24, 16, None)]),
+    ],
+)
+def test_learned_positions_caps_sinks_and_uneven_widths(
+    name: str, groups: list[Any], foreign: Folder
+) -> None:
+    """Loading holds the logits of two texts against plain attention. Two of these have a family here, which is
+    passed by: what matters is what their attention asks for."""
+    checkpoint = open_checkpoint(foreign(name))
+    backend = transformers_backend()
+    outline = backend.outline(checkpoint)
+    found = outline.model.layout.groups
+    assert [(g.kv_heads, g.key_width, g.value_width, g.window) for g in found] == groups
+    runner = backend.open_runner(outline, checkpoint, Room(1, 32, 64, "f32"))
+    assert runner.max_rows == 32
 
 
 def test_entries_in_half_the_bytes_stay_near(foreign: Folder) -> None:

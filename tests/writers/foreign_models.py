@@ -1,5 +1,7 @@
-"""Tiny models of architectures without a family here, as whole folders: weights that Transformers saves, and
-a tokenizer with a token for each byte. Nothing here knows fivefold.
+"""Tiny models for the Transformers backend, most of architectures without a family here.
+
+They are whole folders: weights that Transformers saves, and a tokenizer with a token for each byte. Nothing here
+knows fivefold.
 """
 
 from __future__ import annotations
@@ -23,11 +25,25 @@ GROUPED = {"num_key_value_heads": 2}
 FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo3": ("Olmo3", {**GROUPED, "num_hidden_layers": 4, "sliding_window": WINDOW}),
     "gpt-neox": ("GPTNeoX", {"rotary_pct": 0.5, "use_parallel_residual": True}),
-    "cohere2": ("Cohere2", {**GROUPED, "num_hidden_layers": 4, "sliding_window": WINDOW, "logit_scale": 0.5}),
+    "cohere2": (
+        "Cohere2", {**GROUPED, "num_hidden_layers": 4, "sliding_window": WINDOW, "logit_scale": 0.5}
+    ),
     "phi3": ("Phi3", {**GROUPED, "partial_rotary_factor": 0.5}),
     "gpt2": ("GPT2", {}),
-    "olmoe": ("Olmoe", {**GROUPED, "num_experts": 8, "num_experts_per_tok": 2}),
-    "vaultgemma": ("VaultGemma", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW}),
+    "gemma2": (
+        "Gemma2", {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "attn_logit_softcapping": 2.0}
+    ),
+    "gpt-oss": (
+        "GptOss",
+        {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2,
+         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    ),
+    "deepseek3": (
+        "DeepseekV3",
+        {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8,
+         "qk_nope_head_dim": 16, "v_head_dim": 16, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
+         "num_experts_per_tok": 2, "moe_intermediate_size": 24, "first_k_dense_replace": 1},
+    ),
     "mamba": ("Mamba", {}),
     "jamba": ("Jamba", {**GROUPED, "num_experts": 2}),
     "bloom": ("Bloom", {"n_layer": 2, "n_head": 4}),
