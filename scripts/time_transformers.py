@@ -124,7 +124,8 @@ def measure(folder: Path) -> dict[str, Any]:
         "instruction_set": choose_isa(), "read_bandwidth": statistics.median(bandwidths),
         "sides": {side: {"median": statistics.median(each), "rounds": each} for side, each in sides.items()},
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
-        "compared_answers": ONE_BY_ONE, "equal_answers": min(same), "transformers": transformers.__version__, "torch": torch.__version__,
+        "compared_answers": ONE_BY_ONE, "equal_answers": min(same),
+        "transformers": transformers.__version__, "torch": torch.__version__,
         "machine": describe_machine(),
     }  # fmt: skip
 

@@ -128,8 +128,8 @@ def test_rows_of_a_tree_see_their_own_branch_only(name: str, foreign: Folder) ->
 def test_learned_positions_caps_sinks_and_uneven_widths(
     name: str, groups: list[Any], foreign: Folder
 ) -> None:
-    """Loading holds the logits of two texts against plain attention. Two of these have a family here, which is
-    passed by: what matters is what their attention asks for."""
+    """Loading holds the logits of two texts against plain attention. Two of these have a family here,
+    which is passed by: what matters is what their attention asks for."""
     checkpoint = open_checkpoint(foreign(name))
     backend = transformers_backend()
     outline = backend.outline(checkpoint)

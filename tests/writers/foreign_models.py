@@ -1,7 +1,7 @@
 """Tiny models for the Transformers backend, most of architectures without a family here.
 
-They are whole folders: weights that Transformers saves, and a tokenizer with a token for each byte. Nothing here
-knows fivefold.
+They are whole folders: weights that Transformers saves, and a tokenizer with a token for each byte.
+Nothing here knows fivefold.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt-oss": (
         "GptOss",
-        {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2,
-         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+        {**GROUPED, "head_dim": 16, "sliding_window": WINDOW, "num_local_experts": 4,
+         "num_experts_per_tok": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
     ),
     "deepseek3": (
         "DeepseekV3",
