@@ -31,8 +31,8 @@ from fivefold.core.request import SamplingParams
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
 from fivefold.executor import allowed_threads, choose_isa, read_bandwidth
 
-REQUESTS, PROMPT, WRITTEN, ROUNDS = 8, 64, 64, 5
-ONE_BY_ONE = 2
+REQUESTS, PROMPT, WRITTEN, ROUNDS = 8, 64, 32, 7
+ONE_BY_ONE = 1
 """Prompts of a round that `generate` gets: its rate does not depend on how many follow one another."""
 SHAPE: dict[str, Any] = {
     "vocab_size": 8192, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
@@ -87,8 +87,8 @@ def one_by_one(model: Any, prompts: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """All rounds, and what they say."""
+def measure(folder: Path, target: Path) -> dict[str, Any]:
+    """What all rounds say; it is written after each of them."""
     threads = allowed_threads()
     loaded = load(folder, LoadOptions(threads=threads, entries=REQUESTS * (PROMPT + WRITTEN + 32)))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -98,33 +98,36 @@ def measure(folder: Path) -> dict[str, Any]:
     prompts = [draws.integers(0, BYTES, PROMPT).tolist() for _ in range(REQUESTS)]
     torch.set_num_threads(threads)
     one_by_one(model, prompts[:1])
-    together(loaded, prompts)
-    seconds: dict[str, list[float]] = {"fivefold": [], "fivefold alone": [], "generate": []}
+    together(loaded, prompts[:1])
+    rates: dict[str, list[float]] = {"fivefold": [], "fivefold alone": [], "generate": []}
     bandwidths, same = [], []
     for number in range(ROUNDS):
         bandwidths.append(read_bandwidth(threads, weights))
         took, ours = timed(lambda: together(loaded, prompts))
-        seconds["fivefold"].append(took)
+        rates["fivefold"].append(REQUESTS * WRITTEN / took)
         took, theirs = timed(lambda: one_by_one(model, prompts[:ONE_BY_ONE]))
-        seconds["generate"].append(took)
-        seconds["fivefold alone"].append(timed(lambda: together(loaded, prompts[:1]))[0])
+        rates["generate"].append(ONE_BY_ONE * WRITTEN / took)
+        rates["fivefold alone"].append(WRITTEN / timed(lambda: together(loaded, prompts[:1]))[0])
         same.append(sum(a == b for a, b in zip(ours, theirs, strict=False)))
-        print(number, {side: round(each[-1], 2) for side, each in seconds.items()}, flush=True)
-    tokens = REQUESTS * WRITTEN
-    sides = {
-        "fivefold": [tokens / each for each in seconds["fivefold"]],
-        "fivefold alone": [WRITTEN / each for each in seconds["fivefold alone"]],
-        "generate": [ONE_BY_ONE * WRITTEN / each for each in seconds["generate"]],
-    }
-    ratios = [ours / theirs for ours, theirs in zip(sides["fivefold"], sides["generate"], strict=True)]
+        print(number, {side: round(each[-1], 2) for side, each in rates.items()}, flush=True)
+        answer = told(rates, bandwidths, weights, threads)
+        answer |= {"compared_answers": ONE_BY_ONE, "equal_answers": min(same)}
+        target.write_text(json.dumps(answer, indent=1) + "\n")
+    return answer
+
+
+def told(
+    rates: dict[str, list[float]], bandwidths: list[float], weights: int, threads: int
+) -> dict[str, Any]:
+    """Tokens a second of each side, and how often ours are theirs."""
+    ratios = [ours / theirs for ours, theirs in zip(rates["fivefold"], rates["generate"], strict=True)]
     return {
         "work": "batch-transformers", "architecture": "Phi3ForCausalLM", "shape": SHAPE,
         "parameters": weights // 4, "weight_bytes": weights, "number": "f32", "cache_format": "f32",
         "requests": REQUESTS, "prompt_tokens": PROMPT, "tokens": WRITTEN, "threads": threads,
         "instruction_set": choose_isa(), "read_bandwidth": statistics.median(bandwidths),
-        "sides": {side: {"median": statistics.median(each), "rounds": each} for side, each in sides.items()},
+        "sides": {side: {"median": statistics.median(each), "rounds": each} for side, each in rates.items()},
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
-        "compared_answers": ONE_BY_ONE, "equal_answers": min(same),
         "transformers": transformers.__version__, "torch": torch.__version__,
         "machine": describe_machine(),
     }  # fmt: skip
@@ -136,6 +139,5 @@ if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
-        answer = measure(Path(folder))
-    Path(sys.argv[1]).write_text(json.dumps(answer, indent=1) + "\n")
+        answer = measure(Path(folder), Path(sys.argv[1]))
     print(json.dumps(answer["ratio"]))

@@ -10,8 +10,8 @@ from typing import Any
 import openai
 from foreign_models import BYTES, greedy, save_foreign
 
-from fivefold.engine import AsyncEngine, Engine, LoadOptions, load
-from fivefold.server import ModelConfig, serve
+from fivefold.engine import AsyncEngine, Engine, LoadOptions, load, need_of
+from fivefold.server import Maker, ModelConfig, ServerConfig, serve
 
 WRITTEN = 24
 
@@ -47,3 +47,18 @@ def test_streams_write_what_generate_writes(run_server: Callable[..., Any], tmp_
     assert [tokens for tokens, _ in answers] == expected
     assert all(pieces > 8 for _, pieces in answers), "the answers came whole"
     assert (whole.choices[0].model_extra or {})["token_ids"] == expected[0]
+
+
+def test_its_memory_is_counted_and_its_backend_named_before_it_is_loaded(tmp_path: Path) -> None:
+    save_foreign("olmo3", tmp_path)
+    config = ServerConfig((ModelConfig(str(tmp_path), "olmo", context=200),))
+    budget = 2_000_000
+    (entry,) = (
+        Maker(Path, LoadOptions(threads=1, max_rows=64), lambda: 0.0, lambda: budget).table(config).local
+    )
+    need = need_of(tmp_path, LoadOptions(context=200, max_rows=64))
+    assert entry.notice.startswith(
+        "no family here takes Olmo3ForCausalLM: it runs on the Transformers backend"
+    )
+    assert need.weights < need.least_bytes <= entry.recipe.bytes <= budget
+    assert entry.recipe.bytes == need.bytes(entry.recipe.load.entries or 0)

@@ -56,8 +56,8 @@ FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {
 """Config class and values by name."""
 
 
-def save_foreign(name: str, folder: Path, **changes: Any) -> None:
-    """A model in float32 with its tokenizer; `changes` are of its config."""
+def save_foreign(name: str, folder: Path, brain: bool = False, **changes: Any) -> None:
+    """A model in float32, or in bf16, with its tokenizer; `changes` are of its config."""
     package = transformers()
     import torch
 
@@ -67,7 +67,7 @@ def save_foreign(name: str, folder: Path, **changes: Any) -> None:
         config = getattr(package, f"{kind}Config")(**{**SIZES, **values, **changes})
         model = package.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         random_weights(model, len(name) + 7 * sum(map(ord, name)))
-        model.save_pretrained(folder)
+        (model.to(torch.bfloat16) if brain else model).save_pretrained(folder)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
 
 

@@ -36,6 +36,15 @@ def outline(checkpoint: Checkpoint) -> Outline:
     UnsupportedError says why it cannot run, FileError what is broken.
     """
     where = f"{checkpoint.path}: {_named(checkpoint)}"
+    try:
+        return _outline(checkpoint, where)
+    except FivefoldError:
+        raise
+    except Exception as error:  # configs of some models answer a question with an error of their own
+        raise refused(error, where) from None
+
+
+def _outline(checkpoint: Checkpoint, where: str) -> Outline:
     _check_quantization(checkpoint, where)
     number = _number(checkpoint)
     config = _config(checkpoint, where)
@@ -86,7 +95,7 @@ def refused(error: Exception, where: str) -> FivefoldError:
     if isinstance(error, FivefoldError):
         what = error.what
     else:
-        what = f"its forward pass fails with attention over pages ({_said(error)})"
+        what = f"running it with attention over pages fails ({_said(error)})"
     return UnsupportedError(
         f"the Transformers backend cannot run it: {what}",
         where=where,
@@ -114,17 +123,17 @@ def _check_quantization(checkpoint: Checkpoint, where: str) -> None:
 
 def _number(checkpoint: Checkpoint) -> str:
     """bf16 where most bytes of the weights are; else float32, also for float16, for which processors have no
-    fast products."""
-    sizes: Counter[str] = Counter()
+    fast products. Old folders hold masks among their weights, so what else there is does not matter."""
+    sizes = Counter({"f32": 0})
     for tensor in checkpoint.tensors.values():
         sizes[tensor.format] += tensor.stored_bytes
-    strange = sorted(set(sizes) - {"f32", "f16", "bf16"})
-    if strange:
+    most = sizes.most_common(1)[0][0]
+    if most not in ("f32", "f16", "bf16"):
         raise UnsupportedError(
-            f"some of its weights are {', '.join(strange)}", where=str(checkpoint.path),
+            f"most of its weights are {most}", where=str(checkpoint.path),
             remedy="take its weights in bf16 or float32",
         )  # fmt: skip
-    return "bf16" if sizes.most_common(1)[0][0] == "bf16" else "f32"
+    return "bf16" if most == "bf16" else "f32"
 
 
 def _config(checkpoint: Checkpoint, where: str) -> Any:
