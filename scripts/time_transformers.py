@@ -1,7 +1,7 @@
 """Eight requests at once on the Transformers backend, against Transformers' own `generate`, one after the
 other.
 
-    .venv/bin/python scripts/time_transformers.py bench/transformers/batch-8.json
+    OMP_WAIT_POLICY=PASSIVE .venv/bin/python scripts/time_transformers.py bench/transformers/batch-8.json
 
 The model is random, of an architecture without a family here (Phi-3), and large enough that its weights are
 what a step reads: 116 million parameters in float32. Both sides run in this process with the same weights,
@@ -12,6 +12,7 @@ ratios, since other work on the machine slows both sides of a round alike.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -62,11 +63,11 @@ def make(folder: Path) -> None:
     made.save(str(folder / "tokenizer.json"))
 
 
-def timed(work: Callable[[], list[list[int]]]) -> tuple[float, list[list[int]]]:
-    """Seconds of the wall clock, and what was written."""
-    began = time.perf_counter()
+def timed(work: Callable[[], list[list[int]]]) -> tuple[tuple[float, float], list[list[int]]]:
+    """Seconds of the wall clock and of the processor (all threads), and what was written."""
+    began, busy = time.perf_counter(), time.process_time()
     found = work()
-    return time.perf_counter() - began, found
+    return (time.perf_counter() - began, time.process_time() - busy), found
 
 
 def together(loaded: LoadedModel, prompts: list[list[int]]) -> list[list[int]]:
@@ -100,17 +101,20 @@ def measure(folder: Path, target: Path) -> dict[str, Any]:
     one_by_one(model, prompts[:1])
     together(loaded, prompts[:1])
     rates: dict[str, list[float]] = {"fivefold": [], "fivefold alone": [], "generate": []}
+    busy: list[float] = []
     bandwidths, same = [], []
     for number in range(ROUNDS):
         bandwidths.append(read_bandwidth(threads, weights))
-        took, ours = timed(lambda: together(loaded, prompts))
+        (took, own), ours = timed(lambda: together(loaded, prompts))
         rates["fivefold"].append(REQUESTS * WRITTEN / took)
-        took, theirs = timed(lambda: one_by_one(model, prompts[:ONE_BY_ONE]))
+        (took, other), theirs = timed(lambda: one_by_one(model, prompts[:ONE_BY_ONE]))
         rates["generate"].append(ONE_BY_ONE * WRITTEN / took)
-        rates["fivefold alone"].append(WRITTEN / timed(lambda: together(loaded, prompts[:1]))[0])
+        busy.append(other / ONE_BY_ONE * REQUESTS / own)
+        rates["fivefold alone"].append(WRITTEN / timed(lambda: together(loaded, prompts[:1]))[0][0])
         same.append(sum(a == b for a, b in zip(ours, theirs, strict=False)))
-        print(number, {side: round(each[-1], 2) for side, each in rates.items()}, flush=True)
+        print(number, {side: round(each[-1], 2) for side, each in rates.items()}, busy[-1], flush=True)
         answer = told(rates, bandwidths, weights, threads)
+        answer["processor_time_ratio"] = {"median": statistics.median(busy), "rounds": busy}
         answer |= {"compared_answers": ONE_BY_ONE, "equal_answers": min(same)}
         target.write_text(json.dumps(answer, indent=1) + "\n")
     return answer
@@ -128,6 +132,7 @@ def told(
         "instruction_set": choose_isa(), "read_bandwidth": statistics.median(bandwidths),
         "sides": {side: {"median": statistics.median(each), "rounds": each} for side, each in rates.items()},
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
         "transformers": transformers.__version__, "torch": torch.__version__,
         "machine": describe_machine(),
     }  # fmt: skip

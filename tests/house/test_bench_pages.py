@@ -59,6 +59,20 @@ def test_the_contracts_table_of_entries_is_that_of_its_file() -> None:
         assert each["text_sha256"] in page and f"{each['positions']:,} positions" in page
 
 
+def test_the_transformers_backends_figures_are_those_of_its_file() -> None:
+    page = (ROOT / "docs" / "transformers-backend.md").read_text()
+    found = json.loads((ROOT / "bench" / "transformers" / "batch-8.json").read_text())
+    sides = found["sides"]
+    cells = (f"{sides[side]['median']:.1f}" for side in ("fivefold", "generate", "fivefold alone"))
+    row = f"| {found['requests']} | {' | '.join(cells)} | {found['ratio']['median']:.2f} |"
+    assert row in page
+    lowest, highest = min(found["ratio"]["rounds"]), max(found["ratio"]["rounds"])
+    assert f"{lowest:.2f} to {highest:.2f} in {len(found['ratio']['rounds'])} rounds" in page
+    assert f"{found['read_bandwidth'] / 1e9:.0f} GB/s" in page
+    assert found["equal_answers"] == found["compared_answers"]
+    assert sides["fivefold"]["median"] >= 3 * sides["generate"]["median"]
+
+
 @pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize("text", ["", "<!-- tables -->\n", "<!-- end of the tables -->\n<!-- tables -->\n"])
 def test_a_page_without_a_place_for_tables_says_so(text: str, tmp_path: Path) -> None:
