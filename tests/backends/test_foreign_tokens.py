@@ -58,7 +58,7 @@ def test_tokens_are_those_of_generate(name: str, foreign: Folder) -> None:
     """Windows of 12 tokens on three layers of four, half of each head rotated, layers in parallel."""
     texts = prompts()
     expected = greedy(foreign(name), texts, WRITTEN)
-    assert len({token for text in expected for token in text}) > 30, "the model repeats itself"
+    assert len({token for text in expected for token in text}) > 15, "the model repeats itself"
     engine = Engine(small(foreign(name)))
     alone = Engine(load(foreign(name), LoadOptions(threads=1)))
     assert list(alone.generate(texts[-1:], GREEDY)[0].tokens) == expected[-1]

@@ -24,7 +24,7 @@ SIZES: dict[str, Any] = {
 GROUPED = {"num_key_value_heads": 2}
 FOREIGN: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo3": ("Olmo3", {**GROUPED, "num_hidden_layers": 4, "sliding_window": WINDOW}),
-    "gpt-neox": ("GPTNeoX", {"rotary_pct": 0.5, "use_parallel_residual": True}),
+    "gpt-neox": ("GPTNeoX", {"rotary_pct": 0.5, "hidden_act": "relu"}),
     "cohere2": (
         "Cohere2", {**GROUPED, "num_hidden_layers": 4, "sliding_window": WINDOW, "logit_scale": 0.5}
     ),
