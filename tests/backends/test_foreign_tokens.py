@@ -33,7 +33,7 @@ def prompts(count: int = 8) -> list[list[int]]:
 
 
 def small(folder: Path) -> LoadedModel:
-    """Steps of 24 rows, pages for fewer than eight texts: prompts are read in parts, somebody must go."""
+    """Steps of 24 rows, pages for fewer than eight texts: prompts are read in parts, some must wait."""
     return load(folder, LoadOptions(threads=1, entries=640, max_rows=24))
 
 
@@ -56,17 +56,19 @@ def written_together(engine: Engine, texts: list[list[int]]) -> list[list[int]]:
 @pytest.mark.parametrize("name", ["olmo3", "gpt-neox", "cohere2"])
 def test_tokens_are_those_of_generate(name: str, foreign: Folder) -> None:
     """Windows of 12 tokens on three layers of four, half of each head rotated, layers in parallel."""
-    texts = prompts()
-    expected = greedy(foreign(name), texts, WRITTEN)
+    texts, pair = prompts(), [[(7 * row + place) % BYTES for row in range(60)] for place in range(2)]
+    expected = greedy(foreign(name), texts + pair, WRITTEN)
     assert len({token for text in expected for token in text}) > 15, "the model repeats itself"
     engine = Engine(small(foreign(name)))
     alone = Engine(load(foreign(name), LoadOptions(threads=1)))
-    assert list(alone.generate(texts[-1:], GREEDY)[0].tokens) == expected[-1]
-    assert written_together(engine, texts) == expected
-    figures = engine.figures()
-    assert figures.preemptions > 0, "nobody had to give pages back"
-    assert figures.cached_tokens > 64, "no prefix was shared"
+    assert list(alone.generate(texts[-1:], GREEDY)[0].tokens) == expected[7]
+    assert written_together(engine, texts) == expected[:8]
+    assert engine.figures().cached_tokens > 64, "no prefix was shared"
     engine.check_integrity()
+    tight = Engine(load(foreign(name), LoadOptions(threads=1, entries=192, max_rows=24)))
+    assert [list(answer.tokens) for answer in tight.generate(pair, GREEDY)] == expected[8:]
+    assert tight.figures().preemptions > 0, "both found room"
+    tight.check_integrity()
 
 
 def test_windows_are_groups_and_no_logits_are_made_that_nobody_wants(foreign: Folder) -> None:

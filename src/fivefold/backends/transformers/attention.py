@@ -58,19 +58,14 @@ class Scoring:
 def paged_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **rest: Any
 ) -> tuple[Tensor, None]:
-    """Rows (1, H, N, D), keys and values (1, KV heads, N, D) of a step -> (1, N, H, value width).
-
-    Rows behind those of the pieces only fill the step: they are neither stored nor do they see anything.
-    """
+    """Rows (1, H, N, D), keys and values (1, KV heads, N, D) of a step -> (1, N, H, value width)."""
     check_arguments(module, attention_mask, rest)
     running, layer = CURRENT.get(), int(module.layer_idx)
     pieces, keys, values = running.pieces[layer], running.pages.keys[layer], running.pages.values[layer]
-    count = len(pieces.write)
-    keys.index_copy_(0, pieces.write, key[0, :, :count].transpose(0, 1).to(keys.dtype))
-    values.index_copy_(0, pieces.write, value[0, :, :count].transpose(0, 1).to(values.dtype))
+    keys.index_copy_(0, pieces.write, key[0].transpose(0, 1).to(keys.dtype))
+    values.index_copy_(0, pieces.write, value[0].transpose(0, 1).to(values.dtype))
     scoring = scoring_of(query, rest)
     found = query.new_empty(1, query.shape[2], query.shape[1], values.shape[2])
-    found[0, count:] = 0
     for piece in pieces.parts:
         key = running.pages.gathered(keys, piece, 0).to(query.dtype)
         value = running.pages.gathered(values, piece, 1).to(query.dtype)

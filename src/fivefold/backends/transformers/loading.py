@@ -23,6 +23,7 @@ from fivefold.core.layout import CacheLayout
 
 from .outline import quietly, refused
 from .pages import NUMBERS
+from .products import speed_up
 from .runner import TransformersRunner
 from .witness import Layer, layout_of, watch
 
@@ -79,6 +80,7 @@ def _weights(outline: Outline, folder: Path) -> Any:
                 remedy="fetch all files of the model again",
             )  # fmt: skip
     model.eval()
+    speed_up(model)
     return model
 
 

@@ -11,21 +11,16 @@ import inspect
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fivefold.backends.cached import CachedRunner, pages_for
-from fivefold.core.batch import LOGITS, Batch, Float32, Int32
+from fivefold.core.batch import LOGITS, Batch, Float32
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheLayout
 
 from .attention import CURRENT, NAME, Pass
 from .pages import TorchPages
 from .pieces import Pieces, pieces_of
-
-FILLED_FROM, FILLED_TO = 5, 16
-"""From so many rows on, products of fewer than 16 take torch's library longer than those of 16 (docs/log.md):
-such a step is filled with rows that nobody sees."""
 
 
 class TransformersRunner(CachedRunner):
@@ -54,25 +49,18 @@ class TransformersRunner(CachedRunner):
         pieces: dict[int, Pieces] = {}
         for group in self.cache.layout.groups:
             pieces |= dict.fromkeys(group.layers, pieces_of(batch, group, self._number))
-        rows = batch.row_sets.get(LOGITS, np.zeros(0, np.int32))
-        wanted = torch.from_numpy(_filled(rows) if self._chooses else rows.astype(np.int64))
+        wanted = torch.from_numpy(batch.row_sets.get(LOGITS, np.zeros(0, np.int32)).astype(np.int64))
         chosen = {"logits_to_keep": wanted} if self._chooses else {}
         token = CURRENT.set(Pass(pieces, self._storage))
         try:
             with torch.inference_mode():
                 output = self._model(
-                    input_ids=torch.from_numpy(_filled(batch.tokens))[None],
-                    position_ids=torch.from_numpy(_filled(batch.positions))[None],
+                    input_ids=torch.from_numpy(batch.tokens.astype(np.int64))[None],
+                    position_ids=torch.from_numpy(batch.positions.astype(np.int64))[None],
                     use_cache=False, **chosen,
                 )  # fmt: skip
                 logits = output.logits[0] if self._chooses else output.logits[0][wanted]
-                found: Float32 = logits[: len(rows)].float().numpy()
+                found: Float32 = logits.float().numpy()
         finally:
             CURRENT.reset(token)
         return found
-
-
-def _filled(rows: Int32) -> npt.NDArray[np.int64]:
-    """Numbers of rows, with zeros behind them where more rows take less time."""
-    more = FILLED_TO - len(rows) if FILLED_FROM <= len(rows) < FILLED_TO else 0
-    return np.pad(rows.astype(np.int64), (0, more))
