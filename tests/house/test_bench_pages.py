@@ -62,15 +62,13 @@ def test_the_contracts_table_of_entries_is_that_of_its_file() -> None:
 def test_the_transformers_backends_figures_are_those_of_its_file() -> None:
     page = (ROOT / "docs" / "transformers-backend.md").read_text()
     found = json.loads((ROOT / "bench" / "transformers" / "batch-8.json").read_text())
-    sides = found["sides"]
-    cells = (f"{sides[side]['median']:.1f}" for side in ("fivefold", "generate", "fivefold alone"))
-    row = f"| {found['requests']} | {' | '.join(cells)} | {found['ratio']['median']:.2f} |"
-    assert row in page
-    lowest, highest = min(found["ratio"]["rounds"]), max(found["ratio"]["rounds"])
-    assert f"{lowest:.2f} to {highest:.2f} in {len(found['ratio']['rounds'])} rounds" in page
-    assert f"{found['read_bandwidth'] / 1e9:.0f} GB/s" in page
+    cells = (f"{found['sides'][side]['median']:.1f}" for side in ("fivefold", "generate"))
+    busy, clock = found["processor_time_ratio"], found["ratio"]
+    spread = f"{busy['median']:.2f} ({min(busy['rounds']):.2f} to {max(busy['rounds']):.2f})"
+    assert f"| {found['requests']} | {' | '.join(cells)} | {clock['median']:.2f} | {spread} |" in page
+    assert f"{len(busy['rounds'])} rounds" in page
+    assert f"{found['read_bandwidth'] / 1e9:.1f} GB/s" in page
     assert found["equal_answers"] == found["compared_answers"]
-    assert sides["fivefold"]["median"] >= 3 * sides["generate"]["median"]
 
 
 @pytest.mark.usefixtures("scripts")
