@@ -59,6 +59,18 @@ def test_the_contracts_table_of_entries_is_that_of_its_file() -> None:
         assert each["text_sha256"] in page and f"{each['positions']:,} positions" in page
 
 
+def test_the_transformers_backends_figures_are_those_of_its_file() -> None:
+    page = (ROOT / "docs" / "transformers-backend.md").read_text()
+    found = json.loads((ROOT / "bench" / "transformers" / "batch-8.json").read_text())
+    cells = (f"{found['sides'][side]['median']:.1f}" for side in ("fivefold", "generate"))
+    busy, clock = found["processor_time_ratio"], found["ratio"]
+    spread = f"{busy['median']:.2f} ({min(busy['rounds']):.2f} to {max(busy['rounds']):.2f})"
+    assert f"| {found['requests']} | {' | '.join(cells)} | {clock['median']:.2f} | {spread} |" in page
+    assert f"{len(busy['rounds'])} rounds" in page
+    assert f"{found['read_bandwidth'] / 1e9:.1f} GB/s" in page
+    assert found["equal_answers"] == found["compared_answers"]
+
+
 @pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize("text", ["", "<!-- tables -->\n", "<!-- end of the tables -->\n<!-- tables -->\n"])
 def test_a_page_without_a_place_for_tables_says_so(text: str, tmp_path: Path) -> None:

@@ -1,5 +1,12 @@
-"""Backends: who runs a step. One Runner protocol, in `core.runner`."""
+"""Backends: who runs a step. One Runner protocol, in `core.runner`.
 
+The Transformers backend is not among these names: it needs torch, and is imported when it is needed
+(`extra`).
+"""
+
+from .extra import MissingExtraError, Outline, Room, transformers_backend
 from .native import NativeRunner, ReferenceRunner
 
-__all__ = ["NativeRunner", "ReferenceRunner"]
+__all__ = [
+    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "transformers_backend",
+]  # fmt: skip

@@ -22,7 +22,7 @@ from .options import (
     Context,
     Format,
     Isa,
-    Kv,
+    KvUnlessSaid,
     Threads,
     load_options,
     open_model,
@@ -60,7 +60,7 @@ def run(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
-    kv: Kv = "f16",
+    kv: KvUnlessSaid = None,
     form: Format = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -181,7 +181,7 @@ def chat(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
-    kv: Kv = "f16",
+    kv: KvUnlessSaid = None,
     form: Format = "auto",
     as_json: AsJson = False,
 ) -> None:

@@ -35,6 +35,15 @@ Format = Annotated[
         "--format", help=f"What matrices are loaded as: {', '.join(LoadedFormat.known)}; auto is as stored."
     ),
 ]
+KvUnlessSaid = Annotated[
+    str | None,
+    typer.Option(
+        "--kv",
+        help="How cache entries are stored: f16, bf16, int8, fp8. Unless said: f16, and with the "
+        "Transformers backend as the weights.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -62,8 +71,11 @@ def load_options(
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:
-    """Find and load the model that a command names."""
-    return load(find_model(name), options)
+    """Find and load the model that a command names; a line on stderr if it is not the native backend's."""
+    loaded = load(find_model(name), options)
+    if loaded.notice:
+        typer.echo(f"fivefold: {loaded.notice}", err=True)
+    return loaded
 
 
 def find_model(name: str) -> Path:

@@ -28,7 +28,17 @@ from fivefold.server import (
 )
 from fivefold.server import run as run_server
 
-from .options import DEFAULT_MODEL, Activations, Context, Format, Isa, Kv, Threads, find_model, load_options
+from .options import (
+    DEFAULT_MODEL,
+    Activations,
+    Context,
+    Format,
+    Isa,
+    KvUnlessSaid,
+    Threads,
+    find_model,
+    load_options,
+)
 from .terminal import app
 
 _LOOPBACK = ("localhost", "::1")
@@ -48,7 +58,7 @@ def serve(
     threads: Threads = 0,
     context: Context = 0,
     activations: Activations = "int8",
-    kv: Kv = "f16",
+    kv: KvUnlessSaid = None,
     form: Format = "auto",
 ) -> None:
     """Serve models over HTTP with OpenAI's protocol."""
@@ -80,10 +90,12 @@ def serve(
                 typer.echo(
                     f"serving {_names(table)} at {address}/v1, by the configuration that was read again"
                 )
+                _say_backends(table)
 
         source = Source(read, maker, changed) if config is not None else None
         models = Models.prepared(chosen, maker, source)
         entry.write(models.table)
+        _say_backends(models.table)
         run_server(models, listener, lambda: typer.echo(f"serving {_names(models.table)} at {address}/v1"))
 
 
@@ -104,6 +116,13 @@ class _Entry:
             self._registration = self._stack.enter_context(register(running_folder(), self._address, paths))
         except FivefoldError as error:
             typer.echo(f"fivefold: {error.line()}", err=True)
+
+
+def _say_backends(table: Table) -> None:
+    """A line on stderr for each model that another backend than the native one runs."""
+    for entry in table.local:
+        if entry.notice:
+            typer.echo(f"fivefold: {entry.config.name}: {entry.notice}", err=True)
 
 
 def _names(table: Table) -> str:

@@ -18,12 +18,12 @@ from fivefold.core.layout import STEP_ROWS, CacheGroup
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
-from fivefold.formats import ENTRY_FORMATS
-from fivefold.models import load_model
+from fivefold.formats import ENTRY_FORMATS, EntryFormat
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
-from .need import LONGEST_CONTEXT, as_loaded, measured
+from .described import Described, as_loaded, described
+from .need import LONGEST_CONTEXT, measured
 from .options import LoadOptions
 
 Object = dict[str, Any]
@@ -41,15 +41,16 @@ def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     checkpoint = as_loaded(stored, options)
     refused: list[str] = []
     told: Object = {"path": str(path), "kind": stored.kind, "architecture": _architecture(stored)}
-    model = _tried(refused, lambda: load_model(stored))
-    if model is not None:
-        told |= _shape(model)
-        _tried(refused, lambda: measured(model, checkpoint, options))
+    found: Described | None = _tried(refused, lambda: described(stored, options))
+    if found is not None:
+        told |= {"backend": found.backend, **({"notice": found.notice} if found.notice else {})}
+        told |= _shape(found.model)
+        _tried(refused, lambda: measured(found, options))
     told |= _formats(stored)
     told["loaded_format"] = "auto" if options.conversion is None else options.conversion.format
     told |= {f"loaded_{key}": value for key, value in _formats(checkpoint).items()}
-    if model is not None:
-        told |= _costs(model, checkpoint)
+    if found is not None:
+        told |= _costs(found)
     vocabulary = _tried(refused, lambda: vocabulary_of(stored))
     return {**told, **_talk(stored, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
 
@@ -100,19 +101,34 @@ def _shape(model: Model) -> Object:
     }
 
 
-def _costs(model: Model, checkpoint: Checkpoint) -> Object:
-    """Bytes of cache entries and of a step, and the least memory that a server needs for the model."""
+def _costs(found: Described) -> Object:
+    """Bytes of cache entries and of a step, and the least memory that a server needs for the model.
+
+    Without a Program, only what is known without one.
+    """
+    model = found.model
+    context = min(model.shape.context, LONGEST_CONTEXT)
+    if found.outline is not None:
+        entry = int(model.layout.entry_bytes(found.entries.number_bytes, found.entries.scale_bytes))
+        form = found.entries
+        kept = model.layout.kept_bytes(context, STEP_ROWS, form.number_bytes, form.scale_bytes)
+        return {
+            "cache_bytes_a_token": entry,
+            "cache_groups": [_group(group, form) for group in model.layout.groups],
+            "context_cache_bytes": int(kept),
+            "decode_weight_bytes": found.weights,
+        }
     entries = {
         name: int(model.layout.entry_bytes(form.number_bytes, form.scale_bytes))
         for name, form in ENTRY_FORMATS.items()
     }
-    stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
+    stored = {tensor.name: float(tensor.stored_bytes) for tensor in found.checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
-    context, half = min(model.shape.context, LONGEST_CONTEXT), ENTRY_FORMATS["f16"]
+    half = ENTRY_FORMATS["f16"]
     return {
         "cache_bytes_a_token": entries["f16"],
         "cache_bytes_by_format": entries,
-        "cache_groups": [_group(group) for group in model.layout.groups],
+        "cache_groups": [_group(group, half) for group in model.layout.groups],
         "context_cache_bytes": int(
             model.layout.kept_bytes(context, STEP_ROWS, half.number_bytes, half.scale_bytes)
         ),
@@ -121,9 +137,8 @@ def _costs(model: Model, checkpoint: Checkpoint) -> Object:
     }
 
 
-def _group(group: CacheGroup) -> Object:
-    """Layers that share page tables: bytes of a token in f16, and the tokens that a row of them sees."""
-    form = ENTRY_FORMATS["f16"]
+def _group(group: CacheGroup, form: EntryFormat) -> Object:
+    """Layers that share page tables: bytes of a token, and the tokens that a row of them sees."""
     return {
         "name": group.name,
         "layers": len(group.layers),

@@ -1,7 +1,7 @@
 """Loading a model: from a path to something that can answer.
 
-Files give tensors and a tokenizer, a family gives the Program, a backend runs it. Everything is
-decided here once, from frozen options; nothing is read from the environment.
+Files give tensors and a tokenizer, a family gives the Program (or Transformers its own code), a backend
+runs it. Everything is decided here once, from frozen options; nothing is read from the environment.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fivefold.backends import NativeRunner, ReferenceRunner
+from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FileError, InputError
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
 from fivefold.files import give_back, open_checkpoint, vocabulary_of
-from fivefold.models import load_model
 from fivefold.program import Model
 
-from .need import as_loaded, measured, stored_entries
+from .described import NATIVE, REFERENCE, Described, described
+from .need import measured
 from .options import LoadOptions
 
 MOST_THREADS = 1024
@@ -27,7 +27,11 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to run, with what is needed to talk to it."""
+    """A model ready to run, with what is needed to talk to it.
+
+    `backend` is native, reference or transformers; with the last there is no Program, and `notice` is a line
+    for people that says so.
+    """
 
     path: Path
     checkpoint: Checkpoint
@@ -36,6 +40,8 @@ class LoadedModel:
     runner: Runner
     context: int
     settings: Settings
+    backend: str = NATIVE
+    notice: str = ""
 
     @property
     def template(self) -> str | None:
@@ -48,32 +54,41 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     """Open and prepare the model at `path`; InputError, FileError or UnsupportedError say what is wrong."""
     chosen = options or LoadOptions()
     stored = open_checkpoint(path)
-    model, checkpoint = load_model(stored), as_loaded(stored, chosen)
-    need = measured(model, checkpoint, chosen)
+    found = described(stored, chosen)
+    need = measured(found, chosen)
     if not 0 <= chosen.threads <= MOST_THREADS:
         raise InputError(
             f"{chosen.threads} threads", where="--threads", remedy=f"give 1 to {MOST_THREADS}, or 0"
         )
-    form = stored_entries(chosen)
     settings = Settings(
         choose_isa(chosen.isa), chosen.threads or allowed_threads(), chosen.activations, chosen.max_rows,
-        form.name,
+        found.entries.name,
     )  # fmt: skip
-    vocabulary = vocabulary_of(checkpoint)
-    if vocabulary.size > model.shape.vocabulary:
+    vocabulary = vocabulary_of(stored)
+    if vocabulary.size > found.model.shape.vocabulary:
         raise FileError(
-            f"the tokenizer has {vocabulary.size} tokens, and the model {model.shape.vocabulary}",
-            where=str(checkpoint.path), remedy="fetch the file again or convert the model again",
+            f"the tokenizer has {vocabulary.size} tokens, and the model {found.model.shape.vocabulary}",
+            where=str(path), remedy="fetch the file again or convert the model again",
         )  # fmt: skip
     entries = chosen.entries
     if entries is None:
         entries = need.least if chosen.memory is None else need.entries(chosen.memory)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
-    runner: Runner = (
-        ReferenceRunner(model, checkpoint, entries, form)
-        if chosen.reference
-        else NativeRunner(model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
-    )
+    runner = _runner(found, settings, entries)
     give_back(stored.tensors.values())
-    return LoadedModel(path, checkpoint, model, vocabulary, runner, need.context, settings)
+    return LoadedModel(
+        path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
+        found.notice,
+    )  # fmt: skip
+
+
+def _runner(found: Described, settings: Settings, entries: int) -> Runner:
+    """The runner of the backend that was chosen, its weights in memory."""
+    checkpoint = found.checkpoint
+    if found.outline is not None:
+        room = Room(settings.threads, settings.max_rows, entries, settings.cache_format)
+        return transformers_backend().open_runner(found.outline, checkpoint, room)
+    if found.backend == REFERENCE:
+        return ReferenceRunner(found.model, checkpoint, entries, found.entries)
+    return NativeRunner(found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))

@@ -1,8 +1,8 @@
 """What a model takes of the memory, known before it is loaded: its weights, and the entries of its cache.
 
-Only the file's head and the Program are read for that, no weight. What is wrong with the model's files (a
-missing shard, an unknown architecture, a format that this build lacks) is found here as well, so that it
-can be told before anything depends on it.
+Only the file's head and the model's description are read for that, no weight. What is wrong with the
+model's files (a missing shard, an unknown architecture, a format that this build lacks) is found here as
+well, so that it can be told before anything depends on it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
-from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError
-from fivefold.executor import grown_bytes
 from fivefold.core.layout import CacheLayout
 from fivefold.files import open_checkpoint, vocabulary_of
-from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
-from fivefold.models import load_model
-from fivefold.program import Model
+from fivefold.formats import EntryFormat
 
+from .described import Described, described
 from .options import LoadOptions
 
 LONGEST_CONTEXT = 8192
@@ -37,6 +34,7 @@ class Need:
     context   tokens of one request; `longest` is the most that the model can have.
     least     entries without which not even one request of that length can run.
     most      entries beyond which more would be of no use.
+    notice    one line for people, where another backend than the native one runs it; else empty.
     """
 
     path: Path
@@ -48,6 +46,7 @@ class Need:
     longest: int
     least: int
     most: int
+    notice: str = ""
 
     @property
     def least_bytes(self) -> int:
@@ -80,46 +79,24 @@ def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> 
     `with_vocabulary` looks at the tokenizer too, which takes longer.
     """
     checkpoint = open_checkpoint(path)
-    need = measured(load_model(checkpoint), as_loaded(checkpoint, options), options)
+    need = measured(described(checkpoint, options), options)
     if with_vocabulary:
         vocabulary_of(checkpoint)
     return need
 
 
-def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
-    """The checkpoint with the tensors that are to be loaded; the Program is made of the stored one."""
-    return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
-
-
-def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need:
-    """The same of a model whose Program is there; `checkpoint` has the tensors as they are loaded."""
-    _check_formats(model, checkpoint)
-    longest = model.shape.context
+def measured(found: Described, options: LoadOptions) -> Need:
+    """The same of a model that is described already."""
+    longest = found.model.shape.context
     context = options.context or min(longest, LONGEST_CONTEXT)
     if not 1 <= context <= longest:
         raise InputError(
             f"a context of {context} is outside the model's", where="--context",
             remedy=f"give 1 to {longest}",
         )  # fmt: skip
-    form = stored_entries(options)
-    names = {name for program in model.programs.values() for name in program.tensors}
-    stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
-    for program in model.programs.values():
-        stored += sum(grown_bytes(one, checkpoint.tensors.__getitem__) for one in program.weights.values())
     least = context + options.max_rows
     most = max(MOST_CONTEXTS * context, least)
-    return Need(checkpoint.path, stored, model.layout, form, options.max_rows, context, longest, least, most)
-
-
-def stored_entries(options: LoadOptions) -> EntryFormat:
-    """How entries are stored."""
-    if options.cache_format is None:
-        return UNROUNDED if options.reference else ENTRY_FORMATS["f16"]
-    return entry_format(options.cache_format, "--kv")
-
-
-def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
-    """Each weight that is used has a format that this build knows; the others do not matter."""
-    for program in model.programs.values():
-        for name in program.tensors:
-            format_of(checkpoint.tensors[name].format, where=f"{checkpoint.path}: tensor {name}")
+    return Need(
+        found.checkpoint.path, found.weights, found.model.layout, found.entries, options.max_rows,
+        context, longest, least, most, found.notice,
+    )  # fmt: skip

@@ -1,5 +1,5 @@
 """Model families: one file each, found by architecture name."""
 
-from .registry import ARCHITECTURES, load_model
+from .registry import ARCHITECTURES, architecture_of, load_model
 
-__all__ = ["ARCHITECTURES", "load_model"]
+__all__ = ["ARCHITECTURES", "architecture_of", "load_model"]

@@ -29,10 +29,16 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
 """The one name in config.json's `architectures` to the module of its family."""
 
 
+def architecture_of(checkpoint: Checkpoint) -> tuple[str, bool]:
+    """The name under which a checkpoint asks for its family, and whether there is one of that name."""
+    architecture = _architecture(checkpoint)
+    return architecture, architecture in _families(checkpoint)
+
+
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model that a checkpoint describes, its weights checked for name and shape."""
     architecture = _architecture(checkpoint)
-    families = ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
+    families = _families(checkpoint)
     if architecture not in families:
         raise UnsupportedError(
             f"architecture {architecture!r} is not known", where=config_of(checkpoint),
@@ -42,6 +48,11 @@ def load_model(checkpoint: Checkpoint) -> Model:
     model: Model = family.load(checkpoint, architecture)
     _check_weights(model, checkpoint, architecture)
     return model
+
+
+def _families(checkpoint: Checkpoint) -> Mapping[str, str]:
+    """Architectures of the checkpoint's kind of file."""
+    return ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
 
 
 def _architecture(checkpoint: Checkpoint) -> str:

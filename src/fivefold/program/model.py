@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheLayout, ModelShape
 
 from .program import Program
@@ -12,7 +13,8 @@ from .program import Program
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Programs by name ("main" is the forward pass); they share one cache layout.
+    """Programs by name ("main" is the forward pass); they share one cache layout. A model that another
+    backend runs with code of its own has none.
 
     `passed_over` are beginnings of the names of tensors that no Program reads, and that the family knows:
     parts of a file that the forward pass does without.
@@ -25,5 +27,10 @@ class Model:
 
     @property
     def main(self) -> Program:
-        """The forward pass."""
+        """The forward pass; UnsupportedError where another backend's code is it."""
+        if "main" not in self.programs:
+            raise UnsupportedError(
+                "this model runs on another backend and has no Program", where=self.shape.family,
+                remedy="choose a model of a family that is known here",
+            )  # fmt: skip
         return self.programs["main"]

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalEntry:
-    """A name whose model runs here."""
+    """A name whose model runs here. `notice` is a line for people if it does so on another backend."""
 
     config: ModelConfig
     recipe: Recipe
     context: int
     created: int
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +170,7 @@ class Maker:
             raise placed(error, where, "key source") from None
         if old is not None and _same(old.config, config) and old.recipe.path == path:
             recipe = dataclasses.replace(old.recipe, pinned=config.pinned, idle_seconds=config.idle)
-            return LocalEntry(config, recipe, old.context, old.created)
+            return LocalEntry(config, recipe, old.context, old.created, old.notice)
         try:
             need = need_of(path, options, with_vocabulary=not early)
         except FivefoldError as error:
@@ -183,7 +184,7 @@ class Maker:
         engine = EngineOptions(config.max_sequences, config.max_queue, config.prefix_cache)
         chosen = dataclasses.replace(options, context=need.context, entries=entries)
         recipe = Recipe(config.name, path, chosen, engine, need.bytes(entries), config.pinned, config.idle)
-        return LocalEntry(config, recipe, need.context, int(self.clock()))
+        return LocalEntry(config, recipe, need.context, int(self.clock()), need.notice)
 
 
 def place_of(where: str, index: int) -> str:

@@ -1,0 +1,108 @@
+"""Which backend runs a checkpoint, and what is known of its model before a weight is read.
+
+A family takes its architecture, or else, for a folder of Hugging Face, Transformers does. A family that
+refuses a config is not passed by: what it refuses would then run as somebody did not expect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fivefold.backends import MissingExtraError, Outline, transformers_backend
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.executor import grown_bytes
+from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
+from fivefold.models import architecture_of, load_model
+from fivefold.program import Model
+
+from .options import LoadOptions
+
+NATIVE, REFERENCE, TRANSFORMERS = "native", "reference", "transformers"
+_TORCH_ENTRIES = ("f16", "bf16")
+"""Formats of cache entries that may be asked of the Transformers backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A model, the backend that runs it, the bytes of its weights, and how its cache entries are stored.
+
+    `checkpoint` has the tensors as they are loaded; the Program is made of the stored ones. `outline` is what
+    the Transformers backend knows of it, None for the others.
+    """
+
+    model: Model
+    checkpoint: Checkpoint
+    backend: str
+    weights: int
+    entries: EntryFormat
+    outline: Outline | None = None
+    notice: str = ""
+
+
+def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
+    """The checkpoint with the tensors that are to be loaded."""
+    return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
+
+
+def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
+    """The model of a stored checkpoint under these options.
+
+    InputError, FileError or UnsupportedError say what is wrong.
+    """
+    architecture, native = architecture_of(checkpoint)
+    if not native and checkpoint.kind == "huggingface":
+        return _by_transformers(checkpoint, options, architecture)
+    model, loaded = load_model(checkpoint), as_loaded(checkpoint, options)
+    _check_formats(model, loaded)
+    names = {name for program in model.programs.values() for name in program.tensors}
+    weights = sum(loaded.tensors[name].stored_bytes for name in names if name in loaded.tensors)
+    for program in model.programs.values():
+        weights += sum(grown_bytes(one, loaded.tensors.__getitem__) for one in program.weights.values())
+    form = UNROUNDED if options.reference else ENTRY_FORMATS["f16"]
+    if options.cache_format is not None:
+        form = entry_format(options.cache_format, "--kv")
+    return Described(model, loaded, REFERENCE if options.reference else NATIVE, weights, form)
+
+
+def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture: str) -> Described:
+    """A model without a family here."""
+    where = f"{checkpoint.path}: {architecture}"
+    if options.reference:
+        raise UnsupportedError(
+            "there is no family for this architecture, so the reference executor has no Program", where=where,
+            remedy="leave the reference out: the Transformers backend runs it",
+        )  # fmt: skip
+    if options.isa != "auto":
+        raise InputError(
+            "torch chooses its kernels itself", where="--isa", remedy="leave it out for this model"
+        )
+    if options.conversion is not None:
+        raise UnsupportedError(
+            f"the Transformers backend loads weights as they are stored, not as {options.conversion.format}",
+            where=where, remedy="leave the format out, or auto, for this model",
+        )  # fmt: skip
+    try:
+        backend = transformers_backend()
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"there is no family for this architecture, and {error.what}", where=where, remedy=error.remedy
+        ) from None
+    outline = backend.outline(checkpoint)
+    form = UNROUNDED if outline.number == UNROUNDED.name else ENTRY_FORMATS[outline.number]
+    if options.cache_format is not None:
+        if options.cache_format not in _TORCH_ENTRIES:
+            raise InputError(
+                f"the Transformers backend stores no entries as {options.cache_format:.50}", where="--kv",
+                remedy=f"choose {', '.join(_TORCH_ENTRIES)}, or leave it out for {form.name}",
+            )  # fmt: skip
+        form = entry_format(options.cache_format, "--kv")
+    notice = f"no family here takes {architecture}: it runs on the Transformers backend ({outline.versions})"
+    return Described(outline.model, checkpoint, TRANSFORMERS, outline.weight_bytes, form, outline, notice)
+
+
+def _check_formats(model: Model, checkpoint: Checkpoint) -> None:
+    """Each weight that is used has a format that this build knows; the others do not matter."""
+    for program in model.programs.values():
+        for name in program.tensors:
+            format_of(checkpoint.tensors[name].format, where=f"{checkpoint.path}: tensor {name}")
