@@ -18,7 +18,7 @@ from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS
-from fivefold.models import load_model
+from fivefold.models import left_by_part, load_model
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
@@ -32,15 +32,15 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 def inspect_model(path: Path) -> Object:
     """Figures with stable names; FileError if the file cannot even be opened.
 
-    `formats_by_part` has one row for all layers' tensors of a name; `refused` has a line for each thing that
-    will not work.
+    `formats_by_part` has one row for all layers' tensors of a name; `left`, where there is one, says which
+    parts of the file the model does without; `refused` has a line for each thing that will not work.
     """
     checkpoint = open_checkpoint(path)
     refused: list[str] = []
     told: Object = {"path": str(path), "architecture": _architecture(checkpoint)}
     model = _tried(refused, lambda: load_model(checkpoint))
     if model is not None:
-        told |= _shape(model)
+        told |= _shape(model) | _left(model, checkpoint)
         _tried(refused, lambda: measured(model, checkpoint, LoadOptions()))
     by_format: Counter[str] = Counter()
     by_part: dict[str, Counter[str]] = {}
@@ -86,6 +86,15 @@ def _shape(model: Model) -> Object:
         "vocabulary": shape.vocabulary,
         "context": shape.context,
     }
+
+
+def _left(model: Model, checkpoint: Checkpoint) -> Object:
+    """What of the file is left knowingly, in one line; nothing where all of it is read."""
+    if not model.left:
+        return {}
+    stored = sum(checkpoint.tensors[name].stored_bytes for name in model.left)
+    parts = ", ".join(f"{part} {count}" for part, count in left_by_part(model.left).items())
+    return {"left": f"{len(model.left)} tensors of {stored} bytes, which text does not need ({parts})"}
 
 
 def _costs(model: Model, checkpoint: Checkpoint) -> Object:

@@ -60,6 +60,12 @@ LARGE = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, by which llama.cpp tells them; their scores are scaled by the share of a head in
 the hidden size. GGUF has no key for it."""
 
+SILENT = {
+    "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+}  # fmt: skip
+"""What silence about a size means to Gemma 3: published configs of text parts say only what is otherwise."""
+
 _PLAIN = "use a model of plain Gemma 2 form, or a text model of Gemma 3"
 _GGUF_KEYS = (
     GGUF_SIZE_KEYS | GGUF_ROPE_KEYS
@@ -135,7 +141,8 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     for key in ("hidden_act", "hidden_activation"):
         keys.only(key, "gelu_pytorch_tanh", "gelu_pytorch_tanh")
     keys.only("use_bidirectional_attention", False, False)
-    shape = read_json_shape(keys, checkpoint, member, head_size=256)
+    sizes = keys if second else keys.with_silent(SILENT)
+    shape = read_json_shape(sizes, checkpoint, member, head_size=256)
     every = keys.size("sliding_window_pattern", PATTERNS[member])
     kinds = [SLIDING if (number + 1) % every else FULL for number in range(shape.layers)]
     decoder = Decoder(

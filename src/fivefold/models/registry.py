@@ -9,7 +9,7 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
-from .config import config_of, refuse_unused, require_tensor
+from .config import TextParts, config_of, open_text_part, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
     "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral",
@@ -26,19 +26,38 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""
 
+TEXT_PARTS: Mapping[str, TextParts] = {
+    "Gemma3ForConditionalGeneration": TextParts({"gemma3_text": "Gemma3ForCausalLM"}),
+    "Mistral3ForConditionalGeneration": TextParts(
+        {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"}
+    ),
+}
+"""Architectures for several kinds of input, to what their text part can be."""
+
 
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model that a checkpoint describes, its weights checked for name and shape."""
     architecture = _architecture(checkpoint)
-    families = ARCHITECTURES if checkpoint.kind == "gguf" else HUGGINGFACE_ARCHITECTURES
+    if checkpoint.kind == "huggingface" and architecture in TEXT_PARTS:
+        part = open_text_part(checkpoint, architecture, TEXT_PARTS[architecture])
+        model = part.as_in_file(_load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES))
+    elif checkpoint.kind == "gguf":
+        model = _load(checkpoint, architecture, ARCHITECTURES)
+    else:
+        model = _load(checkpoint, architecture, HUGGINGFACE_ARCHITECTURES)
+    _check_weights(model, checkpoint, architecture)
+    return model
+
+
+def _load(checkpoint: Checkpoint, architecture: str, families: Mapping[str, str]) -> Model:
     if architecture not in families:
+        known = sorted({*families, *(TEXT_PARTS if checkpoint.kind == "huggingface" else ())})
         raise UnsupportedError(
             f"architecture {architecture!r} is not known", where=config_of(checkpoint),
-            remedy=f"known are {', '.join(sorted(families))}",
+            remedy=f"known are {', '.join(known)}",
         )  # fmt: skip
     family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
-    _check_weights(model, checkpoint, architecture)
     return model
 
 
@@ -58,8 +77,9 @@ def _architecture(checkpoint: Checkpoint) -> str:
 
 
 def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> None:
-    """Each weight of each Program is in the file, with its shape, and no other; nothing is read for that."""
-    used = set()
+    """Each weight of each Program is in the file, with its shape, and no other but those that are left
+    knowingly; nothing is read for that."""
+    used = set(model.left)
     for program in model.programs.values():
         for name, shape in program.tensors.items():
             require_tensor(checkpoint, name, shape)

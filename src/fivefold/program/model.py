@@ -12,11 +12,15 @@ from .program import Program
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Programs by name ("main" is the forward pass); they share one cache layout."""
+    """Programs by name ("main" is the forward pass); they share one cache layout.
+
+    `left` are tensors of the file that belong to parts which no Program has, and are left knowingly.
+    """
 
     shape: ModelShape
     layout: CacheLayout
     programs: Mapping[str, Program]
+    left: tuple[str, ...] = ()
 
     @property
     def main(self) -> Program:
