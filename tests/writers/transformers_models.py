@@ -36,6 +36,11 @@ LINEAR = {
 }
 EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
 SLIDING, FULL = "sliding_attention", "full_attention"
+CHUNKED = "chunked_attention"
+ROUTED = {
+    **HEADS, "intermediate_size": 24, "intermediate_size_mlp": 80, "num_local_experts": 4,
+    "attention_chunk_size": WINDOW, "floor_scale": 10, "attn_scale": 0.3,
+}  # fmt: skip
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
     "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 20}),
@@ -71,6 +76,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "GptOss",
         {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
          "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    "llama4": ("Llama4Text", {**ROUTED, "rope_parameters": LLAMA3}),
+    "llama4-between": (
+        "Llama4Text",
+        {**ROUTED, "num_hidden_layers": 5, "interleave_moe_layer_step": 2, "num_experts_per_tok": 2,
+         "use_qk_norm": False, "no_rope_layers": [1, 0, 1, 1, 0], "attention_bias": True,
+         "layer_types": [CHUNKED, FULL, FULL, CHUNKED, CHUNKED]},
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (
@@ -135,7 +147,7 @@ def random_weights(model: Any, seed: int) -> None:
     with torch.no_grad():
         for name, values in model.named_parameters():
             drawn = torch.randn(values.shape, generator=random)
-            if name.endswith("norm.weight"):
+            if name.endswith(("norm.weight", "norm_1.weight", "norm_2.weight")):
                 values.add_(0.2 * drawn)
             elif name.endswith(".bias"):
                 values.copy_(0.3 * drawn)

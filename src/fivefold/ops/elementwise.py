@@ -49,6 +49,10 @@ def _scale(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0] * np.float32(call.number("factor")),)
 
 
+def _scale_by(call: Call) -> tuple[Float32, ...]:
+    return (call.inputs[0] * call.weight(0),)
+
+
 def _soft_cap(call: Call) -> tuple[Float32, ...]:
     cap = np.float32(call.number("cap"))
     return (cap * np.tanh(call.inputs[0] / cap),)
@@ -56,15 +60,6 @@ def _soft_cap(call: Call) -> tuple[Float32, ...]:
 
 def _copy(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0].copy(),)
-
-
-def _join(call: Call) -> tuple[Float32, ...]:
-    return (np.concatenate(call.inputs, axis=1),)
-
-
-def _columns(call: Call) -> tuple[Float32, ...]:
-    start, stop = call.integer("start"), call.integer("stop")
-    return (call.inputs[0][:, start:stop].copy(),)
 
 
 DECLARED = (
@@ -99,6 +94,15 @@ DECLARED = (
         kernel="scale",
         floats=("factor",),
     ),
+    Op(  # by a number that the file has: a weight (1,)
+        "scale_by",
+        ("x",),
+        ("y",),
+        _scale_by,
+        rowwise_cost(1),
+        weights=("factor",),
+        kernel="scale_by",
+    ),
     Op(
         "soft_cap",
         ("x",),
@@ -110,6 +114,4 @@ DECLARED = (
         floats=("cap",),
     ),
     Op("copy", ("x",), ("y",), _copy, rowwise_cost(0), kernel="copy"),
-    Op("join", ("a", "b"), ("y",), _join, rowwise_cost(0)),
-    Op("columns", ("x",), ("y",), _columns, rowwise_cost(0), attributes=("start", "stop")),
 )
