@@ -41,6 +41,10 @@ ROUTED = {
     **HEADS, "intermediate_size": 24, "intermediate_size_mlp": 80, "num_local_experts": 4,
     "attention_chunk_size": WINDOW, "floor_scale": 10, "attn_scale": 0.3,
 }  # fmt: skip
+GEMMA4 = {
+    **HEADS, "global_head_dim": 32, "vocab_size_per_layer_input": 96, "sliding_window": WINDOW,
+    "hidden_size_per_layer_input": 0,
+}  # fmt: skip
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
     "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 20}),
@@ -112,6 +116,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**HEADS, "sliding_window": WINDOW, "layer_types": [SLIDING, FULL, SLIDING, FULL],
          "rope_parameters": LINEAR, "query_pre_attn_scalar": 24, "final_logit_softcapping": 20.0},
     ),
+    "gemma4": (
+        "Gemma4Text",
+        {**GEMMA4, "num_hidden_layers": 6, "layer_types": [SLIDING, FULL] * 3, "num_kv_shared_layers": 3,
+         "use_double_wide_mlp": True, "hidden_size_per_layer_input": 8, "final_logit_softcapping": 20.0},
+    ),
+    "gemma4-one": ("Gemma4Text", {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+    "gemma4-experts": (
+        "Gemma4Text",
+        {**GEMMA4, "num_hidden_layers": 3, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 3,
+         "moe_intermediate_size": 24,
+         "rope_parameters": {FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.5,
+                                    "rope_theta": 100000.0, "factor": 2.0},
+                             SLIDING: {"rope_type": "default", "rope_theta": 10000.0}}},
+    ),
 }  # fmt: skip
 """Config class and values by name of the variant."""
 
@@ -153,6 +171,9 @@ def random_weights(model: Any, seed: int) -> None:
                 values.copy_(0.3 * drawn)
             else:
                 values.copy_(1.5 * drawn / values.shape[-1] ** 0.5)
+        for name, values in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                values.copy_(0.8 + 0.1 * torch.randn(values.shape, generator=random))
 
 
 def generate(name: str, folder: Path) -> Generated:

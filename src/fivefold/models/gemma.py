@@ -12,11 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.layout import ModelShape
-from fivefold.formats import FORMATS
 from fivefold.program import Model, RopeScaling
 
 from .config import (
@@ -44,6 +41,7 @@ from .config import (
     read_windows,
     require_plain,
     require_sizes,
+    root_as_stored,
     rope_object,
 )
 from .recording import Decoder, Layer, Recorder, Rotation, model_of, record_blocks
@@ -154,7 +152,8 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     if not second:
         keys.only("attn_logit_softcapping", None, None)
     return decoder, Gemma(
-        _embedding_factor(checkpoint, shape), keys.number("query_pre_attn_scalar", 256, above=0) ** -0.5,
+        root_as_stored(checkpoint, _JSON_NAMES.embedding, shape.hidden),
+        keys.number("query_pre_attn_scalar", 256, above=0) ** -0.5,
         _json_rotations(keys, shape, second), _cap(keys, "attn_logit_softcapping", 50.0 if second else 0.0),
         _cap(keys, "final_logit_softcapping", 30.0 if second else 0.0),
     )  # fmt: skip
@@ -165,13 +164,6 @@ def _cap(keys: Keys, key: str, silent: float) -> float:
     if key in keys and keys.get(key) is None:
         return 0.0
     return keys.number(key, above=0) if key in keys else silent
-
-
-def _embedding_factor(checkpoint: Checkpoint, shape: ModelShape) -> float:
-    """The root of the hidden size, rounded as Transformers does: to the format of the embeddings."""
-    table = checkpoint.tensors.get(_JSON_NAMES.embedding)
-    form = FORMATS[table.format] if table is not None and table.format in ("bf16", "f16") else FORMATS["f32"]
-    return float(form.unpack(form.pack(np.array([math.sqrt(shape.hidden)], np.float32)), 1)[0])
 
 
 def _json_rotations(keys: Keys, shape: ModelShape, second: bool) -> tuple[Rotation, Rotation]:

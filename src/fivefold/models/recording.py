@@ -216,9 +216,9 @@ def record_blocks(recorder: Recorder, x: str, block: Block) -> str:
     return x
 
 
-def model_of(decoder: Decoder, program: Program) -> Model:
-    """A model of one Program."""
-    return Model(decoder.shape, program.layout, {"main": program})
+def model_of(decoder: Decoder, program: Program, left: tuple[str, ...] = ()) -> Model:
+    """A model of one Program, which leaves those tensors knowingly."""
+    return Model(decoder.shape, program.layout, {"main": program}, left)
 
 
 def record_model(decoder: Decoder, rotation: Rotation, block: Callable[[Layer, str, str], str]) -> Model:

@@ -12,14 +12,15 @@ from fivefold.program import Model
 from .config import TextParts, config_of, open_text_part, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
-    "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "llama4": "llama4",
-    "mistral3": "mistral",
-    "qwen2": "llama", "qwen3": "qwen3", "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
+    "gemma2": "gemma", "gemma3": "gemma", "gemma4": "gemma4", "gpt-oss": "gpt_oss", "llama": "llama",
+    "llama4": "llama4", "mistral3": "mistral", "qwen2": "llama", "qwen3": "qwen3",
+    "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
 HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
-    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "GptOssForCausalLM": "gpt_oss",
+    "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma", "Gemma4ForCausalLM": "gemma4",
+    "GptOssForCausalLM": "gpt_oss",
     "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
@@ -29,6 +30,7 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
 
 TEXT_PARTS: Mapping[str, TextParts] = {
     "Gemma3ForConditionalGeneration": TextParts({"gemma3_text": "Gemma3ForCausalLM"}),
+    "Gemma4ForConditionalGeneration": TextParts({"gemma4_text": "Gemma4ForCausalLM"}),
     "Llama4ForConditionalGeneration": TextParts({"llama4_text": "Llama4ForCausalLM"}, tied=False),
     "Mistral3ForConditionalGeneration": TextParts(
         {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"}

@@ -53,6 +53,11 @@ class Keys:
         silent = {self._prefix + key: value for key, value in meant.items()}
         return Keys({**silent, **said}, self.where, self.family, self._prefix)
 
+    def saying(self, values: Mapping[str, Any]) -> Keys:
+        """The same keys, some with other values."""
+        said = {self._prefix + key: value for key, value in values.items()}
+        return Keys({**self._values, **said}, self.where, self.family, self._prefix)
+
     def __contains__(self, key: str) -> bool:
         return self._prefix + key in self._values
 

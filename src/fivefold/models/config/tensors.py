@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 
+import numpy as np
+
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.formats import FORMATS
 
 _HARMLESS = re.compile(r".*\.rotary_emb\.inv_freq|blk\.\d+\.attn_rot_embd(\.weight)?")
 """Tensors that old converters wrote and that hold what the config says: rotary frequencies."""
@@ -21,6 +25,13 @@ def require_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) ->
             f"tensor {name} is {found}", where=str(checkpoint.path),
             remedy="fetch the file again or convert the model again",
         )  # fmt: skip
+
+
+def root_as_stored(checkpoint: Checkpoint, name: str, size: int) -> float:
+    """The root of a size, rounded as Transformers does: to the format of the tensor that it multiplies."""
+    table = checkpoint.tensors.get(name)
+    form = FORMATS[table.format] if table is not None and table.format in ("bf16", "f16") else FORMATS["f32"]
+    return float(form.unpack(form.pack(np.array([math.sqrt(size)], np.float32)), 1)[0])
 
 
 def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:

@@ -46,6 +46,9 @@ _OTHER = re.compile(
 """Tensors of parts that are no text, the word for the part first."""
 
 
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
 @dataclass(frozen=True, slots=True)
 class TextParts:
     """What the text part of an architecture can be.
@@ -70,7 +73,8 @@ class TextPart:
     def as_in_file(self, model: Model) -> Model:
         """The model with weights called as in the file, which knows what it leaves."""
         programs = {name: self._program(program) for name, program in model.programs.items()}
-        return replace(model, programs=programs, left=self.left)
+        left = (*(self.names.get(name, name) for name in model.left), *self.left)
+        return replace(model, programs=programs, left=left)
 
     def _program(self, program: Program) -> Program:
         weights = {name: self._weight(weight) for name, weight in program.weights.items()}
@@ -120,11 +124,11 @@ def open_text_part(checkpoint: Checkpoint, architecture: str, parts: TextParts) 
 
 
 def left_by_part(left: tuple[str, ...]) -> Mapping[str, int]:
-    """How many tensors of each other part are left, by the word for the part."""
+    """How many tensors are left, by the word for the other part, or for a text part's own by their name."""
     found: dict[str, int] = {}
     for name in left:
         match = _OTHER.fullmatch(name)
-        part = match[1] if match else name
+        part = match[1] if match else _LAYER.sub("*", name)
         found[part] = found.get(part, 0) + 1
     return found
 
