@@ -45,6 +45,11 @@ GEMMA4 = {
     **HEADS, "global_head_dim": 32, "vocab_size_per_layer_input": 96, "sliding_window": WINDOW,
     "hidden_size_per_layer_input": 0,
 }  # fmt: skip
+LOOKS = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 28, "patch_size": 14,
+}  # fmt: skip
+"""The part of a model that looks, which text does not need."""
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
     "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 20}),
@@ -130,8 +135,35 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                                     "rope_theta": 100000.0, "factor": 2.0},
                              SLIDING: {"rope_type": "default", "rope_theta": 10000.0}}},
     ),
+    "gemma3-looks": (
+        "Gemma3",
+        {"text_config": {**HEADS, "sliding_window": WINDOW}, "vision_config": LOOKS, "mm_tokens_per_image": 4},
+    ),
+    "mistral3-looks": (
+        "Mistral3",
+        {"text_config": {**HEADS, "model_type": "mistral", "sliding_window": None},
+         "vision_config": {**LOOKS, "model_type": "pixtral", "head_dim": 8}, "tie_word_embeddings": False},
+    ),
+    "ministral3-looks": (
+        "Mistral3",
+        {"text_config": {**HEADS, "model_type": "ministral3",
+                         "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.3}},
+         "vision_config": {**LOOKS, "model_type": "pixtral", "head_dim": 8}},
+    ),
+    "llama4-looks": (
+        "Llama4",
+        {"text_config": ROUTED,
+         "vision_config": {**LOOKS, "vision_output_dim": 16, "projector_input_dim": 16,
+                           "projector_output_dim": 16}},
+    ),
+    "gemma4-looks": (
+        "Gemma4",
+        {"text_config": {**GEMMA4, "num_kv_shared_layers": 1, "layer_types": [SLIDING, FULL, SLIDING, FULL],
+                         "pad_token_id": 0},
+         "vision_config": {**LOOKS, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}},
+    ),
 }  # fmt: skip
-"""Config class and values by name of the variant."""
+"""Config class and values by name of the variant; sizes are for the text part, if there is one."""
 
 SHARDED = "llama"
 
@@ -184,15 +216,18 @@ def generate(name: str, folder: Path) -> Generated:
     kind, values = MODELS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = getattr(package, f"{kind}Config")(**{**SIZES, **values})
-        model = package.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        several = "text_config" in values
+        sized = {"text_config": {**SIZES, **values["text_config"]}} if several else SIZES
+        config = getattr(package, f"{kind}Config")(**({**values, **sized} if several else {**sized, **values}))
+        maker = package.AutoModelForImageTextToText if several else package.AutoModelForCausalLM
+        model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager")
         random_weights(model, len(name) + 7 * sum(map(ord, name)))
         model.save_pretrained(folder, **({"max_shard_size": "60KB"} if name == SHARDED else {}))
-        model = package.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        )
+        model = maker.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         draws = torch.Generator().manual_seed(5)
         prompt = torch.randint(0, SIZES["vocab_size"], (1, PROMPT), generator=draws)
+        if kind == "Llama4":  # without an image the whole of it does not run in 5.24
+            model = model.language_model
         model.generation_config = package.GenerationConfig(do_sample=False, max_new_tokens=WRITTEN)
         with torch.no_grad():
             tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt))
