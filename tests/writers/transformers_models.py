@@ -126,7 +126,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**GEMMA4, "num_hidden_layers": 6, "layer_types": [SLIDING, FULL] * 3, "num_kv_shared_layers": 3,
          "use_double_wide_mlp": True, "hidden_size_per_layer_input": 8, "final_logit_softcapping": 20.0},
     ),
-    "gemma4-one": ("Gemma4Text", {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+    "gemma4-keys": ("Gemma4Text", {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
     "gemma4-experts": (
         "Gemma4Text",
         {**GEMMA4, "num_hidden_layers": 3, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 3,
@@ -159,7 +159,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma4-looks": (
         "Gemma4",
         {"text_config": {**GEMMA4, "num_kv_shared_layers": 1, "layer_types": [SLIDING, FULL, SLIDING, FULL],
-                         "pad_token_id": 0},
+                         "hidden_size_per_layer_input": 8, "pad_token_id": 0},
          "vision_config": {**LOOKS, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}},
     ),
 }  # fmt: skip
