@@ -37,9 +37,7 @@ def test_rows_meet_what_is_in_the_window(window: int | None, rows: int, depth: i
 @pytest.mark.parametrize("chunk", [1, 4, 5, 100])
 @pytest.mark.parametrize(("rows", "depth"), [(1, 0), (1, 3), (1, 4), (3, 2), (9, 0), (6, 30), (100, 7)])
 def test_rows_meet_what_is_in_their_chunk(chunk: int, rows: int, depth: int) -> None:
-    seen = [
-        {p for p in range(row + 1) if p // chunk == row // chunk} for row in range(depth, depth + rows)
-    ]
+    seen = [{p for p in range(row + 1) if p // chunk == row // chunk} for row in range(depth, depth + rows)]
     cost = step_cost(attention_alone(None, chunk), {}, rows, depth)
     assert cost.flops == 4 * WIDTH * sum(map(len, seen))
     assert cost.cache_bytes == len(set().union(*seen)) * ENTRY_FORMATS["f16"].number_bytes * 2 * WIDTH

@@ -218,7 +218,9 @@ def generate(name: str, folder: Path) -> Generated:
         warnings.simplefilter("ignore")
         several = "text_config" in values
         sized = {"text_config": {**SIZES, **values["text_config"]}} if several else SIZES
-        config = getattr(package, f"{kind}Config")(**({**values, **sized} if several else {**sized, **values}))
+        config = getattr(package, f"{kind}Config")(
+            **({**values, **sized} if several else {**sized, **values})
+        )
         maker = package.AutoModelForImageTextToText if several else package.AutoModelForCausalLM
         model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager")
         random_weights(model, len(name) + 7 * sum(map(ord, name)))
