@@ -137,7 +137,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gemma3-looks": (
         "Gemma3",
-        {"text_config": {**HEADS, "sliding_window": WINDOW}, "vision_config": LOOKS, "mm_tokens_per_image": 4},
+        {"text_config": {**HEADS, "sliding_window": WINDOW}, "vision_config": LOOKS,
+         "mm_tokens_per_image": 4},
     ),
     "mistral3-looks": (
         "Mistral3",
