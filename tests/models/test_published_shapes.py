@@ -2,9 +2,9 @@
 
 `published.json` holds what their config.json says. Names and shapes of the weights are those of Transformers'
 own model on its meta device, where nothing has bytes. What the config says of layers is compared with what
-Transformers reads of it. Of models for several kinds of input the text part is, and all else is left. What is said of Llama 4, Gemma 4,
-Gemma 3 4B and Mistral Small 3.1 was written down from what is known of them and not fetched; what is not said
-there is Transformers' default, the whole of the parts that look and listen among it.
+Transformers reads of it. Of models for several kinds of input the text part is, and all else is left.
+What is said of Llama 4, Gemma 4, Gemma 3 4B and Mistral Small 3.1 was written down from what is known of them
+and not fetched; what is not said there is Transformers' default, as for all parts that look and listen.
 """
 
 from __future__ import annotations
