@@ -253,7 +253,7 @@ def test_every_config_is_a_model_or_one_line(name: str, generated: Give) -> None
 
 
 def test_what_transformers_saves_is_read_whole(generated: Give) -> None:
-    """No variant's folder has a tensor that its Program does not name, nor the other way round; some are left."""
+    """No folder has a tensor that its Program does not name, nor the other way round, but those left."""
     for name in MODELS:
         folder = open_checkpoint(generated(name).folder)
         model = load_model(folder)
