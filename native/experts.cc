@@ -10,7 +10,7 @@
 namespace fivefold {
 namespace {
 
-enum Scoring { kSoftmax = 0, kSoftmaxOfChosen = 1, kSigmoid = 2 };
+enum Scoring { kSoftmax = 0, kSoftmaxOfChosen = 1, kSigmoid = 2, kSigmoidOfChosen = 3 };
 
 // A route node's attributes, in the order of their declaration.
 struct Choice {
@@ -75,7 +75,7 @@ bool score(const float* logits, int experts, int scoring, double* scores) {
   }
   double sum = 0.0;
   for (int e = 0; e < experts; ++e) {
-    scores[e] = scoring == kSigmoid ? 1.0 / (1.0 + std::exp(-double(logits[e])))
+    scores[e] = scoring >= kSigmoid ? 1.0 / (1.0 + std::exp(-double(logits[e])))
                                     : std::exp(double(logits[e]) - double(peak));
     sum += scores[e];
   }
@@ -84,14 +84,20 @@ bool score(const float* logits, int experts, int scoring, double* scores) {
   return numbers;
 }
 
-void route_row(const Choice& choice, const float* logits, const float* bias, int experts, float* out) {
+// Numbers of each expert, or null: `bias` counts for the choice alone, `scales` for the weights alone.
+struct PerExpert {
+  const float *bias, *scales;
+};
+
+void route_row(const Choice& choice, const float* logits, const PerExpert& own, int experts, float* out) {
   double scores[kMostExperts];
   float keys[kMostExperts];
   int best[kMostExperts];
   const bool numbers = score(logits, experts, choice.scoring, scores);
+  const bool by_logit = choice.scoring == kSoftmaxOfChosen || choice.scoring == kSigmoidOfChosen;
   for (int e = 0; e < experts; ++e) {
-    keys[e] = choice.scoring == kSoftmaxOfChosen ? logits[e] : float(scores[e]);
-    if (bias != nullptr) keys[e] += bias[e];
+    keys[e] = by_logit ? logits[e] : float(scores[e]);
+    if (own.bias != nullptr) keys[e] += own.bias[e];
   }
   if (choice.groups > 1) keep_best_groups(choice, experts, keys);
   pick(keys, experts, choice.chosen, best);
@@ -99,10 +105,11 @@ void route_row(const Choice& choice, const float* logits, const float* bias, int
   for (int p = 0; p < choice.chosen; ++p) sum += scores[best[p]];
   const bool divided = choice.normalise != 0 || choice.scoring == kSoftmaxOfChosen;
   for (int p = 0; p < choice.chosen; ++p) {
-    const double weight = divided ? scores[best[p]] / (sum + kLeastSum) : scores[best[p]];
+    double weight = divided ? scores[best[p]] / (sum + kLeastSum) : scores[best[p]];
+    weight *= double(choice.factor);
+    if (own.scales != nullptr) weight *= double(own.scales[best[p]]);
     out[p] = float(best[p]);
-    out[choice.chosen + p] =
-        numbers ? float(weight * double(choice.factor)) : std::numeric_limits<float>::quiet_NaN();
+    out[choice.chosen + p] = numbers ? float(weight) : std::numeric_limits<float>::quiet_NaN();
   }
 }
 
@@ -118,8 +125,9 @@ void route_check(State& state, Node& node) {
   if (choice.chosen < 1 || choice.chosen > experts) refuse(node, "more experts are chosen than there are");
   if (state.buffer(node.outputs[0]).width != 2 * choice.chosen)
     refuse(node, "the output's width is not twice the number of chosen experts");
-  if (choice.scoring < kSoftmax || choice.scoring > kSigmoid)
-    refuse(node, "the scoring must be 0 (softmax), 1 (softmax of the chosen) or 2 (sigmoid)");
+  if (choice.scoring < kSoftmax || choice.scoring > kSigmoidOfChosen)
+    refuse(node,
+           "the scoring must be 0 (softmax), 1 (softmax of the chosen) or 2 (sigmoid), or 3 (of the chosen)");
   if (choice.groups < 1 || experts % choice.groups != 0) refuse(node, "the experts do not make equal groups");
   const int size = experts / choice.groups;
   if (choice.group_best < 1 || choice.group_best > std::min(2, size))
@@ -130,16 +138,19 @@ void route_check(State& state, Node& node) {
     refuse(node, "the chosen groups have fewer experts than are chosen");
   if (state.buffer(node.inputs[0]).slot == state.buffer(node.outputs[0]).slot)
     refuse(node, "the output cannot take the input's place");
-  if (!node.weights.empty() && node.weights[0] >= 0)
-    needs_vector(state, node, node.weights[0], size_t(experts));
+  for (int weight : node.weights)
+    if (weight >= 0) needs_vector(state, node, weight, size_t(experts));
 }
 
 void route_run(State& state, const Node& node, int begin, int end) {
   const Choice choice(node);
   const int experts = state.buffer(node.inputs[0]).width;
-  const float* bias = node.weights.empty() ? nullptr : state.vector(node.weights[0]);
+  const auto vector = [&](size_t at) {
+    return at < node.weights.size() ? state.vector(node.weights[at]) : nullptr;
+  };
+  const PerExpert own = {vector(0), vector(1)};
   for (int i = begin; i < end; ++i)
-    route_row(choice, state.buffer_row(node.inputs[0], i), bias, experts,
+    route_row(choice, state.buffer_row(node.inputs[0], i), own, experts,
               state.buffer_row(node.outputs[0], i));
 }
 
@@ -257,6 +268,27 @@ void expert_run(State& state, const Node& node, int chunk, int) {
                 std::numeric_limits<float>::quiet_NaN());
 }
 
+void expert_inputs_check(State& state, Node& node) {
+  same_rows(state, node);
+  const int chosen = experts_of_row(state, node.inputs[1]), width = state.buffer(node.inputs[0]).width;
+  if (state.buffer(node.inputs[1]).width % 2 != 0) refuse(node, "the second input is no choice of experts");
+  if (int64_t(state.buffer(node.outputs[0]).width) != int64_t(chosen) * width)
+    refuse(node, "the output's width is not the input's for each expert of a row");
+  for (int id : node.inputs)
+    if (state.buffer(id).slot == state.buffer(node.outputs[0]).slot)
+      refuse(node, "the output cannot take an input's place");
+}
+
+void expert_inputs_run(State& state, const Node& node, int begin, int end) {
+  const int chosen = experts_of_row(state, node.inputs[1]);
+  const size_t width = size_t(state.buffer(node.inputs[0]).width);
+  for (int i = begin; i < end; ++i)
+    for (int place = 0; place < chosen; ++place)
+      state.kernels->scale(state.buffer_row(node.inputs[0], i),
+                           state.buffer_row(node.inputs[1], i)[chosen + place], width,
+                           state.buffer_row(node.outputs[0], i) + size_t(place) * width);
+}
+
 void expert_sum_check(State& state, Node& node) {
   same_rows(state, node);
   const int chosen = experts_of_row(state, node.inputs[1]), width = state.buffer(node.outputs[0]).width;
@@ -270,9 +302,11 @@ void expert_sum_check(State& state, Node& node) {
 
 void expert_sum_run(State& state, const Node& node, int begin, int end) {
   const int chosen = experts_of_row(state, node.inputs[1]);
+  const bool weighted = node.integers.empty() || node.integers[0] != 0;
+  const std::vector<float> ones(weighted ? 0 : size_t(chosen), 1.0f);
   for (int i = begin; i < end; ++i)
     state.kernels->weighted_sum(state.buffer_row(node.inputs[0], i),
-                                state.buffer_row(node.inputs[1], i) + chosen, chosen,
+                                weighted ? state.buffer_row(node.inputs[1], i) + chosen : ones.data(), chosen,
                                 state.buffer(node.outputs[0]).width, state.buffer_row(node.outputs[0], i));
 }
 

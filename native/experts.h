@@ -18,6 +18,8 @@ void group_experts(State& state, const Node& node, int chunk, int thread);
 int expert_chunks(const State& state, const Node& node);
 void expert_run(State& state, const Node& node, int chunk, int thread);
 
+void expert_inputs_check(State& state, Node& node);
+void expert_inputs_run(State& state, const Node& node, int begin, int end);
 void expert_sum_check(State& state, Node& node);
 void expert_sum_run(State& state, const Node& node, int begin, int end);
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "attention.h"
+#include "columns.h"
 #include "experts.h"
 #include "heads.h"
 #include "linear.h"
@@ -113,7 +114,7 @@ void angles_run(State& state, const Node& node, int begin, int end) {
   }
 }
 
-// y = x * (1 + beta * log(1 + floor(position / length)))
+// y = x * (1 + beta * log(1 + floor((position + shift) / length)))
 void scale_by_position_check(State& state, Node& node) {
   all_same_width(state, node);
   if (!(node.floats[1] >= 1.0f)) refuse(node, "the length must be at least 1");
@@ -122,7 +123,9 @@ void scale_by_position_check(State& state, Node& node) {
 void scale_by_position_run(State& state, const Node& node, int begin, int end) {
   const size_t width = size_t(width_of(state, node.outputs[0]));
   for (int i = begin; i < end; ++i) {
-    const double turns = std::floor(state.run.positions[state.row(node.row_set, i)] / double(node.floats[1]));
+    const double position = state.run.positions[state.row(node.row_set, i)];
+    const double shift = node.floats.size() > 2 ? double(node.floats[2]) : 0.0;
+    const double turns = std::floor((position + shift) / double(node.floats[1]));
     const float factor = float(1.0 + double(node.floats[0]) * std::log(1.0 + turns));
     state.kernels->scale(state.buffer_row(node.inputs[0], i), factor, width,
                          state.buffer_row(node.outputs[0], i));
@@ -193,6 +196,17 @@ void add_run(State& state, const Node& node, int begin, int end) {
 
 void scale_run(State& state, const Node& node, int begin, int end) {
   state.kernels->scale(state.buffer_row(node.inputs[0], begin), node.floats[0],
+                       count_of(state, node, begin, end), state.buffer_row(node.outputs[0], begin));
+}
+
+// y = x * a number of the file
+void scale_by_check(State& state, Node& node) {
+  all_same_width(state, node);
+  needs_vector(state, node, node.weights[0], 1);
+}
+
+void scale_by_run(State& state, const Node& node, int begin, int end) {
+  state.kernels->scale(state.buffer_row(node.inputs[0], begin), state.vector(node.weights[0])[0],
                        count_of(state, node, begin, end), state.buffer_row(node.outputs[0], begin));
 }
 
@@ -306,14 +320,15 @@ constexpr KernelInfo kKernels[] = {
     rows_kernel("rms_norm", kOne, kOne, {0, 1}, kOne, norm_check, norm_run),
     chunk_kernel("linear", kOne, {1, 2}, linear_check, {linear_chunks, linear_run}),
     rows_kernel("rope_angles", kNone, {1, 2}, kNone, kOne, angles_check, angles_run),
-    rows_kernel("scale_by_position", kOne, kNone, kNone, kTwo, scale_by_position_check,
+    rows_kernel("scale_by_position", kOne, kNone, kNone, {2, 3}, scale_by_position_check,
                 scale_by_position_run),
     rows_kernel("rope", kTwo, kNone, {4, 4}, kNone, rope_check, rope_run),
     {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
     {"attention", kOne, kOne, {0, 1}, kTwo, kTwo, true, false, attend_check, nullptr, {kUnits, kFamilies}},
     rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
     rows_kernel("clamped_gated", kTwo, kNone, kNone, kTwo, clamped_check, clamped_run),
-    rows_kernel("route", kOne, {0, 1}, {6, 6}, kOne, route_check, route_run),
+    rows_kernel("route", kOne, {0, 2}, {6, 6}, kOne, route_check, route_run),
+    rows_kernel("expert_inputs", kTwo, kNone, kNone, kNone, expert_inputs_check, expert_inputs_run),
     {"expert_linear",
      kTwo,
      kOne,
@@ -325,12 +340,14 @@ constexpr KernelInfo kKernels[] = {
      expert_check,
      nullptr,
      {{expert_groupings, group_experts}, {expert_chunks, expert_run}}},
-    rows_kernel("expert_sum", kTwo, kNone, kNone, kNone, expert_sum_check, expert_sum_run),
+    rows_kernel("expert_sum", kTwo, kNone, {0, 1}, kNone, expert_sum_check, expert_sum_run),
     chunk_kernel("head_linear", kOne, kOne, head_linear_check, {head_linear_chunks, head_linear_run}),
     rows_kernel("head_columns", kOne, kNone, {3, 3}, kNone, head_columns_check, head_columns_run),
     rows_kernel("head_join", kTwo, kNone, kOne, kNone, head_join_check, head_join_run),
     rows_kernel("add", kTwo, kNone, kNone, kNone, all_same_width, add_run),
     rows_kernel("scale", kOne, kNone, kNone, kOne, all_same_width, scale_run),
+    rows_kernel("scale_by", kOne, kOne, kNone, kNone, scale_by_check, scale_by_run),
+    rows_kernel("columns", kOne, kNone, {2, 2}, kNone, columns_check, columns_run),
     rows_kernel("soft_cap", kOne, kNone, kNone, kOne, soft_cap_check, soft_cap_run),
     chunk_kernel("gather_rows", kOne, kNone, gather_check, {gather_chunks, gather_run}),
     chunk_kernel("scatter_rows", kTwo, kNone, scatter_check, {scatter_chunks, scatter_run}),

@@ -1,7 +1,7 @@
-"""Attention windows: what rows see of a group with a window, against a plain search of positions.
+"""Attention windows and chunks: what rows see of groups that have one, against a plain search of positions.
 
-Chunks, single rows, trees, rows out of order, sequences with gaps and after an eviction, with a group without
-a window beside it.
+Steps of many rows and of one, trees, rows out of order, sequences with gaps and after an eviction, with a
+group beside them that hides nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from fivefold.core.batch import Commit, Int32, Span, Step
 from fivefold.core.layout import CacheGroup, CacheLayout
 from fivefold.ops.attention import visible_slots
 
-WINDOW = 7
+WINDOW, CHUNK = 7, 6
 LAYOUT = CacheLayout(
     (
         CacheGroup("whole", (0,), 1, 8, 8, page_size=4),
         CacheGroup("near", (1,), 1, 8, 8, page_size=4, window=WINDOW),
         CacheGroup("heads", (2,), 2, 8, 8, tables=2, page_size=4, window=3),
+        CacheGroup("chunk", (3,), 1, 8, 8, page_size=4, chunk=CHUNK),
     )
 )
 KEYS = [(group.name, table) for group in LAYOUT.groups for table in range(group.tables)]
@@ -39,7 +40,7 @@ class Watched:
     """A cache, and beside it the positions of the slots of each table of each sequence."""
 
     def __init__(self) -> None:
-        self.cache = PagedCache(LAYOUT, {"whole": 64, "near": 64, "heads": 128}, Nothing())
+        self.cache = PagedCache(LAYOUT, {"whole": 64, "near": 64, "heads": 128, "chunk": 64}, Nothing())
         self.held: dict[int, dict[tuple[str, int], list[int]]] = {}
         self.following: dict[int, int] = {}
 
@@ -73,8 +74,8 @@ class Watched:
                     slots = visible_slots(batch.groups[name], offset + row, table)
                     all_positions = [*old, *span.positions.tolist()]
                     found = [(int(slot), all_positions[slot]) for slot in slots]
-                    window = LAYOUT.group(name).window
-                    assert found == list(seen(span, row, len(old), all_positions, window)), (name, row)
+                    group = LAYOUT.group(name)
+                    assert found == list(seen(span, row, len(old), all_positions, group)), (name, row)
             offset += len(span.tokens)
 
     def keep(self, span: Span, rows: list[int]) -> None:
@@ -96,16 +97,18 @@ class Watched:
             self.gone(number, each)
 
 
-def seen(span: Span, row: int, old: int, positions: list[int], window: int | None) -> Any:
+def seen(span: Span, row: int, old: int, positions: list[int], group: CacheGroup) -> Any:
     """Slots and positions that a row sees, by the words of `Span` and of `CacheGroup`."""
     low, high = span.visible[row].tolist()
+    own, window, chunk = int(span.positions[row]), group.window, group.chunk
     for slot, position in enumerate(positions):
         inside = slot - old
         if inside >= 0 and span.mask is not None:
             allowed = bool(span.mask[row, inside])
         else:
             allowed = low <= position < high
-        if allowed and (window is None or position > span.positions[row] - window):
+        near = window is None or position > own - window
+        if allowed and near and (chunk is None or position // chunk >= own // chunk):
             yield slot, position
 
 
@@ -131,6 +134,7 @@ def test_a_row_sees_itself_and_as_many_as_the_window_has() -> None:
     assert (views["near"].stop - views["near"].start)[:, 0].tolist() == [1, 2, 3, 4, 5, 6, *[7] * 6]
     assert (views["heads"].stop - views["heads"].start)[:, 1].tolist() == [1, 2, *[3] * 10]
     assert not views["whole"].start.any()
+    assert (views["chunk"].stop - views["chunk"].start)[:, 0].tolist() == [1, 2, 3, 4, 5, 6] * 2
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -18,6 +18,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "sigmoid": {"scoring": 2, "factor": 2.5},
     "best group": {"normalise": 0, "groups": 4, "groups_chosen": 2, "factor": 16.0},
     "two best of a group": {"scoring": 2, "groups": 4, "groups_chosen": 2, "group_best": 2},
+    "sigmoid of the chosen": {"scoring": 3, "normalise": 0},
 }
 EXPERTS, CHOSEN = 16, 4
 
@@ -47,10 +48,12 @@ def logits_of(rows: int, experts: int = EXPERTS) -> Any:
     return found
 
 
-def routed(lab: Any, way: str, logits: Any, bias: Any = None) -> Any:
+def routed(lab: Any, way: str, logits: Any, bias: Any = None, scales: Any = None) -> Any:
     given = attributes(way)
     inside, out = lab.input(logits.shape[1]), lab.buffer(2 * CHOSEN)
     weights = [] if bias is None else [lab.vector(bias)]
+    if scales is not None:
+        weights = [*weights, lab.vector(scales)] if weights else [-1, lab.vector(scales)]
     lab.node("route", [inside], [out], weights=weights, **operands("route", given))
     lab.run(logits)
     return lab.result(out)
@@ -62,9 +65,36 @@ def test_the_choice_is_that_of_the_reference(lab: Any, isa: str, way: str, biase
     logits = logits_of(40)
     bias = np.random.default_rng(3).normal(0, 0.3, EXPERTS).astype(np.float32) if biased else None
     got = routed(lab(isa), way, logits, bias)
-    want = reference("route", [logits], [bias], attributes(way))
+    want = reference("route", [logits], [bias, None], attributes(way))
     np.testing.assert_array_equal(got[:, :CHOSEN], want[:, :CHOSEN])
     np.testing.assert_allclose(got[:, CHOSEN:], want[:, CHOSEN:], rtol=1e-6)
+    scales = np.random.default_rng(4).normal(1, 0.5, EXPERTS).astype(np.float32)
+    scaled = routed(lab(isa), way, logits, bias, scales)
+    want = reference("route", [logits], [bias, scales], attributes(way))
+    np.testing.assert_array_equal(scaled[:, :CHOSEN], got[:, :CHOSEN])
+    np.testing.assert_allclose(scaled[:, CHOSEN:], want[:, CHOSEN:], rtol=1e-6)
+
+
+def test_large_logits_are_told_apart_where_their_sigmoids_are_one(lab: Any, isa: str) -> None:
+    logits = np.full((1, EXPERTS), 40.0, np.float32)
+    logits[0, 7:9] = 41.0, 42.0
+    for found in (
+        routed(lab(isa), "sigmoid of the chosen", logits),
+        reference("route", [logits], [None, None], attributes("sigmoid of the chosen")),
+    ):
+        np.testing.assert_array_equal(found, [[8, 7, 0, 1, 1, 1, 1, 1]])
+
+
+def test_experts_read_rows_times_their_weights(lab: Any, isa: str, run_node: Any) -> None:
+    x, route = np.random.default_rng(6).normal(0, 1, (5, 21)).astype(np.float32), choice(5, 8, 3)
+    got = run_node(lab(isa), "expert_inputs", [x, route], 63)
+    np.testing.assert_array_equal(got, reference("expert_inputs", [x, route], [], {}))
+    np.testing.assert_array_equal(got[:, 21:42], x * route[:, 4:5])
+    parts = got.reshape(5, 3, 21)
+    total = run_node(lab(isa), "expert_sum", [got, route], 21, integers=[0])
+    np.testing.assert_array_equal(total, (parts[:, 0] + parts[:, 1]) + parts[:, 2])
+    near = reference("expert_sum", [got, route], [], {"weighted": 0})
+    np.testing.assert_allclose(total, near, rtol=1e-5, atol=1e-6)
 
 
 def test_of_equals_the_first_is_chosen(lab: Any, isa: str) -> None:
@@ -77,7 +107,7 @@ def test_a_row_with_a_logit_that_is_none_has_no_weights(lab: Any, isa: str, way:
     logits = logits_of(3)
     logits[0, 5] = np.nan
     logits[1] = np.nan
-    got, want = routed(lab(isa), way, logits), reference("route", [logits], [None], attributes(way))
+    got, want = routed(lab(isa), way, logits), reference("route", [logits], [None] * 2, attributes(way))
     for found in (got, want):
         assert np.isnan(found[:2, CHOSEN:]).all() and np.isfinite(found[2]).all()
         assert ((found[:, :CHOSEN] >= 0) & (found[:, :CHOSEN] < EXPERTS)).all()
@@ -198,7 +228,7 @@ def test_nodes_of_one_choice_share_its_grouping(lab: Any, isa: str, stored: Any,
         near = reference("clamped_gated", both, [], given)
         np.testing.assert_allclose(held, near, rtol=1e-5, atol=1e-6)
         held = multiplied(lab(isa), down, held, values)
-        near = reference("expert_sum", [held, values], [], {})
+        near = reference("expert_sum", [held, values], [], {"weighted": 1})
         held = run_node(lab(isa), "expert_sum", [held, values], width)
         np.testing.assert_allclose(held, near, rtol=1e-5, atol=1e-5)
     for _ in range(2):
@@ -255,7 +285,7 @@ def test_what_does_not_fit_is_refused(lab: Any, isa: str, stored: Any) -> None:
         short.pack(engine.pool, stack.data[0])
     engine.node("expert_linear", [x, route], [out], weights=[one])
     for change, why in (
-        ({"chosen": 65}, "than there are"), ({"groups": 3}, "equal groups"), ({"scoring": 3}, "scoring"),
+        ({"chosen": 65}, "than there are"), ({"groups": 3}, "equal groups"), ({"scoring": 4}, "scoring"),
         ({"groups": 64, "groups_chosen": 1, "chosen": 2}, "fewer experts"), ({"group_best": 3}, "two best"),
     ):  # fmt: skip
         given = {**attributes("softmax", 2), **change}

@@ -103,6 +103,33 @@ def test_scale_by_position(lab, isa) -> None:
     np.testing.assert_array_equal(engine.result(out), x * factors[:, None])
 
 
+def test_scale_by_position_from_a_shift_on(lab, isa) -> None:
+    positions = np.array([0, 8, 9, 98, 99, 123456], np.int32)
+    x = numbers(len(positions), 37)
+    engine = lab(isa, 2)
+    inside, out = engine.input(37), engine.buffer(37)
+    engine.node("scale_by_position", [inside], [out], floats=[0.1, 10.0, 1.0])
+    engine.run(x, positions=positions)
+    factors = (1 + np.float64(np.float32(0.1)) * np.log(1.0 + (positions + 1) // 10)).astype(np.float32)
+    np.testing.assert_array_equal(engine.result(out), x * factors[:, None])
+
+
+def test_scale_by_and_columns(lab, isa) -> None:
+    x = numbers(70, 37)
+    engine = lab(isa, 2, max_rows=70)
+    inside, scaled, cut = engine.input(37), engine.buffer(37), engine.buffer(9)
+    engine.node("scale_by", [inside], [scaled], weights=[engine.vector(np.array([0.3], np.float32))])
+    engine.node("columns", [inside], [cut], integers=[20, 29])
+    for integers, why in (([-1, 8], "no such"), ([29, 38], "no such"), ([20, 30], "width")):
+        with pytest.raises(ValueError, match=why):
+            engine.node("columns", [inside], [cut], integers=integers)
+    with pytest.raises(ValueError, match="vector of 1"):
+        engine.node("scale_by", [inside], [scaled], weights=[engine.vector(np.ones(2, np.float32))])
+    engine.run(x)
+    np.testing.assert_array_equal(engine.result(scaled), x * np.float32(0.3))
+    np.testing.assert_array_equal(engine.result(cut), x[:, 20:29])
+
+
 @pytest.mark.parametrize("style", [0, 1])
 @pytest.mark.parametrize(("size", "rotary"), [(64, 64), (64, 32), (20, 12), (2, 2)])
 def test_rope(lab, isa, style, size, rotary) -> None:

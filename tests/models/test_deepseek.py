@@ -226,7 +226,7 @@ def test_old_forms_and_silence_mean_what_transformers_means(
     assert np.array_equal(logits(checkpoint, TOKENS), logits(changed(checkpoint, **values), TOKENS))
 
 
-def test_layers_that_draft_tokens_are_passed_over(generated: Give, logits: Logits) -> None:
+def test_layers_that_draft_tokens_are_left(generated: Give, logits: Logits) -> None:
     """Behind the last layer, as many as the config says; what is further behind is refused."""
     whole = open_checkpoint(generated(V3).folder)
     extra = whole.tensors["model.layers.3.self_attn.o_proj.weight"]
@@ -238,7 +238,7 @@ def test_layers_that_draft_tokens_are_passed_over(generated: Give, logits: Logit
         return Checkpoint(whole.path, whole.kind, metadata, {**whole.tensors, name: drafting})
 
     one = beside(4, num_nextn_predict_layers=1)
-    assert load_model(one).passed_over == ("model.layers.4.",)
+    assert load_model(one).left == ("model.layers.4.eh_proj.weight",)
     np.testing.assert_array_equal(logits(one, TOKENS), logits(whole, TOKENS))
     for checkpoint in (
         beside(5, num_nextn_predict_layers=1), beside(40, num_nextn_predict_layers=1),
@@ -308,11 +308,10 @@ def test_what_is_not_known_in_gguf_is_refused_by_name(
     assert said in caught.value.line()
 
 
-def test_a_layer_that_drafts_is_passed_over_in_gguf_too(
-    generated: Give, tmp_path: Path, logits: Logits
-) -> None:
+def test_a_layer_that_drafts_is_left_in_gguf_too(generated: Give, tmp_path: Path, logits: Logits) -> None:
     """GGUF counts it among the layers."""
     whole = as_gguf(open_checkpoint(generated(V3).folder), tmp_path, nextn_predict_layers=1)
     model = load_model(whole)
-    assert (model.shape.layers, model.passed_over) == (3, ("blk.3.",))
+    behind = {name for name in whole.tensors if name.startswith("blk.3.")}
+    assert model.shape.layers == 3 and behind and set(model.left) == behind
     assert not any(name.startswith("blk.3.") for name in model.main.tensors)

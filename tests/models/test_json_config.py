@@ -103,7 +103,7 @@ ROPES: list[tuple[Any, str]] = [
     ({**YARN, "beta_fast": 0}, "beta_fast is 0, not a number above 0"),
     ({**YARN, "partial_rotary_factor": 0.5}, "rotate a part of each head"),
     ({**YARN, "low_freq_factor": 1.0}, "key rope_parameters.low_freq_factor is not known"),
-    ({**LLAMA3, "high_freq_factor": 1.0}, "low_freq_factor is 1.0, not below high_freq_factor 1.0"),
+    ({**LLAMA3, "high_freq_factor": 0.5}, "low_freq_factor is 1.0, above high_freq_factor 0.5"),
     ({**LLAMA3, "original_max_position_embeddings": 0}, "original_max_position_embeddings is 0, not a size"),
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ def route(logits: Any, bias: Any = None, **given: Any) -> tuple[list[list[int]],
     """Numbers of experts and their weights."""
     plain = {"scoring": 0, "normalise": 1, "factor": 1.0, "groups": 1, "groups_chosen": 1, "group_best": 1}
     batch: Any = SimpleNamespace()
-    call = Call([logits], [bias], {**plain, **given}, batch, np.arange(len(logits)), 0)
+    call = Call([logits], [bias, None], {**plain, **given}, batch, np.arange(len(logits)), 0)
     (found,) = OPS["route"].reference(call)
     count = found.shape[1] // 2
     return found[:, :count].astype(int).tolist(), found[:, count:]

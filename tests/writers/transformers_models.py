@@ -41,6 +41,20 @@ LATENT = {
     "moe_intermediate_size": 24, "first_k_dense_replace": 1,
 }  # fmt: skip
 SLIDING, FULL = "sliding_attention", "full_attention"
+CHUNKED = "chunked_attention"
+ROUTED = {
+    **HEADS, "intermediate_size": 24, "intermediate_size_mlp": 80, "num_local_experts": 4,
+    "attention_chunk_size": WINDOW, "floor_scale": 10, "attn_scale": 0.3,
+}  # fmt: skip
+GEMMA4 = {
+    **HEADS, "global_head_dim": 32, "vocab_size_per_layer_input": 96, "sliding_window": WINDOW,
+    "hidden_size_per_layer_input": 0,
+}  # fmt: skip
+LOOKS = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 28, "patch_size": 14,
+}  # fmt: skip
+"""The part of a model that looks, which text does not need."""
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": False}),
     "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 20}),
@@ -76,6 +90,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "GptOss",
         {**HEADS, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
          "sliding_window": WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    "llama4": ("Llama4Text", {**ROUTED, "rope_parameters": LLAMA3}),
+    "llama4-between": (
+        "Llama4Text",
+        {**ROUTED, "num_hidden_layers": 5, "interleave_moe_layer_step": 2, "num_experts_per_tok": 2,
+         "use_qk_norm": False, "no_rope_layers": [1, 0, 1, 1, 0], "attention_bias": True,
+         "layer_types": [CHUNKED, FULL, FULL, CHUNKED, CHUNKED]},
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (
@@ -131,8 +152,50 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**HEADS, "sliding_window": WINDOW, "layer_types": [SLIDING, FULL, SLIDING, FULL],
          "rope_parameters": LINEAR, "query_pre_attn_scalar": 24, "final_logit_softcapping": 20.0},
     ),
+    "gemma4": (
+        "Gemma4Text",
+        {**GEMMA4, "num_hidden_layers": 6, "layer_types": [SLIDING, FULL] * 3, "num_kv_shared_layers": 3,
+         "use_double_wide_mlp": True, "hidden_size_per_layer_input": 8, "final_logit_softcapping": 20.0},
+    ),
+    "gemma4-keys": ("Gemma4Text", {**GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+    "gemma4-experts": (
+        "Gemma4Text",
+        {**GEMMA4, "num_hidden_layers": 3, "enable_moe_block": True, "num_experts": 6, "top_k_experts": 3,
+         "moe_intermediate_size": 24,
+         "rope_parameters": {FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.5,
+                                    "rope_theta": 100000.0, "factor": 2.0},
+                             SLIDING: {"rope_type": "default", "rope_theta": 10000.0}}},
+    ),
+    "gemma3-looks": (
+        "Gemma3",
+        {"text_config": {**HEADS, "sliding_window": WINDOW}, "vision_config": LOOKS,
+         "mm_tokens_per_image": 4},
+    ),
+    "mistral3-looks": (
+        "Mistral3",
+        {"text_config": {**HEADS, "model_type": "mistral", "sliding_window": None},
+         "vision_config": {**LOOKS, "model_type": "pixtral", "head_dim": 8}, "tie_word_embeddings": False},
+    ),
+    "ministral3-looks": (
+        "Mistral3",
+        {"text_config": {**HEADS, "model_type": "ministral3",
+                         "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.3}},
+         "vision_config": {**LOOKS, "model_type": "pixtral", "head_dim": 8}},
+    ),
+    "llama4-looks": (
+        "Llama4",
+        {"text_config": ROUTED,
+         "vision_config": {**LOOKS, "vision_output_dim": 16, "projector_input_dim": 16,
+                           "projector_output_dim": 16}},
+    ),
+    "gemma4-looks": (
+        "Gemma4",
+        {"text_config": {**GEMMA4, "num_kv_shared_layers": 1, "layer_types": [SLIDING, FULL, SLIDING, FULL],
+                         "hidden_size_per_layer_input": 8, "pad_token_id": 0},
+         "vision_config": {**LOOKS, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}},
+    ),
 }  # fmt: skip
-"""Config class and values by name of the variant."""
+"""Config class and values by name of the variant; sizes are for the text part, if there is one."""
 
 SHARDED = "llama"
 
@@ -167,7 +230,7 @@ def random_weights(model: Any, seed: int) -> None:
     with torch.no_grad():
         for name, values in model.named_parameters():
             drawn = torch.randn(values.shape, generator=random)
-            if name.endswith("norm.weight"):
+            if name.endswith(("norm.weight", "norm_1.weight", "norm_2.weight")):
                 values.add_(0.2 * drawn)
             elif name.endswith(".bias"):
                 values.copy_(0.3 * drawn)
@@ -176,6 +239,8 @@ def random_weights(model: Any, seed: int) -> None:
         for name, values in model.named_buffers():
             if name.endswith("correction_bias"):
                 values.copy_(0.3 * torch.randn(values.shape, generator=random))
+            if name.endswith("layer_scalar"):
+                values.copy_(0.8 + 0.1 * torch.randn(values.shape, generator=random))
 
 
 def generate(name: str, folder: Path) -> Generated:
@@ -186,15 +251,20 @@ def generate(name: str, folder: Path) -> Generated:
     kind, values = MODELS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = getattr(package, f"{kind}Config")(**{**SIZES, **values})
-        model = package.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        several = "text_config" in values
+        sized = {"text_config": {**SIZES, **values["text_config"]}} if several else SIZES
+        config = getattr(package, f"{kind}Config")(
+            **({**values, **sized} if several else {**sized, **values})
+        )
+        maker = package.AutoModelForImageTextToText if several else package.AutoModelForCausalLM
+        model = maker.from_config(config, dtype=torch.float32, attn_implementation="eager")
         random_weights(model, len(name) + 7 * sum(map(ord, name)))
         model.save_pretrained(folder, **({"max_shard_size": "60KB"} if name == SHARDED else {}))
-        model = package.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        )
+        model = maker.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         draws = torch.Generator().manual_seed(5)
         prompt = torch.randint(0, SIZES["vocab_size"], (1, PROMPT), generator=draws)
+        if kind == "Llama4":  # without an image the whole of it does not run in 5.24
+            model = model.language_model
         model.generation_config = package.GenerationConfig(do_sample=False, max_new_tokens=WRITTEN)
         with torch.no_grad():
             tokens = model.generate(prompt, attention_mask=torch.ones_like(prompt))

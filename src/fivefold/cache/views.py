@@ -3,7 +3,7 @@
 For plain sequences a position is a slot, so the spans' own arrays do. Otherwise visible positions are looked
 up among those of the entries; rows of a span that are not in the order of their positions, or that see
 each other by a rule of their own, get a bit mask. A group with a window shows each row no position that
-lies further back than that, whatever the span allows.
+lies further back than that, and one with chunks none before the row's own chunk, whatever the span allows.
 """
 
 from __future__ import annotations
@@ -54,11 +54,21 @@ def group_views(
 
 
 def _within(group: CacheGroup, first: Int32, positions: Int32) -> Int32:
-    """The first positions that rows see, moved into the group's window."""
-    if group.window is None:
+    """The first positions that rows see, moved into the group's window or chunk."""
+    nearest = _nearest(group, positions)
+    if nearest is None:
         return first
-    inside: Int32 = np.maximum(first, positions - (group.window - 1))
+    inside: Int32 = np.maximum(first, nearest)
     return inside
+
+
+def _nearest(group: CacheGroup, positions: Int32) -> Int32 | None:
+    """The first positions that the group shows to rows at those positions; None if it shows them all."""
+    if group.window is not None:
+        return positions - (group.window - 1)
+    if group.chunk is not None:
+        return positions - positions % group.chunk
+    return None
 
 
 def _for_each_table(slots: npt.NDArray[np.integer], tables: int) -> Int32:
@@ -98,8 +108,8 @@ def _intervals(group: CacheGroup, span: Span, sequence: Sequence) -> _Part:
     mask, inside = span.mask, span.positions[None, :]
     if mask is None and not ordered:
         mask = (inside >= first[:, None]) & (inside < ends[:, None])
-    elif mask is not None and group.window is not None:
-        mask = mask & (inside > span.positions[:, None] - group.window)
+    elif mask is not None and (nearest := _nearest(group, span.positions)) is not None:
+        mask = mask & (inside >= nearest[:, None])
     shape = (count, len(tables))
     start, stop, write = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for place, table in enumerate(tables):

@@ -31,7 +31,8 @@ class CacheGroup:
     A latent cache (MLA) has one KV head whose value is the first `value_width` columns of its
     key; then `value_in_key` is true and no value is stored. With a `window` a row at position p sees
     positions above p - window only: so many, its own among them. Pages that no row of a sequence will see
-    again are let go.
+    again are let go. With a `chunk` positions fall into parts of so many, and a row sees those of its own
+    part; their pages stay. A group has one of the two at most.
     """
 
     name: str
@@ -43,6 +44,7 @@ class CacheGroup:
     tables: int = 1
     page_size: int = PAGE_SIZE
     window: int | None = None
+    chunk: int | None = None
 
     @property
     def heads_per_page(self) -> int:

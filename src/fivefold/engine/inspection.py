@@ -19,6 +19,7 @@ from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
 from fivefold.files import open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS, EntryFormat
+from fivefold.models import left_by_part
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
@@ -35,7 +36,8 @@ def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     """Figures with stable names; FileError if the file cannot even be opened.
 
     `formats_by_part` has one row for all layers' tensors of a name; `loaded_*` are the same of what `options`
-    make of them; `refused` has a line for each thing that will not work.
+    make of them; `left`, where there is one, says which parts of the file the model does without; `refused`
+    has a line for each thing that will not work.
     """
     stored = open_checkpoint(path)
     checkpoint = as_loaded(stored, options)
@@ -44,7 +46,7 @@ def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     found: Described | None = _tried(refused, lambda: described(stored, options))
     if found is not None:
         told |= {"backend": found.backend, **({"notice": found.notice} if found.notice else {})}
-        told |= _shape(found.model)
+        told |= _shape(found.model) | _left(found.model, stored)
         _tried(refused, lambda: measured(found, options))
     told |= _formats(stored)
     told["loaded_format"] = "auto" if options.conversion is None else options.conversion.format
@@ -99,6 +101,15 @@ def _shape(model: Model) -> Object:
         "vocabulary": shape.vocabulary,
         "context": shape.context,
     }
+
+
+def _left(model: Model, checkpoint: Checkpoint) -> Object:
+    """What of the file is left knowingly, in one line; nothing where all of it is read."""
+    if not model.left:
+        return {}
+    stored = sum(checkpoint.tensors[name].stored_bytes for name in model.left)
+    parts = ", ".join(f"{part} {count}" for part, count in left_by_part(model.left).items())
+    return {"left": f"{len(model.left)} tensors of {stored} bytes, which text does not need ({parts})"}
 
 
 def _costs(found: Described) -> Object:

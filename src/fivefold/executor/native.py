@@ -166,7 +166,9 @@ class NativeExecutor:
         group = node.attributes.get("group")
         integers = [int(value) for value in map(node.attributes.get, op.integers) if isinstance(value, int)]
         if op.sequence and isinstance(group, str):
-            integers.insert(0, self._program.layout.group(group).layers.index(node.layer))
+            kept_by = node.attributes.get("entries", node.layer)
+            assert isinstance(kept_by, int)
+            integers.insert(0, self._program.layout.group(group).layers.index(kept_by))
         floats = [
             float(value) for value in map(node.attributes.get, op.floats) if isinstance(value, int | float)
         ]

@@ -125,7 +125,8 @@ def load(checkpoint: Checkpoint, architecture: str) -> Model:
     require_tensor(checkpoint, names.embedding, (shape.vocabulary, shape.hidden))
     model = _record(numbers, checkpoint.tensors)
     behind = range(shape.layers, shape.layers + numbers.drafting)
-    return replace(model, passed_over=tuple(f"{names.block}.{number}." for number in behind))
+    drafting = tuple(f"{names.block}.{number}." for number in behind)
+    return replace(model, left=tuple(name for name in checkpoint.tensors if name.startswith(drafting)))
 
 
 def _read_gguf(checkpoint: Checkpoint, architecture: str) -> Numbers:

@@ -12,11 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.layout import ModelShape
-from fivefold.formats import FORMATS
 from fivefold.program import Model, RopeScaling
 
 from .config import (
@@ -44,6 +41,7 @@ from .config import (
     read_windows,
     require_plain,
     require_sizes,
+    root_as_stored,
     rope_object,
 )
 from .recording import Decoder, Layer, Recorder, Rotation, model_of, record_blocks
@@ -59,6 +57,12 @@ PATTERNS = {"gemma2": 2, "gemma3": 6}
 LARGE = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, by which llama.cpp tells them; their scores are scaled by the share of a head in
 the hidden size. GGUF has no key for it."""
+
+SILENT = {
+    "vocab_size": 262208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+}  # fmt: skip
+"""What silence about a size means to Gemma 3: published configs of text parts say only what is otherwise."""
 
 _PLAIN = "use a model of plain Gemma 2 form, or a text model of Gemma 3"
 _GGUF_KEYS = (
@@ -135,7 +139,8 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     for key in ("hidden_act", "hidden_activation"):
         keys.only(key, "gelu_pytorch_tanh", "gelu_pytorch_tanh")
     keys.only("use_bidirectional_attention", False, False)
-    shape = read_json_shape(keys, checkpoint, member, head_size=256)
+    sizes = keys if second else keys.with_silent(SILENT)
+    shape = read_json_shape(sizes, checkpoint, member, head_size=256)
     every = keys.size("sliding_window_pattern", PATTERNS[member])
     kinds = [SLIDING if (number + 1) % every else FULL for number in range(shape.layers)]
     decoder = Decoder(
@@ -147,7 +152,8 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Gemm
     if not second:
         keys.only("attn_logit_softcapping", None, None)
     return decoder, Gemma(
-        _embedding_factor(checkpoint, shape), keys.number("query_pre_attn_scalar", 256, above=0) ** -0.5,
+        root_as_stored(checkpoint, _JSON_NAMES.embedding, shape.hidden),
+        keys.number("query_pre_attn_scalar", 256, above=0) ** -0.5,
         _json_rotations(keys, shape, second), _cap(keys, "attn_logit_softcapping", 50.0 if second else 0.0),
         _cap(keys, "final_logit_softcapping", 30.0 if second else 0.0),
     )  # fmt: skip
@@ -158,13 +164,6 @@ def _cap(keys: Keys, key: str, silent: float) -> float:
     if key in keys and keys.get(key) is None:
         return 0.0
     return keys.number(key, above=0) if key in keys else silent
-
-
-def _embedding_factor(checkpoint: Checkpoint, shape: ModelShape) -> float:
-    """The root of the hidden size, rounded as Transformers does: to the format of the embeddings."""
-    table = checkpoint.tensors.get(_JSON_NAMES.embedding)
-    form = FORMATS[table.format] if table is not None and table.format in ("bf16", "f16") else FORMATS["f32"]
-    return float(form.unpack(form.pack(np.array([math.sqrt(shape.hidden)], np.float32)), 1)[0])
 
 
 def _json_rotations(keys: Keys, shape: ModelShape, second: bool) -> tuple[Rotation, Rotation]:

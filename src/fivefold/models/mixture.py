@@ -17,18 +17,22 @@ from .recording import Decoder, Layer
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The numbers of a layer's experts: how many, how many of them a row takes, and their inner width."""
+    """The numbers of a layer's experts: how many, how many of them a row takes, and their inner width.
+
+    `weighs_inputs`: what an expert reads is multiplied with its weight, and not what it gives.
+    """
 
     experts: int
     chosen: int
     ffn: int
     routing: Routing
+    weighs_inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
     """The matrices (E, M, K) of a layer's experts, and their biases (E, M) if they have some; `choice_bias`
-    (E,) is added to scores for the choice alone."""
+    (E,) is added to scores for the choice alone, `scales` (E,) are multiplied with weights."""
 
     gate: Weight
     up: Weight
@@ -37,14 +41,18 @@ class ExpertWeights:
     up_bias: Weight | None = None
     down_bias: Weight | None = None
     choice_bias: Weight | None = None
+    scales: Weight | None = None
 
 
 Gate = Callable[[Layer, str, str], str]
 """Records what becomes of gate and up before they are multiplied with down."""
 
 
-def record_mixture(layer: Layer, x: str, mixture: Mixture, weights: ExpertWeights, gated: Gate) -> str:
-    """The experts that `ffn_gate_inp` chooses for each row, added up by weight."""
+def record_mixture(
+    layer: Layer, x: str, mixture: Mixture, weights: ExpertWeights, gated: Gate, seen: str = ""
+) -> str:
+    """The experts that `ffn_gate_inp` chooses for each row, added up by weight. It looks at `seen` if that is
+    not what the experts read."""
     build = layer.build
 
     def multiply(x: str, matrices: Weight, biases: Weight | None) -> str:
@@ -52,12 +60,14 @@ def record_mixture(layer: Layer, x: str, mixture: Mixture, weights: ExpertWeight
             x, route, build.read(matrices), None if biases is None else build.read(biases)
         )
 
-    bias = None if weights.choice_bias is None else build.read(weights.choice_bias)
-    logits = layer.project(x, "ffn_gate_inp", mixture.experts)
-    route = build.route(logits, mixture.chosen, mixture.routing, bias)
+    bias, scales = (None if one is None else build.read(one) for one in (weights.choice_bias, weights.scales))
+    logits = layer.project(seen or x, "ffn_gate_inp", mixture.experts)
+    route = build.route(logits, mixture.chosen, mixture.routing, bias, scales)
+    x = build.expert_inputs(x, route) if mixture.weighs_inputs else x
     gate = multiply(x, weights.gate, weights.gate_bias)
     up = multiply(x, weights.up, weights.up_bias)
-    return build.expert_sum(multiply(gated(layer, gate, up), weights.down, weights.down_bias), route)
+    y = multiply(gated(layer, gate, up), weights.down, weights.down_bias)
+    return build.expert_sum(y, route, weighted=not mixture.weighs_inputs)
 
 
 def read_chosen(keys: Keys, key: str, experts: int, default: int | None = None) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape
 from fivefold.ops.elementwise import ACTIVATIONS
 from fivefold.program import Builder, Model, Program, RopeScaling, inverse_frequencies
@@ -33,6 +35,14 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """How many KV heads a layer has, and how large its heads are."""
+
+    kv: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decoder:
     """The numbers of one model.
 
@@ -43,6 +53,10 @@ class Decoder:
                  nothing, so its layer is as those without.
     latent       of latent attention: the numbers that all heads' values are made of, and those of a key that
                  turn. An entry of the cache is these two and nothing else.
+    chunked      the windows are chunks: a row sees its own chunk of so many positions.
+    heads        of each layer; empty if all are as the shape says. Those with a window are alike, and those
+                 without.
+    kept_by      of each layer, the layer whose entries it reads; empty if each keeps its own.
     """
 
     shape: ModelShape
@@ -53,23 +67,38 @@ class Decoder:
     norm_offset: float = 0.0
     windows: Windows = ()
     latent: tuple[int, int] | None = None
+    chunked: bool = False
+    heads: tuple[Heads, ...] = ()
+    kept_by: tuple[int, ...] = ()
 
     def group(self, layer: int) -> str:
         """The cache group of a layer."""
         window = self.windows[layer] if self.windows else None
-        return "main" if window is None or window >= self.shape.context else "window"
+        if window is None or (window >= self.shape.context and not self.heads):
+            return "main"
+        return "window"
+
+    def heads_of(self, layer: int) -> Heads:
+        """The heads of a layer."""
+        return self.heads[layer] if self.heads else Heads(self.shape.kv_heads, self.shape.head_size)
+
+    def keeper(self, layer: int) -> int:
+        """The layer whose entries a layer reads."""
+        return self.kept_by[layer] if self.kept_by else layer
 
     def layout(self) -> CacheLayout:
         """A cache group for the layers that keep all positions, and one for those with a window."""
         shape, groups = self.shape, []
         for name in ("main", "window"):
-            layers = tuple(n for n in range(shape.layers) if self.group(n) == name)
+            layers = tuple(n for n in range(shape.layers) if self.group(n) == name and self.keeper(n) == n)
             if layers:
-                window = self.windows[layers[0]] if name == "window" else None
-                entry = CacheGroup(name, layers, shape.kv_heads, shape.head_size, shape.head_size)
+                heads = self.heads_of(layers[0])
+                near = self.windows[layers[0]] if name == "window" else None
+                entry = CacheGroup(name, layers, heads.kv, heads.size, heads.size)
                 if self.latent is not None:
                     entry = CacheGroup(name, layers, 1, sum(self.latent), self.latent[0], value_in_key=True)
-                groups.append(replace(entry, window=window))
+                chunk, window = (near, None) if self.chunked else (None, near)
+                groups.append(replace(entry, window=window, chunk=chunk))
         return CacheLayout(tuple(groups))
 
 
@@ -100,6 +129,12 @@ class Recorder:
         eps = decoder.eps if eps is None else eps
         return self.build.rms_norm(x, weight, eps, groups, decoder.norm_offset)
 
+    def bare_norm(self, x: str, groups: int = 1) -> str:
+        """A norm without weights of a file."""
+        width = self.build.width(x) // groups
+        ones = self.build.constant(f"ones.{width}", np.ones(width, np.float32))
+        return self.build.rms_norm(x, ones, self.decoder.eps, groups)
+
     def finish(self, x: str, soft_cap: float = 0.0) -> Program:
         """The last norm and the head, of the rows that want logits, and the Program."""
         build, names, shape = self.build, self.decoder.names, self.decoder.shape
@@ -116,6 +151,8 @@ class Layer:
         self.build = recorder.build
         self.decoder = recorder.decoder
         self.number = number
+        self.own = recorder.decoder.heads_of(number)
+        self.bare_norm = recorder.bare_norm
         self._norm = recorder.norm
 
     def norm(self, x: str, part: str, groups: int = 1, eps: float | None = None) -> str:
@@ -132,31 +169,30 @@ class Layer:
 
     def heads(self, x: str) -> tuple[str, str, str]:
         """Queries, keys and values."""
-        shape = self.decoder.shape
-        q = self.project(x, "attn_q", shape.heads * shape.head_size)
-        k = self.project(x, "attn_k", shape.kv_heads * shape.head_size)
-        return q, k, self.project(x, "attn_v", shape.kv_heads * shape.head_size)
+        own = self.own
+        q = self.project(x, "attn_q", self.decoder.shape.heads * own.size)
+        k = self.project(x, "attn_k", own.kv * own.size)
+        return q, k, self.project(x, "attn_v", own.kv * own.size)
 
     def norm_heads(self, q: str, k: str) -> tuple[str, str]:
         """Queries and keys, each head normed by itself."""
-        shape = self.decoder.shape
-        return self.norm(q, "attn_q_norm", shape.heads), self.norm(k, "attn_k_norm", shape.kv_heads)
+        return self.norm(q, "attn_q_norm", self.decoder.shape.heads), self.norm(k, "attn_k_norm", self.own.kv)
 
     def rotate(self, q: str, k: str, angles: str, style: int, of_queries: str = "") -> tuple[str, str]:
         """Queries and keys, turned by their positions; queries by angles of their own if such are given."""
-        shape, rope = self.decoder.shape, self.build.rope
-        return rope(q, of_queries or angles, shape.heads, style), rope(k, angles, shape.kv_heads, style)
+        heads, rope = self.decoder.shape.heads, self.build.rope
+        return rope(q, of_queries or angles, heads, style), rope(k, angles, self.own.kv, style)
 
     def attend(
-        self, q: str, k: str, v: str, scale: float | None = None, soft_cap: float = 0.0,
+        self, q: str, k: str = "", v: str = "", scale: float | None = None, soft_cap: float = 0.0,
         sinks: str | None = None,
     ) -> str:  # fmt: skip
         """Attention in the layer's cache group, and its output matrix; scores are scaled by the size of heads
-        unless told otherwise."""
-        shape = self.decoder.shape
+        unless told otherwise. A layer that reads another's entries has no keys and values to give."""
+        shape, keeper = self.decoder.shape, self.decoder.keeper(self.number)
         o = self.build.attention(
-            q, (k, v), group=self.decoder.group(self.number), heads=shape.heads,
-            scale=shape.head_size**-0.5 if scale is None else scale, soft_cap=soft_cap,
+            q, (k, v) if keeper == self.number else keeper, group=self.decoder.group(self.number),
+            heads=shape.heads, scale=self.own.size**-0.5 if scale is None else scale, soft_cap=soft_cap,
             sinks=sinks,
         )  # fmt: skip
         return self.project(o, "attn_output", shape.hidden)
@@ -183,9 +219,9 @@ def record_blocks(recorder: Recorder, x: str, block: Block) -> str:
     return x
 
 
-def model_of(decoder: Decoder, program: Program) -> Model:
-    """A model of one Program."""
-    return Model(decoder.shape, program.layout, {"main": program})
+def model_of(decoder: Decoder, program: Program, left: tuple[str, ...] = ()) -> Model:
+    """A model of one Program, which leaves those tensors knowingly."""
+    return Model(decoder.shape, program.layout, {"main": program}, left)
 
 
 def record_model(decoder: Decoder, rotation: Rotation, block: Callable[[Layer, str, str], str]) -> Model:

@@ -9,11 +9,12 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
-from .config import config_of, refuse_unused, require_tensor
+from .config import TextParts, config_of, open_text_part, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
     "deepseek2": "deepseek", "deepseek32": "deepseek", "gemma2": "gemma", "gemma3": "gemma",
-    "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral", "qwen2": "llama", "qwen3": "qwen3",
+    "gemma4": "gemma4", "gpt-oss": "gpt_oss", "llama": "llama", "llama4": "llama4",
+    "mistral3": "mistral", "qwen2": "llama", "qwen3": "qwen3",
     "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
@@ -21,32 +22,53 @@ ARCHITECTURES: Mapping[str, str] = {
 HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
     "DeepseekV2ForCausalLM": "deepseek", "DeepseekV3ForCausalLM": "deepseek",
     "DeepseekV32ForCausalLM": "deepseek", "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma",
-    "GptOssForCausalLM": "gpt_oss", "LlamaForCausalLM": "llama",
+    "Gemma4ForCausalLM": "gemma4", "GptOssForCausalLM": "gpt_oss",
+    "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
     "SmolLM3ForCausalLM": "smollm3",
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""
 
+TEXT_PARTS: Mapping[str, TextParts] = {
+    "Gemma3ForConditionalGeneration": TextParts({"gemma3_text": "Gemma3ForCausalLM"}),
+    "Gemma4ForConditionalGeneration": TextParts({"gemma4_text": "Gemma4ForCausalLM"}),
+    "Llama4ForConditionalGeneration": TextParts({"llama4_text": "Llama4ForCausalLM"}, tied=False),
+    "Mistral3ForConditionalGeneration": TextParts(
+        {"mistral": "MistralForCausalLM", "ministral3": "Ministral3ForCausalLM"}
+    ),
+}
+"""Architectures for several kinds of input, to what their text part can be."""
+
 
 def architecture_of(checkpoint: Checkpoint) -> tuple[str, bool]:
     """The name under which a checkpoint asks for its family, and whether there is one of that name."""
     architecture = _architecture(checkpoint)
-    return architecture, architecture in _families(checkpoint)
+    in_part = checkpoint.kind == "huggingface" and architecture in TEXT_PARTS
+    return architecture, in_part or architecture in _families(checkpoint)
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model that a checkpoint describes, its weights checked for name and shape."""
     architecture = _architecture(checkpoint)
-    families = _families(checkpoint)
+    if checkpoint.kind == "huggingface" and architecture in TEXT_PARTS:
+        part = open_text_part(checkpoint, architecture, TEXT_PARTS[architecture])
+        model = part.as_in_file(_load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES))
+    else:
+        model = _load(checkpoint, architecture, _families(checkpoint))
+    _check_weights(model, checkpoint, architecture)
+    return model
+
+
+def _load(checkpoint: Checkpoint, architecture: str, families: Mapping[str, str]) -> Model:
     if architecture not in families:
+        known = sorted({*families, *(TEXT_PARTS if checkpoint.kind == "huggingface" else ())})
         raise UnsupportedError(
             f"architecture {architecture!r} is not known", where=config_of(checkpoint),
-            remedy=f"known are {', '.join(sorted(families))}",
+            remedy=f"known are {', '.join(known)}",
         )  # fmt: skip
     family = importlib.import_module(f"{__package__}.{families[architecture]}")
     model: Model = family.load(checkpoint, architecture)
-    _check_weights(model, checkpoint, architecture)
     return model
 
 
@@ -71,10 +93,11 @@ def _architecture(checkpoint: Checkpoint) -> str:
 
 
 def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> None:
-    """Each weight of each Program is in the file, with its shape, and no other; nothing is read for that."""
-    used = set()
+    """Each weight of each Program is in the file, with its shape, and no other but those that are left
+    knowingly; nothing is read for that."""
+    used = set(model.left)
     for program in model.programs.values():
         for name, shape in program.tensors.items():
             require_tensor(checkpoint, name, shape)
             used.add(name)
-    refuse_unused(checkpoint, used, architecture, model.passed_over)
+    refuse_unused(checkpoint, used, architecture)

@@ -25,7 +25,6 @@ from .config import (
     PLAIN_KEYS,
     ROPE_KEYS,
     SLIDING,
-    Keys,
     gguf_biases,
     has_factors,
     open_keys,
@@ -34,10 +33,12 @@ from .config import (
     read_json_shape,
     read_rope,
     read_tied,
+    read_turning,
     read_window,
     read_windows,
     require_plain,
     require_sizes,
+    turning_layers,
 )
 from .recording import NEIGHBOURS, Decoder, Layer, Rotation, record_model
 
@@ -79,7 +80,7 @@ def _read_gguf(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
         *read_gguf_rope(keys, shape.context), keys.size("rope.dimension_count", shape.head_size), NEIGHBOURS,
         has_factors(checkpoint),
     )  # fmt: skip
-    return decoder, Turns(rotation, _turning(_INTERVAL, shape.layers))
+    return decoder, Turns(rotation, turning_layers(_INTERVAL, shape.layers))
 
 
 def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turns]:
@@ -87,9 +88,9 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
     require_plain(keys, "smollm3")
     keys.only("hidden_act", "silu", "silu")
     shape = read_json_shape(keys, checkpoint, "smollm3")
-    turning = _turning(keys.size("no_rope_layer_interval", _INTERVAL), shape.layers)
+    turning = turning_layers(keys.size("no_rope_layer_interval", _INTERVAL), shape.layers)
     if keys.get("no_rope_layers") is not None:
-        turning = _listed(keys, shape.layers)
+        turning = read_turning(keys, shape.layers)
     window = read_window(keys, None) if keys.flag("use_sliding_window", False) else None
     kinds = [FULL if turns or window is None else SLIDING for turns in turning]
     biases = ATTENTION if keys.flag("attention_bias", False) else frozenset()
@@ -101,21 +102,6 @@ def _read_json(checkpoint: Checkpoint, architecture: str) -> tuple[Decoder, Turn
     )  # fmt: skip
     base, scaling = read_rope(keys, shape.context, 2000000.0)
     return decoder, Turns(Rotation(base, scaling, shape.head_size), turning)
-
-
-def _turning(interval: int, layers: int) -> tuple[bool, ...]:
-    """All layers turn heads but each `interval`-th."""
-    return tuple((number + 1) % interval != 0 for number in range(layers))
-
-
-def _listed(keys: Keys, layers: int) -> tuple[bool, ...]:
-    """The list in a config.json: 1 for layers that turn heads. It may be longer than there are layers."""
-    said = keys.get("no_rope_layers")
-    if not isinstance(said, list) or not all(type(one) is int and one in (0, 1) for one in said):
-        raise keys.malformed("no_rope_layers", "is not a list of ones and zeros")
-    if len(said) < layers:
-        raise keys.malformed("no_rope_layers", f"names {len(said)} layers of {layers}")
-    return tuple(one == 1 for one in said[:layers])
 
 
 def _record(decoder: Decoder, turns: Turns) -> Model:

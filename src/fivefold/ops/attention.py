@@ -1,7 +1,8 @@
 """Attention over a paged cache: storing a row's key and value, and attending.
 
 Grouped queries share KV heads. A row sees the slots of its interval, minus what its bit mask
-hides; intervals are per table, so KV heads may keep different entries. With `value_in_key` the
+hides; intervals are per table, so KV heads may keep different entries. `entries` is the layer whose entries
+are read: mostly the node's own, but some layers store none and read an earlier one's. With `value_in_key` the
 value is the leading part of the key (a latent cache). With `importance` naming a row set, the op
 also returns how much attention the rows of that set pay to each slot: a list over the batch's
 sequences of (KV heads, slots) arrays, summed over those rows and the heads of a group.
@@ -52,7 +53,7 @@ def _row_head(call: Call, query: Float32, keys: Float32, head: int) -> Float32:
 
 
 def _attend(call: Call) -> tuple[Float32, ...]:
-    group = str(call.attributes["group"])
+    group, kept_by = str(call.attributes["group"]), call.integer("entries")
     view, heads = call.batch.groups[group], call.integer("heads")
     layout = call.cache.layout.group(group)
     share = heads // layout.kv_heads
@@ -73,7 +74,7 @@ def _attend(call: Call) -> tuple[Float32, ...]:
             slots = visible_slots(view, row, kv_head // layout.heads_per_page)
             if not len(slots):
                 continue
-            keys, values = call.cache.read(call.batch, group, call.layer, row, kv_head, slots)
+            keys, values = call.cache.read(call.batch, group, kept_by, row, kv_head, slots)
             for head in range(kv_head * share, (kv_head + 1) * share):
                 weights = _row_head(call, queries[head], keys, head)
                 out[index, head] = call.cache.weigh(group, weights, values, slots) @ values
@@ -125,7 +126,7 @@ DECLARED = (
         _attend,
         _attend_cost,
         weights=("sinks?",),
-        attributes=("group", "heads", "scale", "soft_cap", "importance"),
+        attributes=("group", "entries", "heads", "scale", "soft_cap", "importance"),
         kernel="attention",
         integers=("heads",),
         floats=("scale", "soft_cap"),

@@ -49,6 +49,10 @@ def _scale(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0] * np.float32(call.number("factor")),)
 
 
+def _scale_by(call: Call) -> tuple[Float32, ...]:
+    return (call.inputs[0] * call.weight(0),)
+
+
 def _soft_cap(call: Call) -> tuple[Float32, ...]:
     cap = np.float32(call.number("cap"))
     return (cap * np.tanh(call.inputs[0] / cap),)
@@ -89,6 +93,15 @@ DECLARED = (
         attributes=("factor",),
         kernel="scale",
         floats=("factor",),
+    ),
+    Op(  # by a number that the file has: a weight (1,)
+        "scale_by",
+        ("x",),
+        ("y",),
+        _scale_by,
+        rowwise_cost(1),
+        weights=("factor",),
+        kernel="scale_by",
     ),
     Op(
         "soft_cap",

@@ -2,14 +2,17 @@
 
 `route` gives, for each row, the chosen experts and their weights side by side in one row:
 (N, 2k), numbers of experts first, the best one first. `expert_linear` multiplies each row by the matrices
-of its k experts, (N, k*M); `expert_sum` adds them up by weight. Rows are independent, so the grouping of
-rows by expert is the executor's business and not visible here.
+of its k experts, (N, k*M); `expert_sum` adds them up by weight. Or the weights are those of what experts
+read (Llama 4): `expert_inputs` makes that, and what comes of it is added up as it is. Rows are independent,
+so the grouping of rows by expert is the executor's business and not visible here.
 
 `route` makes scores of logits: a softmax over all experts, over the chosen ones alone, or sigmoids. Experts
-are chosen by score (by logit, where scores are of the chosen alone) plus a bias that counts for the choice
+are chosen by score (by logit, where scores are of the chosen alone: sigmoids of large logits are the same
+number) plus a bias that counts for the choice
 only (DeepSeek V3, arXiv 2412.19437). With `groups`, only experts of the `groups_chosen` best groups can be
 chosen; a group is as good as the sum of its `group_best` best experts: 1 in DeepSeek V2 (arXiv 2405.04434),
-2 in V3. Of equals, the one with the lowest number is chosen. A row with a logit that is NaN has no weights.
+2 in V3. Of equals, the one with the lowest number is chosen. `scales` are numbers of the experts
+that their weights are multiplied with at the end. A row with a logit that is NaN has no weights.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from fivefold.core.batch import Float32
 
 from .op import Call, Cost, Op, Sizes, rowwise_cost
 
-SCORINGS = ("softmax", "softmax_of_chosen", "sigmoid")
-"""Names of the scoring codes 0, 1, 2."""
+SCORINGS = ("softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen")
+"""Names of the scoring codes 0, 1, 2, 3."""
 
 LEAST_SUM = 1e-20
 """Added to the sum that scores are divided by, which may be zero."""
@@ -48,10 +51,10 @@ def _route(call: Call) -> tuple[Float32, ...]:
     wide = logits.astype(np.float64)
     raised = np.exp(wide - wide.max(axis=1, keepdims=True))
     scores = raised / raised.sum(axis=1, keepdims=True)
-    if scoring == "sigmoid":
+    if scoring.startswith("sigmoid"):
         with np.errstate(over="ignore"):
             scores = 1.0 / (1.0 + np.exp(-wide))
-    keys = logits if scoring == "softmax_of_chosen" else scores.astype(np.float32)
+    keys = logits if scoring.endswith("of_chosen") else scores.astype(np.float32)
     if call.weights[0] is not None:
         keys = keys + call.weights[0]
     if call.integer("groups") > 1:
@@ -61,7 +64,10 @@ def _route(call: Call) -> tuple[Float32, ...]:
     weights = np.take_along_axis(raised if scoring == "softmax_of_chosen" else scores, best, axis=1)
     if call.integer("normalise") or scoring == "softmax_of_chosen":
         weights = weights / (weights.sum(axis=1, keepdims=True) + LEAST_SUM)
-    weights = np.where(np.isnan(wide).any(axis=1, keepdims=True), np.nan, weights * call.number("factor"))
+    weights = weights * call.number("factor")
+    if call.weights[1] is not None:
+        weights = weights * call.weights[1].astype(np.float64)[best]
+    weights = np.where(np.isnan(wide).any(axis=1, keepdims=True), np.nan, weights)
     return (np.concatenate([best.astype(np.float32), weights.astype(np.float32)], axis=1),)
 
 
@@ -84,10 +90,17 @@ def _expert_linear(call: Call) -> tuple[Float32, ...]:
     return (out.reshape(len(x), -1),)
 
 
+def _expert_inputs(call: Call) -> tuple[Float32, ...]:
+    x, route = call.inputs
+    weights = route[:, route.shape[1] // 2 :]
+    return ((x[:, None, :] * weights[:, :, None]).reshape(len(x), -1),)
+
+
 def _expert_sum(call: Call) -> tuple[Float32, ...]:
     x, route = call.inputs
     count = route.shape[1] // 2
-    return (np.einsum("nkm,nk->nm", x.reshape(len(x), count, -1), route[:, count:]).astype(np.float32),)
+    weights = route[:, count:] if call.integer("weighted") else np.ones((len(x), count), np.float32)
+    return (np.einsum("nkm,nk->nm", x.reshape(len(x), count, -1), weights).astype(np.float32),)
 
 
 def _expert_cost(sizes: Sizes) -> Cost:
@@ -105,7 +118,7 @@ DECLARED = (
         ("route",),
         _route,
         _route_cost,
-        weights=("bias?",),
+        weights=("bias?", "scales?"),
         attributes=("chosen", "scoring", "normalise", "factor", "groups", "groups_chosen", "group_best"),
         kernel="route",
         integers=("chosen", "scoring", "normalise", "groups", "groups_chosen", "group_best"),
@@ -120,5 +133,15 @@ DECLARED = (
         weights=("matrices", "biases?"),
         kernel="expert_linear",
     ),
-    Op("expert_sum", ("x", "route"), ("y",), _expert_sum, rowwise_cost(2), kernel="expert_sum"),
+    Op("expert_inputs", ("x", "route"), ("y",), _expert_inputs, rowwise_cost(1), kernel="expert_inputs"),
+    Op(
+        "expert_sum",
+        ("x", "route"),
+        ("y",),
+        _expert_sum,
+        rowwise_cost(2),
+        attributes=("weighted",),
+        kernel="expert_sum",
+        integers=("weighted",),
+    ),
 )

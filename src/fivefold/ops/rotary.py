@@ -1,8 +1,9 @@
 """Rotary position embedding (Su et al., arXiv 2104.09864).
 
 `rope_angles` turns positions into cosines and sines once a step; `rope` applies them in each layer.
-`scale_by_position` multiplies rows by 1 + beta * log(1 + floor(position / length)), as Llama 4 scales queries
-beyond the length it was trained on; a rotation passes the factor on, so the angles can be scaled instead.
+`scale_by_position` multiplies rows by 1 + beta * log(1 + floor((position + shift) / length)), as Llama 4
+scales queries beyond the length it was trained on; a rotation passes the factor on, so the angles can be
+scaled instead.
 `style` 0 pairs element i with i + rotary/2 (Hugging Face), 1 pairs neighbours (as GGUF stores the
 Llama family). Scaled variants change only `inverse_frequency` and `magnitude`, which the family
 computes.
@@ -30,7 +31,7 @@ def _angles(call: Call) -> tuple[Float32, ...]:
 
 def _scale_by_position(call: Call) -> tuple[Float32, ...]:
     positions = call.batch.positions[call.rows].astype(np.float64)
-    turns = np.floor(positions / call.number("length"))
+    turns = np.floor((positions + call.number("shift")) / call.number("length"))
     factors = (1.0 + call.number("beta") * np.log(1.0 + turns)).astype(np.float32)
     return (call.inputs[0] * factors[:, None],)
 
@@ -68,9 +69,9 @@ DECLARED = (
         ("y",),
         _scale_by_position,
         rowwise_cost(1),
-        attributes=("beta", "length"),
+        attributes=("beta", "length", "shift"),
         kernel="scale_by_position",
-        floats=("beta", "length"),
+        floats=("beta", "length", "shift"),
         positional=True,
     ),
     Op(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fivefold.core.batch import ALL
+from fivefold.core.layout import CacheGroup
 from fivefold.formats import ENTRY_FORMATS, EntryFormat
 from fivefold.ops import Cost, Sizes
 from fivefold.program import Node, Program
@@ -39,16 +40,15 @@ def step_cost(
 
 def _entry_bytes(program: Program, node: Node, form: EntryFormat) -> float:
     """Bytes of one position in the cache of the node's layer; 0 for nodes that know no cache."""
-    name = node.attributes.get("group")
-    if not isinstance(name, str):
+    group = _group(program, node)
+    if group is None:
         return 0.0
-    group = program.layout.group(name)
     return group.entry_bytes(form.number_bytes, form.scale_bytes) / len(group.layers)
 
 
 def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tuple[int, int, int]) -> Sizes:
     rows, depth, logits = step
-    pairs, entries = _seen(_window(program, node), rows, depth)
+    pairs, entries = _seen(_group(program, node), rows, depth)
     counts = {ALL: rows, "logits": logits}
     weights = [program.weights[name] for name in node.weights if name is not None]
     names = (*node.inputs, *node.outputs)
@@ -64,20 +64,30 @@ def _sizes(program: Program, node: Node, stored: Mapping[str, float], step: tupl
     )
 
 
-def _window(program: Program, node: Node) -> int | None:
-    """The window of the node's cache group, if it has one."""
+def _group(program: Program, node: Node) -> CacheGroup | None:
+    """The node's cache group; None for nodes that know no cache."""
     name = node.attributes.get("group")
-    return program.layout.group(name).window if isinstance(name, str) else None
+    return program.layout.group(name) if isinstance(name, str) else None
 
 
-def _seen(window: int | None, rows: int, depth: int) -> tuple[float, float]:
+def _seen(group: CacheGroup | None, rows: int, depth: int) -> tuple[float, float]:
     """Pairs of a row and an entry it sees, and distinct entries, of causal rows after `depth` positions."""
     pairs, entries = rows * depth + rows * (rows + 1) / 2, depth + rows
+    if group is not None and group.chunk is not None:
+        chunk = group.chunk
+        return _in_chunks(entries, chunk) - _in_chunks(depth, chunk), entries - depth // chunk * chunk
+    window = None if group is None else group.window
     if window is None or entries <= window:
         return pairs, entries
     full = min(rows, entries - window)  # rows before which there is more than they see
     short = rows - full
     return full * window + short * depth + short * (short + 1) / 2, min(entries, window + rows - 1)
+
+
+def _in_chunks(rows: int, chunk: int) -> float:
+    """What the first rows of a sequence see together, each of its own chunk alone."""
+    whole, rest = divmod(rows, chunk)
+    return whole * chunk * (chunk + 1) / 2 + rest * (rest + 1) / 2
 
 
 def least_seconds(cost: Cost, bandwidth: float, flops: float) -> float:

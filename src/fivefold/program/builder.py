@@ -139,6 +139,14 @@ class Builder:
         """x times a number."""
         return self.node("scale", (x,), self.width(x), factor=factor)
 
+    def scale_by(self, x: str, factor: str) -> str:
+        """x times a weight (1,)."""
+        return self.node("scale_by", (x,), self.width(x), (factor,))
+
+    def columns(self, x: str, start: int, stop: int) -> str:
+        """The numbers from start to stop of each row."""
+        return self.node("columns", (x,), stop - start, start=start, stop=stop)
+
     def soft_cap(self, x: str, cap: float) -> str:
         """cap * tanh(x / cap)."""
         return self.node("soft_cap", (x,), self.width(x), cap=cap)
@@ -151,14 +159,17 @@ class Builder:
         """gate sigmoid(alpha gate) (up + 1), both held by the limit."""
         return self.node("clamped_gated", (gate, up), self.width(gate), alpha=alpha, limit=limit)
 
-    def route(self, logits: str, chosen: int, routing: Routing, bias: str | None = None) -> str:
-        """The chosen experts of each row and their weights; `bias` counts for the choice alone."""
+    def route(
+        self, logits: str, chosen: int, routing: Routing, bias: str | None = None, scales: str | None = None
+    ) -> str:
+        """The chosen experts of each row and their weights; `bias` counts for the choice alone, `scales` are
+        multiplied with the weights."""
         scoring = SCORINGS.index(routing.scoring)
         return self.node(
             "route",
             (logits,),
             2 * chosen,
-            (bias,),
+            (bias, scales),
             chosen=chosen,
             scoring=scoring,
             normalise=int(routing.normalise),
@@ -178,9 +189,14 @@ class Builder:
             )
         return self.node("expert_linear", (x, route), chosen * outer, (matrices, biases))
 
-    def expert_sum(self, x: str, route: str) -> str:
-        """The parts of the chosen experts, added up by weight."""
-        return self.node("expert_sum", (x, route), self.width(x) // (self.width(route) // 2))
+    def expert_inputs(self, x: str, route: str) -> str:
+        """x times the weight of each chosen expert, side by side."""
+        return self.node("expert_inputs", (x, route), self.width(x) * (self.width(route) // 2))
+
+    def expert_sum(self, x: str, route: str, weighted: bool = True) -> str:
+        """The parts of the chosen experts, added up by weight, or as they are."""
+        width = self.width(x) // (self.width(route) // 2)
+        return self.node("expert_sum", (x, route), width, weighted=int(weighted))
 
     def head_linear(self, x: str, matrices: Weight) -> str:
         """W_h x_h for the part of x that belongs to each head; `matrices` is (heads, M, K)."""
@@ -205,9 +221,9 @@ class Builder:
         width = 2 * self._weights[frequency].shape[0]
         return self.node("rope_angles", (), width, (frequency, factors), label="angles", magnitude=magnitude)
 
-    def scale_by_position(self, x: str, beta: float, length: int) -> str:
-        """x times 1 + beta * log(1 + floor(position / length))."""
-        return self.node("scale_by_position", (x,), self.width(x), beta=beta, length=length)
+    def scale_by_position(self, x: str, beta: float, length: int, shift: int = 0) -> str:
+        """x times 1 + beta * log(1 + floor((position + shift) / length))."""
+        return self.node("scale_by_position", (x,), self.width(x), beta=beta, length=length, shift=shift)
 
     def rope(self, x: str, angles: str, heads: int, style: int) -> str:
         """Rotate the heads of x."""
@@ -220,7 +236,7 @@ class Builder:
     def attention(
         self,
         q: str,
-        stores: tuple[str, ...],
+        stores: tuple[str, ...] | int,
         *,
         group: str,
         heads: int,
@@ -229,9 +245,10 @@ class Builder:
         sinks: str | None = None,
         importance: str = "",
     ) -> str:
-        """Store (k, v), or a latent (k,), or nothing, and then attend to the cache."""
+        """Store (k, v), or a latent (k,), or nothing, and then attend to the cache; or attend to the entries
+        that an earlier layer stores, given as its number."""
         kept = self._layout.group(group)
-        if stores:
+        if isinstance(stores, tuple) and stores:
             op = "attention_store" if len(stores) == len(("k", "v")) else "latent_store"
             self.node(op, stores, None, group=group)
         return self.node(
@@ -240,6 +257,7 @@ class Builder:
             heads * kept.value_width,
             (sinks,),
             group=group,
+            entries=stores if isinstance(stores, int) else self._layer,
             heads=heads,
             scale=scale,
             soft_cap=soft_cap,

@@ -16,14 +16,13 @@ class Model:
     """Programs by name ("main" is the forward pass); they share one cache layout. A model that another
     backend runs with code of its own has none.
 
-    `passed_over` are beginnings of the names of tensors that no Program reads, and that the family knows:
-    parts of a file that the forward pass does without.
+    `left` are tensors of the file that belong to parts which no Program has, and are left knowingly.
     """
 
     shape: ModelShape
     layout: CacheLayout
     programs: Mapping[str, Program]
-    passed_over: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     @property
     def main(self) -> Program:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fivefold.core.batch import ALL, Float32
+from fivefold.core.errors import InputError
 from fivefold.core.layout import CacheLayout
 from fivefold.ops import OPS, Attribute, Op
 
@@ -108,6 +109,7 @@ class Program:
                 chosen.append(node)
             elif after or node.layer >= last:
                 later.append(node)
+        _require_entries(chosen, f"{self.name}[{first}:{last}]")
         return _cut(self, chosen, later, f"{self.name}[{first}:{last}]")
 
     def with_nodes(
@@ -115,6 +117,18 @@ class Program:
     ) -> Program:
         """The same Program with other nodes: how an adapter or a lowering rewrites it."""
         return replace(self, nodes=nodes, buffers=buffers, weights=weights)
+
+
+def _require_entries(nodes: list[Node], name: str) -> None:
+    """InputError for a node that reads a layer's entries which no node of this part of a Program stores."""
+    inside = {node.layer for node in nodes}
+    for node in nodes:
+        kept_by = node.attributes.get("entries", node.layer)
+        if kept_by not in inside:
+            raise InputError(
+                f"layer {node.layer} reads what layer {kept_by} stores, which is not in this part",
+                where=name, remedy="cut the model where no layer reads entries of another",
+            )  # fmt: skip
 
 
 def _cut(whole: Program, chosen: list[Node], later: list[Node], name: str) -> Program:

@@ -11,14 +11,18 @@ from .sizes import (
     PLAIN_KEYS,
     gguf_biases,
     has_factors,
+    read_each,
     read_gguf_shape,
     read_json_shape,
     read_tied,
     require_plain,
     require_sizes,
 )
-from .tensors import refuse_unused, require_tensor
+from .tensors import refuse_unused, require_tensor, root_as_stored
+from .text_part import TextPart, TextParts, left_by_part, open_text_part
+from .turning import read_turning, turning_layers
 from .windows import (
+    CHUNKED,
     FULL,
     SLIDING,
     Windows,
@@ -29,10 +33,11 @@ from .windows import (
 )
 
 __all__ = [
-    "ATTENTION", "FACTORS", "FEED_FORWARD", "FULL", "GGUF_NAMES", "GGUF_ROPE_KEYS", "GGUF_SIZE_KEYS",
-    "HARMLESS_KEYS", "JSON_NAMES", "JSON_SIZE_KEYS", "PLAIN_KEYS", "QKV", "ROPE_KEYS", "SLIDING", "Keys",
-    "Names", "Windows", "config_of", "gguf_biases", "has_factors", "open_keys", "read_gguf_rope",
+    "ATTENTION", "CHUNKED", "FACTORS", "FEED_FORWARD", "FULL", "GGUF_NAMES", "GGUF_ROPE_KEYS",
+    "GGUF_SIZE_KEYS", "HARMLESS_KEYS", "JSON_NAMES", "JSON_SIZE_KEYS", "PLAIN_KEYS", "QKV", "ROPE_KEYS",
+    "SLIDING", "Keys", "Names", "TextPart", "TextParts", "Windows", "config_of", "gguf_biases",
+    "has_factors", "left_by_part", "open_keys", "open_text_part", "read_each", "read_gguf_rope",
     "read_gguf_shape", "read_gguf_windows", "read_json_shape", "read_late_windows", "read_rope",
-    "read_scaling", "read_tied", "read_window", "read_windows", "refuse_unused", "require_plain",
-    "require_sizes", "require_tensor", "rope_object",
+    "read_scaling", "read_tied", "read_turning", "read_window", "read_windows", "refuse_unused",
+    "require_plain", "require_sizes", "require_tensor", "root_as_stored", "rope_object", "turning_layers",
 ]  # fmt: skip

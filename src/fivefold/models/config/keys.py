@@ -20,6 +20,8 @@ from fivefold.core.errors import FileError, UnsupportedError
 LARGEST_SIZE = 2**31 - 1
 """No size of a model is larger; what comes of sizes is computed and reserved without further thought."""
 
+TEXT = "text_config"
+"""The key of a config.json for several kinds of input that holds the config of its text part."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 80
@@ -44,6 +46,17 @@ class Keys:
                     where=self.where,
                     remedy=remedy,
                 )
+
+    def with_silent(self, meant: Mapping[str, Any]) -> Keys:
+        """The same keys, and for each that is absent or null what its silence means."""
+        said = {key: value for key, value in self._values.items() if value is not None}
+        silent = {self._prefix + key: value for key, value in meant.items()}
+        return Keys({**silent, **said}, self.where, self.family, self._prefix)
+
+    def saying(self, values: Mapping[str, Any]) -> Keys:
+        """The same keys, some with other values."""
+        said = {self._prefix + key: value for key, value in values.items()}
+        return Keys({**self._values, **said}, self.where, self.family, self._prefix)
 
     def __contains__(self, key: str) -> bool:
         return self._prefix + key in self._values
@@ -120,6 +133,8 @@ def config_of(checkpoint: Checkpoint) -> str:
 def open_keys(checkpoint: Checkpoint, architecture: str, known: Collection[str], remedy: str) -> Keys:
     """The config of a checkpoint, to be read; UnsupportedError for a key that the family does not know."""
     prefix = f"{architecture}." if checkpoint.kind == "gguf" else ""
+    if f"{TEXT}.model_type" in checkpoint.metadata:  # opened by `text_part`
+        prefix = f"{TEXT}."
     keys = Keys(checkpoint.metadata, config_of(checkpoint), architecture, prefix)
     keys.refuse_unknown(known, remedy)
     return keys

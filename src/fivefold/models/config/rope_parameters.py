@@ -85,8 +85,8 @@ def read_scaling(keys: Keys, rope: Keys, context: int, beside: Collection[str] =
 
 def _llama3(rope: Keys, factor: float, original: int) -> RopeScaling:
     low, high = rope.number("low_freq_factor", above=0), rope.number("high_freq_factor", above=0)
-    if low >= high:
-        raise rope.malformed("low_freq_factor", f"is {low}, not below high_freq_factor {high}")
+    if low > high:
+        raise rope.malformed("low_freq_factor", f"is {low}, above high_freq_factor {high}")
     return RopeScaling("llama3", factor, original, low_frequency=low, high_frequency=high)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
+
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError
 from fivefold.core.layout import ModelShape
@@ -70,6 +72,16 @@ def read_json_shape(
         keys.size("head_dim", head_size or max(hidden // heads, 1)), keys.size("intermediate_size"),
         keys.size("vocab_size"), keys.size("max_position_embeddings"),
     )  # fmt: skip
+
+
+def read_each(keys: Keys, key: str, layers: int) -> tuple[int, ...]:
+    """Sizes of each layer under a key of GGUF, which may hold one for all."""
+    said = keys.get(key)
+    if not isinstance(said, list | np.ndarray):
+        return (keys.size(key),) * layers
+    if len(said) != layers:
+        raise keys.malformed(key, f"names {len(said)} layers of {layers}")
+    return tuple(keys.saying({key: int(one)}).size(key) for one in said)
 
 
 def require_plain(keys: Keys, model_type: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 
+import numpy as np
+
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
+from fivefold.formats import FORMATS
 
 _HARMLESS = re.compile(r".*\.rotary_emb\.inv_freq|blk\.\d+\.attn_rot_embd(\.weight)?")
 """Tensors that old converters wrote and that hold what the config says: rotary frequencies."""
@@ -23,16 +27,20 @@ def require_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) ->
         )  # fmt: skip
 
 
-def refuse_unused(
-    checkpoint: Checkpoint, used: Collection[str], family: str, passed_over: tuple[str, ...] = ()
-) -> None:
+def root_as_stored(checkpoint: Checkpoint, name: str, size: int) -> float:
+    """The root of a size, rounded as Transformers does: to the format of the tensor that it multiplies."""
+    table = checkpoint.tensors.get(name)
+    form = FORMATS[table.format] if table is not None and table.format in ("bf16", "f16") else FORMATS["f32"]
+    return float(form.unpack(form.pack(np.array([math.sqrt(size)], np.float32)), 1)[0])
+
+
+def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:
     """UnsupportedError for the first tensor that no Program reads: it would have changed the result.
 
-    So a bias or a norm that a family does not know is not left out in silence. Names that begin as one of
-    `passed_over` are of parts that the family knows and does without.
+    So a bias or a norm that a family does not know is not left out in silence.
     """
     for name in checkpoint.tensors:
-        if name not in used and not name.startswith(passed_over) and not _HARMLESS.fullmatch(name):
+        if name not in used and not _HARMLESS.fullmatch(name):
             raise UnsupportedError(
                 f"tensor {name[:200]} has no place in what the config describes of a {family} model",
                 where=str(checkpoint.path),

@@ -10,23 +10,23 @@ from fivefold.core.errors import UnsupportedError
 
 from .keys import Keys
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 """The kinds of layers in `layer_types`."""
 
 Windows = tuple[int | None, ...]
 """The window of each layer; None sees all."""
 
 
-def read_windows(keys: Keys, kinds: Sequence[str], window: int | None) -> Windows:
-    """From a config.json: `window` is that of sliding layers, `kinds` what no layer_types means."""
+def read_windows(keys: Keys, kinds: Sequence[str], window: int | None, near: str = SLIDING) -> Windows:
+    """From a config.json: `window` is that of layers of the kind `near`, `kinds` what silence means."""
     found = keys.get("layer_types", list(kinds))
-    known = (FULL, SLIDING) if window is not None else (FULL,)
+    known = (FULL, near) if window is not None else (FULL,)
     if not isinstance(found, list) or not all(kind in known for kind in found):
         raise UnsupportedError(f"key layer_types has other layers than {' and '.join(known)}",
                                where=keys.where, remedy="use a model with these alone")  # fmt: skip
     if len(found) != len(kinds):
         raise keys.malformed("layer_types", f"names {len(found)} layers of {len(kinds)}")
-    return tuple(window if kind == SLIDING else None for kind in found)
+    return tuple(window if kind == near else None for kind in found)
 
 
 def read_window(keys: Keys, silent: int | None) -> int | None:
