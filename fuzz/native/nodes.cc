@@ -20,7 +20,9 @@ const char* const kNames[] = {"embed",         "rms_norm",
                               "scatter_rows",  "scatter_add_rows",
                               "copy",          "none such",
                               "clamped_gated", "route",
-                              "expert_linear", "expert_sum"};
+                              "expert_linear", "expert_sum",
+                              "columns",       "gate_rows",
+                              "delta_gates"};
 const int kWidths[] = {32, 32, 32, 64, 16, 8, 1, 2, 96, 33};
 
 const char* const kEntries[] = {"f16", "bf16", "int8", "fp8", "none such"};
@@ -140,7 +142,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const int buffers = int(executor.state().buffers.size()), weights = int(executor.state().weights.size());
     for (int i = taken.below(3); i > 0; --i) executor.add_input(taken.index(buffers));
     for (int i = 1 + taken.below(6); i > 0; --i) {
-      const char* name = kNames[taken.below(20)];
+      const char* name = kNames[taken.below(23)];
       const std::vector<int> inputs = some(taken, 2, buffers), outputs = some(taken, 1, buffers);
       const std::vector<int> of = some(taken, 2, weights), integers = some(taken, 6, 33);
       std::vector<float> floats;

@@ -228,6 +228,14 @@ class Builder:
             importance=importance,
         )
 
+    def columns(self, x: str, start: int, stop: int, groups: int) -> str:
+        """Columns [start, stop) of each of a row's equal groups, side by side."""
+        return self.node("columns", (x,), groups * (stop - start), start=start, stop=stop, groups=groups)
+
+    def gate_rows(self, x: str, gate: str) -> str:
+        """Rows times the sigmoid of one number each."""
+        return self.node("gate_rows", (x, gate), self.width(x))
+
     def gather_rows(self, x: str, row_set: str) -> str:
         """The rows of a row set."""
         return self.node("gather_rows", (x,), self.width(x), rows=row_set, row_set=row_set)

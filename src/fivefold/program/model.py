@@ -12,11 +12,16 @@ from .program import Program
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Programs by name ("main" is the forward pass); they share one cache layout."""
+    """Programs by name ("main" is the forward pass); they share one cache layout.
+
+    `left_out` names parts of the files that are no part of the Programs and are known not to change what
+    they compute (a vision model beside that of text), by the beginnings of their tensors' names.
+    """
 
     shape: ModelShape
     layout: CacheLayout
     programs: Mapping[str, Program]
+    left_out: tuple[str, ...] = ()
 
     @property
     def main(self) -> Program:
