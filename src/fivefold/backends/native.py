@@ -21,8 +21,8 @@ from fivefold.program import Model, ReferenceCache, ReferenceExecutor
 class _CachedRunner:
     """What both runners share: sequences and commits over a paged cache."""
 
-    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage) -> None:
-        self.cache = PagedCache(layout, pages, storage)
+    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage, slots: int) -> None:
+        self.cache = PagedCache(layout, pages, storage, slots)
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -74,7 +74,8 @@ def pages_for(layout: CacheLayout, entries: int) -> dict[str, int]:
 
 
 class NativeRunner(_CachedRunner):
-    """A model on the native executor, with room for `entries` positions in its cache.
+    """A model on the native executor, with room for `entries` positions in its cache, and for the recurrent
+    states of so many `sequences` (and of rows of drafts).
 
     `packed` is told of each stored matrix that is no longer needed.
     """
@@ -86,10 +87,11 @@ class NativeRunner(_CachedRunner):
         settings: Settings,
         entries: int,
         packed: Callable[[Tensor], None] | None = None,
+        sequences: int = 1,
     ) -> None:
         pages = pages_for(model.layout, entries)
-        storage = NativeCache(model.layout, pages, settings.cache_format)
-        super().__init__(model.layout, pages, storage)
+        storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
+        super().__init__(model.layout, pages, storage, sequences)
         self.executor = NativeExecutor(
             model.main, checkpoint.tensors.__getitem__, storage, settings,
             packing=Packing(str(checkpoint.path), packed),
@@ -115,11 +117,12 @@ class ReferenceRunner(_CachedRunner):
     max_rows = 512
 
     def __init__(
-        self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED
-    ) -> None:
+        self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED,
+        sequences: int = 1,
+    ) -> None:  # fmt: skip
         pages = pages_for(model.layout, entries)
-        storage = ReferenceCache(model.layout, max(pages.values()), form)
-        super().__init__(model.layout, pages, storage)
+        storage = ReferenceCache(model.layout, max(pages.values(), default=0), form, sequences)
+        super().__init__(model.layout, pages, storage, sequences)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint
         self._executor = ReferenceExecutor(model.main, self._weight, storage)

@@ -9,11 +9,9 @@ The cache owns numbers only; entries are moved by the storage it is given.
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Listing
-from typing import Protocol
 
 import numpy as np
 
@@ -24,24 +22,19 @@ from fivefold.core.runner import CacheFigures
 
 from .pages import OutOfPagesError, PagePool
 from .prefix import PrefixTree
+from .states import StatePlace, StateSlots
+from .storage import Storage
 from .tables import Sequence, Table, pages_for
-from .views import group_views
-
-
-class Storage(Protocol):
-    """What moves entries between slots."""
-
-    def copy_entries(
-        self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
-    ) -> None:
-        """Copy entry by entry, in order."""
-        ...
+from .views import group_views, row_sets
 
 
 class PagedCache:
-    """All sequences of one model. `pages` are the pages of each cache group by name."""
+    """All sequences of one model. `pages` are the pages of each cache group by name, `slots` is how many
+    recurrent states there is room for."""
 
-    def __init__(self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage) -> None:
+    def __init__(
+        self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage, slots: int = 0
+    ) -> None:
         self.layout = layout
         self._groups = {group.name: group for group in layout.groups}
         self._storage = storage
@@ -51,7 +44,7 @@ class PagedCache:
         self._size = max(sizes, default=PAGE_SIZE)
         self._tree = PrefixTree(self._pools, self._size)
         self._sequences: dict[int, Sequence] = {}
-        self._free_states: list[int] = []
+        self._states = StateSlots(bool(layout.states), slots)
         self._next = 0
 
     def page_free(self, group: str) -> int:
@@ -68,8 +61,7 @@ class PagedCache:
         """A new, empty sequence; its number."""
         number = self._next
         self._next += 1
-        state = heapq.heappop(self._free_states) if self._free_states else len(self._sequences)
-        self._sequences[number] = Sequence(self.layout, state)
+        self._sequences[number] = Sequence(self.layout)
         return number
 
     def close(self, sequence: int) -> None:
@@ -78,17 +70,24 @@ class PagedCache:
         self._drop_nodes(kept, 0)
         for group, table in kept.each(self._groups):
             self._cut(group, table, 0)
-        heapq.heappush(self._free_states, kept.state)
+        self._states.drop(kept.state)
 
     def fork(self, sequence: int) -> int:
         """A second sequence with the same entries, in the same pages until one of them writes.
 
-        What the first has reserved does not cover the copy of a page that this makes necessary. Recurrent
-        states are not copied.
+        What the first has reserved does not cover the copy of a page that this makes necessary. Its
+        recurrent state is copied; OutOfPagesError if there is no slot for it.
         """
-        number = self.open()
-        old, new = self._sequences[sequence], self._sequences[number]
+        old = self._sequences[sequence]
         assert old.pending is None, "a fork between a step and its commit"
+        if not self._states.fit([StatePlace()]):
+            raise OutOfPagesError("there is no slot for another recurrent state", remedy="close a sequence")
+        number = self.open()
+        new = self._sequences[number]
+        if old.state.count:
+            self._states.reserve(new.state)
+            new.state.count = old.state.count
+            self._storage.copy_state(old.state.slot, new.state.slot)
         new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
         self._tree.hold(old.nodes)
         new.nodes = list(old.nodes)
@@ -146,16 +145,22 @@ class PagedCache:
                         table.pages[index] = node.pages[name][place]
 
     def reserve(self, sequence: int, entries: int) -> bool:
-        """Pages for that many entries of each table, held from now on; False changes nothing."""
+        """Pages for that many entries of each table, and a state slot, held from now on; False changes
+        nothing."""
         kept = self._sequences[sequence]
-        if not self._take([(kept, 0, entries)]):
+        if not self._states.fit([kept.state]) or not self._take([(kept, 0, entries)]):
             return False
+        self._states.reserve(kept.state)
         kept.reserved = max(kept.reserved, entries)
         return True
 
     def truncate(self, sequence: int, positions: int) -> None:
-        """Forget the entries at that logical position and after it, what was reserved, and an open step."""
+        """Forget the entries at that logical position and after it, what was reserved, and an open step.
+
+        InputError where a recurrent state would have to be taken back: it can only be given up, at 0.
+        """
         kept = self._sequences[sequence]
+        self._states.truncate(kept.state, positions)
         kept.reserved, kept.pending = 0, None
         kept.count = min(kept.count, positions)
         for group, table in kept.each(self._groups):
@@ -164,7 +169,7 @@ class PagedCache:
             self._cut(group, table, pages_for(kept.length(table), group.page_size))
         self._drop_nodes(kept, pages_for(kept.count, self._size))
         if positions == 0:
-            self._sequences[sequence] = Sequence(self.layout, kept.state)
+            self._sequences[sequence] = Sequence(self.layout)
 
     def retain(self, sequence: int, name: str, place: int, slots: Int32) -> None:
         """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
@@ -197,7 +202,12 @@ class PagedCache:
         spans = step.spans
         kept = [self._sequences[span.sequence] for span in spans]
         counts = [len(span.tokens) for span in spans]
-        if not self._take([(sequence, rows, 0) for sequence, rows in zip(kept, counts, strict=True)]):
+        states = [sequence.state for sequence in kept]
+        for place, span in zip(states, spans, strict=True):
+            self._states.check(place, span)
+        drafted = sum(count for count, span in zip(counts, spans, strict=True) if span.draft)
+        wanted = [(sequence, rows, 0) for sequence, rows in zip(kept, counts, strict=True)]
+        if not self._states.fit(states, drafted) or not self._take(wanted):
             raise OutOfPagesError(
                 "the cache has no room for the rows of this step",
                 remedy="shorten the text or give the cache more memory",
@@ -209,23 +219,27 @@ class PagedCache:
             name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs])
             for name in given
         }
-        state = np.array([sequence.state for sequence in kept], np.int32)
         return Batch(
             joined([span.tokens for span in spans]).astype(np.int32, copy=False),
             joined([span.positions for span in spans]).astype(np.int32, copy=False),
             np.repeat(np.arange(len(spans), dtype=np.int32), counts),
-            _row_sets(spans, counts),
+            row_sets(spans, counts),
             group_views(self.layout.groups, spans, kept),
-            {group.name: state for group in self.layout.states},
+            self._states.view(states, spans),
             inputs,
         )
 
     def commit(self, commits: Iterable[Commit]) -> None:
-        """Keep the named rows of each sequence's last span, and forget the others."""
+        """Keep the named rows of each sequence's last span, and forget the others.
+
+        InputError where a recurrent state after these rows is not there.
+        """
         for commit in commits:
             kept = self._sequences[commit.sequence]
-            span, kept.pending = kept.pending, None
+            span = kept.pending
             assert span is not None, "a commit without a step"
+            self._states.commit(kept.state, span, commit.rows)
+            kept.pending = None
             self._keep(kept, span, commit.rows)
 
     def check_integrity(self) -> None:
@@ -251,8 +265,9 @@ class PagedCache:
         for name, pool in self._pools.items():
             pool.check_integrity(held[name], [page for group, page in in_tree if group == name])
         self._tree.check_integrity(users)
-        states = [kept.state for kept in self._sequences.values()]
-        assert len(set(states)) == len(states), "two sequences share a recurrent state"
+        self._states.check_integrity(
+            (kept.state, kept.pending is not None) for kept in self._sequences.values()
+        )
 
     def _figures(self, group: CacheGroup) -> CacheFigures:
         pool = self._pools[group.name]
@@ -376,17 +391,3 @@ def _continues(positions: Int32, first: int) -> bool:
     if len(positions) == 1:
         return int(positions[0]) == first
     return np.array_equal(positions, np.arange(first, first + len(positions)))
-
-
-def _row_sets(spans: tuple[Span, ...], counts: Listing[int]) -> dict[str, Int32]:
-    """Each row set's indices into the rows of all spans."""
-    if len(spans) == 1:
-        return {name: rows.astype(np.int32, copy=False) for name, rows in spans[0].row_sets.items()}
-    sets: dict[str, Int32] = {}
-    offsets = np.cumsum(counts) - counts
-    for name in dict.fromkeys(name for span in spans for name in span.row_sets):
-        parts = [(i, span.row_sets[name]) for i, span in enumerate(spans) if name in span.row_sets]
-        rows = np.concatenate([part for _, part in parts])
-        first = np.repeat(offsets[[i for i, _ in parts]], [len(part) for _, part in parts])
-        sets[name] = (rows + first).astype(np.int32)
-    return sets

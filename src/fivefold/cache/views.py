@@ -127,3 +127,17 @@ def _masks(
         lengths = [sequence.length(table) for table in sequence.tables[group.name]]
         firsts.append(np.tile(np.array(lengths, np.int32), (count, 1)))
     return np.concatenate(masks).astype(np.uint64), np.concatenate(firsts)
+
+
+def row_sets(spans: Listing[Span], counts: Listing[int]) -> dict[str, Int32]:
+    """Each row set's indices into the rows of all spans."""
+    if len(spans) == 1:
+        return {name: rows.astype(np.int32, copy=False) for name, rows in spans[0].row_sets.items()}
+    sets: dict[str, Int32] = {}
+    offsets = np.cumsum(counts) - counts
+    for name in dict.fromkeys(name for span in spans for name in span.row_sets):
+        parts = [(i, span.row_sets[name]) for i, span in enumerate(spans) if name in span.row_sets]
+        rows = np.concatenate([part for _, part in parts])
+        first = np.repeat(offsets[[i for i, _ in parts]], [len(part) for _, part in parts])
+        sets[name] = (rows + first).astype(np.int32)
+    return sets

@@ -51,7 +51,7 @@ def inspect_model(path: Path) -> Object:
     told["bytes_by_format"] = dict(by_format)
     told["formats_by_part"] = {part: dict(formats) for part, formats in by_part.items()}
     if model is not None:
-        told |= _costs(model, checkpoint)
+        told |= _costs(model, checkpoint) | _left_out(model, checkpoint)
     vocabulary = _tried(refused, lambda: vocabulary_of(checkpoint))
     return {**told, **_talk(checkpoint, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
 
@@ -97,13 +97,26 @@ def _costs(model: Model, checkpoint: Checkpoint) -> Object:
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     context = min(model.shape.context, LONGEST_CONTEXT)
+    states = int(model.layout.state_bytes())
     return {
+        **({"state_bytes_a_sequence": states} if states else {}),
         "cache_bytes_a_token": entries["f16"],
         "cache_bytes_by_format": entries,
         "context_cache_bytes": context * entries["f16"],
         "decode_weight_bytes": int(decode.weight_bytes),
         "decode_flops": int(decode.flops),
     }
+
+
+def _left_out(model: Model, checkpoint: Checkpoint) -> Object:
+    """Bytes of the parts of the files that the model does without, by the beginning of their names."""
+    parts: Counter[str] = Counter()
+    used = {name for program in model.programs.values() for name in program.tensors}
+    for tensor in checkpoint.tensors.values():
+        for part in model.left_out:
+            if tensor.name.startswith(part) and tensor.name not in used:
+                parts[part] += tensor.stored_bytes
+    return {"left_out": dict(parts)} if parts else {}
 
 
 def _talk(checkpoint: Checkpoint, vocabulary: Vocabulary | None, refused: list[str]) -> Object:

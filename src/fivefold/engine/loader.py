@@ -70,10 +70,14 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         entries = need.least if chosen.memory is None else need.entries(chosen.memory)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
+    if chosen.sequences < 1:
+        raise InputError(f"states of {chosen.sequences} sequences", remedy="give at least one")
     runner: Runner = (
-        ReferenceRunner(model, checkpoint, entries, form)
+        ReferenceRunner(model, checkpoint, entries, form, chosen.sequences)
         if chosen.reference
-        else NativeRunner(model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
+        else NativeRunner(
+            model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), chosen.sequences
+        )
     )
     give_back(checkpoint.tensors.values())
     return LoadedModel(path, checkpoint, model, vocabulary, runner, need.context, settings)

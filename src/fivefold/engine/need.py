@@ -1,4 +1,5 @@
-"""What a model takes of the memory, known before it is loaded: its weights, and the entries of its cache.
+"""What a model takes of the memory, known before it is loaded: its weights, the entries of its cache, and the
+recurrent states of its sequences.
 
 Only the file's head and the Program are read for that, no weight. What is wrong with the model's files (a
 missing shard, an unknown architecture, a format that this build lacks) is found here as well, so that it
@@ -30,6 +31,7 @@ MOST_CONTEXTS = 64
 class Need:
     """Bytes of a model's weights and of an entry of its cache, and how many entries it can use.
 
+    states    bytes of the recurrent states of all sequences that run at a time; most models have none.
     context   tokens of one request; `longest` is the most that the model can have.
     least     entries without which not even one request of that length can run.
     most      entries beyond which more would be of no use.
@@ -37,6 +39,7 @@ class Need:
 
     path: Path
     weights: int
+    states: int
     entry_bytes: float
     context: int
     longest: int
@@ -49,18 +52,19 @@ class Need:
         return self.bytes(self.least)
 
     def bytes(self, entries: int) -> int:
-        """Weights and a cache of so many entries."""
-        return self.weights + int(entries * self.entry_bytes)
+        """Weights, states and a cache of so many entries."""
+        return self.weights + self.states + int(entries * self.entry_bytes)
 
     def entries(self, memory: int) -> int:
         """Entries of the cache in that much memory beside the weights; InputError if too few fit."""
         if self.entry_bytes == 0:
             return self.least
-        fitting = int((memory - self.weights) / self.entry_bytes)
+        fitting = int((memory - self.weights - self.states) / self.entry_bytes)
         if fitting < self.least:
+            states = f", {self.states} of recurrent states" if self.states else ""
             raise InputError(
-                f"{memory} bytes of memory do not hold {self.weights} bytes of weights and a cache of "
-                f"{self.least} entries, {int(self.entry_bytes)} bytes each", where=str(self.path),
+                f"{memory} bytes of memory do not hold {self.weights} bytes of weights{states} and a cache "
+                f"of {self.least} entries, {int(self.entry_bytes)} bytes each", where=str(self.path),
                 remedy="give more memory or a smaller context",
             )  # fmt: skip
         return min(fitting, self.most)
@@ -92,8 +96,10 @@ def measured(model: Model, checkpoint: Checkpoint, options: LoadOptions) -> Need
     names = {name for program in model.programs.values() for name in program.tensors}
     stored = sum(checkpoint.tensors[name].stored_bytes for name in names if name in checkpoint.tensors)
     size = model.layout.entry_bytes(form.number_bytes, form.scale_bytes)
+    states = int(options.sequences * model.layout.state_bytes())
     least = context + options.max_rows
-    return Need(checkpoint.path, stored, size, context, longest, least, max(MOST_CONTEXTS * context, least))
+    most = max(MOST_CONTEXTS * context, least)
+    return Need(checkpoint.path, stored, states, size, context, longest, least, most)
 
 
 def stored_entries(options: LoadOptions) -> EntryFormat:

@@ -148,6 +148,7 @@ class Maker:
             self.options,
             context=config.context or self.options.context,
             cache_format=config.cache_format or self.options.cache_format,
+            sequences=min(config.max_sequences, self.options.sequences),
         )
         try:
             path = self.find(config.source)
