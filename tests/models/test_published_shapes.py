@@ -1,6 +1,7 @@
 """Configs as they are published, at their real sizes: every weight has its place, and none is missing.
 
-`published.json` holds what their config.json says. Names and shapes of the weights are those of Transformers'
+`published.json` holds what their config.json says; of Qwen3.5 the text's part, whose sizes are those that
+Transformers gives as the defaults of these models. Names and shapes of the weights are those of Transformers'
 own model on its meta device, where nothing has bytes. What the config says of layers is compared with what
 Transformers reads of it.
 """
@@ -58,6 +59,8 @@ def windows_of(config: Any) -> set[tuple[int | None, tuple[int, ...]]]:
     kinds = getattr(config, "layer_types", None) or silent * config.num_hidden_layers
     layers: dict[int | None, list[int]] = {}
     for number, kind in enumerate(kinds):
+        if kind == "linear_attention":
+            continue
         near = window if kind == "sliding_attention" and window < config.max_position_embeddings else None
         layers.setdefault(near, []).append(number)
     return {(near, tuple(numbers)) for near, numbers in layers.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape
+from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape, StateGroup
 from fivefold.ops.elementwise import ACTIVATIONS
 from fivefold.program import Builder, Model, Program, RopeScaling, inverse_frequencies
 
@@ -41,6 +41,7 @@ class Decoder:
     norm_offset  is added to the weights of norms: 1 where files hold what norms differ from 1 by.
     windows      of each layer; empty if no layer has one. One that is not smaller than the context hides
                  nothing, so its layer is as those without.
+    states       the recurrent states; layers that have one keep no keys and values.
     """
 
     shape: ModelShape
@@ -50,6 +51,7 @@ class Decoder:
     biases: frozenset[str] = frozenset()
     norm_offset: float = 0.0
     windows: Windows = ()
+    states: tuple[StateGroup, ...] = ()
 
     def group(self, layer: int) -> str:
         """The cache group of a layer."""
@@ -57,16 +59,17 @@ class Decoder:
         return "main" if window is None or window >= self.shape.context else "window"
 
     def layout(self) -> CacheLayout:
-        """A cache group for the layers that keep all positions, and one for those with a window."""
+        """A cache group for the layers that keep all positions, and one for those with a window; states."""
         shape, groups = self.shape, []
+        recurrent = {number for group in self.states for number in group.layers}
         for name in ("main", "window"):
-            layers = tuple(n for n in range(shape.layers) if self.group(n) == name)
+            layers = tuple(n for n in range(shape.layers) if self.group(n) == name and n not in recurrent)
             if layers:
                 window = self.windows[layers[0]] if name == "window" else None
                 groups.append(
                     CacheGroup(name, layers, shape.kv_heads, shape.head_size, shape.head_size, window=window)
                 )
-        return CacheLayout(tuple(groups))
+        return CacheLayout(tuple(groups), self.states)
 
 
 class Recorder:
@@ -143,16 +146,18 @@ class Layer:
 
     def attend(
         self, q: str, k: str, v: str, scale: float | None = None, soft_cap: float = 0.0,
-        sinks: str | None = None,
+        sinks: str | None = None, gate: str | None = None,
     ) -> str:  # fmt: skip
         """Attention in the layer's cache group, and its output matrix; scores are scaled by the size of heads
-        unless told otherwise."""
+        unless told otherwise. What comes of it is multiplied by the sigmoid of `gate` before the matrix."""
         shape = self.decoder.shape
         o = self.build.attention(
             q, (k, v), group=self.decoder.group(self.number), heads=shape.heads,
             scale=shape.head_size**-0.5 if scale is None else scale, soft_cap=soft_cap,
             sinks=sinks,
         )  # fmt: skip
+        if gate is not None:
+            o = self.build.gated(gate, o, ACTIVATIONS.index("sigmoid"))
         return self.project(o, "attn_output", shape.hidden)
 
     def feed_forward(self, x: str, activation: str = "silu") -> str:

@@ -13,7 +13,8 @@ from .config import config_of, refuse_unused, require_tensor
 
 ARCHITECTURES: Mapping[str, str] = {
     "gemma2": "gemma", "gemma3": "gemma", "gpt-oss": "gpt_oss", "llama": "llama", "mistral3": "mistral",
-    "qwen2": "llama", "qwen3": "qwen3", "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
+    "qwen2": "llama", "qwen3": "qwen3", "qwen35": "qwen3_5", "qwen35moe": "qwen3_5", "qwen3moe": "qwen3_moe",
+    "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
@@ -22,6 +23,8 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
     "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
+    "Qwen3_5ForCausalLM": "qwen3_5", "Qwen3_5ForConditionalGeneration": "qwen3_5",
+    "Qwen3_5MoeForCausalLM": "qwen3_5", "Qwen3_5MoeForConditionalGeneration": "qwen3_5",
     "SmolLM3ForCausalLM": "smollm3",
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""
@@ -64,4 +67,4 @@ def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> N
         for name, shape in program.tensors.items():
             require_tensor(checkpoint, name, shape)
             used.add(name)
-    refuse_unused(checkpoint, used, architecture)
+    refuse_unused(checkpoint, used, architecture, model.left_out)

@@ -23,13 +23,16 @@ def require_tensor(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) ->
         )  # fmt: skip
 
 
-def refuse_unused(checkpoint: Checkpoint, used: Collection[str], family: str) -> None:
+def refuse_unused(
+    checkpoint: Checkpoint, used: Collection[str], family: str, left_out: tuple[str, ...] = ()
+) -> None:
     """UnsupportedError for the first tensor that no Program reads: it would have changed the result.
 
-    So a bias or a norm that a family does not know is not left out in silence.
+    So a bias or a norm that a family does not know is not left out in silence. `left_out` are beginnings of
+    names that the family leaves out knowingly.
     """
     for name in checkpoint.tensors:
-        if name not in used and not _HARMLESS.fullmatch(name):
+        if name not in used and not _HARMLESS.fullmatch(name) and not name.startswith(left_out):
             raise UnsupportedError(
                 f"tensor {name[:200]} has no place in what the config describes of a {family} model",
                 where=str(checkpoint.path),
