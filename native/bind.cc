@@ -104,7 +104,8 @@ struct GroupArrays {
 
 void run_executor(Executor& executor, const Words& tokens, const Words& positions, const Words& sequence,
                   const std::vector<Words>& row_sets, const nb::sequence& groups,
-                  const std::vector<Array<float, 2>>& inputs) {
+                  const std::vector<Array<float, 2>>& inputs,
+                  const std::optional<std::pair<Words, Words>>& states) {
   RunArguments run;
   run.rows = same_size({tokens.size(), positions.size(), sequence.size()}, "tokens, positions and sequence");
   run.tokens = tokens.data();
@@ -122,6 +123,11 @@ void run_executor(Executor& executor, const Words& tokens, const Words& position
   }
   for (const auto& input : inputs)
     run.inputs.push_back({input.data(), int(input.shape(0)), int(input.shape(1))});
+  if (states) {
+    const auto& [read, write] = *states;
+    same_size({write.size(), size_t(run.rows)}, "the rows and the slots of their states");
+    run.states = {read.data(), write.data(), same_size({read.size()}, "slots of states")};
+  }
   nb::gil_scoped_release release;
   std::lock_guard<std::mutex> lock(executor.mutex());
   executor.run(std::move(run));
@@ -262,6 +268,13 @@ void bind_cache(nb::module_& m) {
           nb::arg("layer"), nb::arg("page"), nb::arg("head"), nb::arg("slot"), nb::arg("k"), nb::arg("v"));
 }
 
+void bind_states(nb::module_& m) {
+  nb::class_<StateStorage>(m, "StateStorage", "Recurrent states of one group, in slots.")
+      .def(nb::init<int, int, int64_t>(), nb::arg("layers"), nb::arg("slots"), nb::arg("size"))
+      .def_prop_ro("bytes", &StateStorage::bytes)
+      .def("copy", &StateStorage::copy, nb::arg("source"), nb::arg("target"));
+}
+
 void bind_executor(nb::module_& m) {
   nb::class_<Executor>(m, "Executor", "A program as a list of nodes, replayed once a step.")
       .def(nb::init<std::shared_ptr<ThreadPool>, const std::string&, const std::string&, int>(),
@@ -278,11 +291,12 @@ void bind_executor(nb::module_& m) {
       .def("add_buffer", &Executor::add_buffer, nb::arg("slot"), nb::arg("width"), nb::arg("row_set"))
       .def("add_input", &Executor::add_input, nb::arg("buffer"))
       .def("add_group", &Executor::add_group, nb::arg("storage"), nb::arg("tables"))
+      .def("add_state", &Executor::add_state, nb::arg("storage"))
       .def("add_node", &Executor::add_node, nb::arg("kernel"), nb::arg("inputs"), nb::arg("outputs"),
            nb::arg("weights"), nb::arg("integers"), nb::arg("floats"), nb::arg("group") = -1,
            nb::arg("row_set") = 0)
       .def("run", run_executor, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
-           nb::arg("row_sets"), nb::arg("groups"), nb::arg("inputs"))
+           nb::arg("row_sets"), nb::arg("groups"), nb::arg("inputs"), nb::arg("states") = nb::none())
       .def("buffer", buffer_array, nb::arg("buffer"))
       .def("view", buffer_view, nb::arg("buffer"))
       .def("profile", &Executor::profile, nb::arg("enable"))
@@ -342,5 +356,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("rows", &Matrix::rows)
       .def_prop_ro("columns", &Matrix::columns);
   bind_cache(m);
+  bind_states(m);
   bind_executor(m);
 }

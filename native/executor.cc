@@ -115,6 +115,13 @@ int Executor::add_group(std::shared_ptr<CacheStorage> storage, int tables) {
   return int(state_.groups.size()) - 1;
 }
 
+int Executor::add_state(std::shared_ptr<StateStorage> storage) {
+  building();
+  if (!storage) invalid("no states given");
+  state_.states.push_back(std::move(storage));
+  return int(state_.states.size()) - 1;
+}
+
 void Executor::add_node(const std::string& kernel, std::vector<int> inputs, std::vector<int> outputs,
                         std::vector<int> weights, std::vector<int> integers, std::vector<float> floats,
                         int group, int row_set) {
@@ -222,6 +229,7 @@ void Executor::run(RunArguments arguments) {
     std::copy_n(input.data, size_t(input.rows) * size_t(input.width), state_.buffer(state_.inputs[i]).data);
   }
   plan_attention(state_);
+  plan_states(state_);
   const std::vector<Stage>& stages = profiling_ ? single_stages_ : stages_;
   for (size_t s = 0; s < stages.size(); ++s) {
     progress_[s].next.store(0, std::memory_order_relaxed);

@@ -28,6 +28,7 @@ class Executor {
   int add_buffer(int slot, int width, int row_set);
   int add_input(int buffer);
   int add_group(std::shared_ptr<CacheStorage> storage, int tables);
+  int add_state(std::shared_ptr<StateStorage> storage);
   void add_node(const std::string& kernel, std::vector<int> inputs, std::vector<int> outputs,
                 std::vector<int> weights, std::vector<int> integers, std::vector<float> floats, int group,
                 int row_set);

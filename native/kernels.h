@@ -65,7 +65,7 @@ struct LinearTask {
 };
 
 enum class RopeStyle : int { kHalf = 0, kAdjacent = 1 };
-enum class Activation : int { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
+enum class Activation : int { kSilu = 0, kGeluTanh = 1, kGelu = 2, kSigmoid = 3 };
 
 struct RopeTask {
   const float* x;       // [rows][heads * head_size]
@@ -95,6 +95,23 @@ struct AttentionSegment {
   float* scratch;           // attention_scratch() floats
 };
 
+constexpr int kStateColumns = 16;  // of a head's values that lie together in a recurrent state
+
+// Rows of one sequence through those columns of one head's state, row by row: S = decay S;
+// S = S + k (write (v - k S)); o = q S. Row r of values, gates and output lies r strides further on.
+struct DeltaTask {
+  const float* keys;     // [rows][key_width]
+  const float* queries;  // [rows][key_width]
+  const float* values;
+  const float* decays;
+  const float* writes;
+  float* output;
+  size_t value_stride, gate_stride, output_stride;
+  int rows, key_width;  // the width is a multiple of 4
+  const float* from;    // [key_width][kStateColumns], the state before the first row
+  float* to;            // and after the last one; may be `from`
+};
+
 struct Kernels {
   const char* isa;
   int width;  // rows of a packed tile
@@ -112,6 +129,13 @@ struct Kernels {
   void (*add)(const float* a, const float* b, size_t count, float* y);
   void (*scale)(const float* x, float factor, size_t count, float* y);
   void (*soft_cap)(const float* x, float cap, size_t count, float* y);
+
+  // silu of the sum over `taps` of rows[j][i] * weights[j * stride + i], in the order of j.
+  void (*convolve)(const float* const* rows, const float* weights, size_t stride, int taps, size_t count,
+                   float* y);
+  // y = x / sqrt(sum(x^2) + eps) * factor
+  void (*unit_norm)(const float* x, float eps, float factor, int columns, float* y);
+  void (*delta_rule)(const DeltaTask& task);
 
   // Of these one for each format of entries.
   // Stores one entry: key to column `slot` of a page's K^T, value to row `slot`. Null: the value is the first

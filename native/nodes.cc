@@ -5,10 +5,11 @@
 #include <stdexcept>
 
 #include "attention.h"
-#include "columns.h"
 #include "experts.h"
+#include "gates.h"
 #include "heads.h"
 #include "linear.h"
+#include "recurrent.h"
 
 namespace fivefold {
 
@@ -168,8 +169,8 @@ size_t count_of(const State& state, const Node& node, int begin, int end) {
 
 void gated_check(State& state, Node& node) {
   all_same_width(state, node);
-  if (node.integers[0] < 0 || node.integers[0] > 2)
-    refuse(node, "the activation must be 0 (silu), 1 (gelu by tanh) or 2 (gelu)");
+  if (node.integers[0] < 0 || node.integers[0] > 3)
+    refuse(node, "the activation must be 0 (silu), 1 (gelu by tanh), 2 (gelu) or 3 (sigmoid)");
 }
 
 void gated_run(State& state, const Node& node, int begin, int end) {
@@ -303,12 +304,17 @@ constexpr Arity kNone = {0, 0}, kOne = {1, 1}, kTwo = {2, 2};
 
 constexpr KernelInfo rows_kernel(const char* name, Arity inputs, Arity weights, Arity integers, Arity floats,
                                  void (*check)(State&, Node&), void (*run)(State&, const Node&, int, int)) {
-  return {name, inputs, kOne, weights, integers, floats, false, false, check, run, {}};
+  return {name, inputs, kOne, weights, integers, floats, false, false, check, run, {}, false};
 }
 
 constexpr KernelInfo chunk_kernel(const char* name, Arity inputs, Arity weights, void (*check)(State&, Node&),
                                   Chunked work) {
-  return {name, inputs, kOne, weights, kNone, kNone, false, false, check, nullptr, {work, {}}};
+  return {name, inputs, kOne, weights, kNone, kNone, false, false, check, nullptr, {work, {}}, false};
+}
+
+constexpr KernelInfo recurrent_kernel(const char* name, Arity inputs, Arity weights, Arity integers,
+                                      void (*check)(State&, Node&), Chunked work) {
+  return {name, inputs, kOne, weights, integers, kNone, false, false, check, nullptr, {work, {}}, true};
 }
 
 constexpr Chunked kUnits = {attention_units, attention_unit};
@@ -323,8 +329,30 @@ constexpr KernelInfo kKernels[] = {
     rows_kernel("scale_by_position", kOne, kNone, kNone, {2, 3}, scale_by_position_check,
                 scale_by_position_run),
     rows_kernel("rope", kTwo, kNone, {4, 4}, kNone, rope_check, rope_run),
-    {"attention_store", {1, 2}, kNone, kNone, kOne, kNone, true, true, store_check, attention_store_run, {}},
-    {"attention", kOne, kOne, {0, 1}, kTwo, kTwo, true, false, attend_check, nullptr, {kUnits, kFamilies}},
+    {"attention_store",
+     {1, 2},
+     kNone,
+     kNone,
+     kOne,
+     kNone,
+     true,
+     true,
+     store_check,
+     attention_store_run,
+     {},
+     false},
+    {"attention",
+     kOne,
+     kOne,
+     {0, 1},
+     kTwo,
+     kTwo,
+     true,
+     false,
+     attend_check,
+     nullptr,
+     {kUnits, kFamilies},
+     false},
     rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
     rows_kernel("clamped_gated", kTwo, kNone, kNone, kTwo, clamped_check, clamped_run),
     rows_kernel("route", kOne, {0, 2}, {6, 6}, kOne, route_check, route_run),
@@ -339,7 +367,8 @@ constexpr KernelInfo kKernels[] = {
      false,
      expert_check,
      nullptr,
-     {{expert_groupings, group_experts}, {expert_chunks, expert_run}}},
+     {{expert_groupings, group_experts}, {expert_chunks, expert_run}},
+     false},
     rows_kernel("expert_sum", kTwo, kNone, {0, 1}, kNone, expert_sum_check, expert_sum_run),
     chunk_kernel("head_linear", kOne, kOne, head_linear_check, {head_linear_chunks, head_linear_run}),
     rows_kernel("head_columns", kOne, kNone, {3, 3}, kNone, head_columns_check, head_columns_run),
@@ -347,11 +376,15 @@ constexpr KernelInfo kKernels[] = {
     rows_kernel("add", kTwo, kNone, kNone, kNone, all_same_width, add_run),
     rows_kernel("scale", kOne, kNone, kNone, kOne, all_same_width, scale_run),
     rows_kernel("scale_by", kOne, kOne, kNone, kNone, scale_by_check, scale_by_run),
-    rows_kernel("columns", kOne, kNone, {2, 2}, kNone, columns_check, columns_run),
     rows_kernel("soft_cap", kOne, kNone, kNone, kOne, soft_cap_check, soft_cap_run),
     chunk_kernel("gather_rows", kOne, kNone, gather_check, {gather_chunks, gather_run}),
     chunk_kernel("scatter_rows", kTwo, kNone, scatter_check, {scatter_chunks, scatter_run}),
     chunk_kernel("scatter_add_rows", kTwo, kNone, scatter_check, {scatter_chunks, scatter_add_run}),
+    rows_kernel("gate_rows", kTwo, kNone, kNone, kNone, gate_rows_check, gate_rows_run),
+    rows_kernel("delta_gates", kTwo, kTwo, kOne, kNone, delta_gates_check, delta_gates_run),
+    recurrent_kernel("short_convolution", kOne, kOne, kTwo, convolution_check,
+                     {convolution_chunks, convolution_run}),
+    recurrent_kernel("delta_rule", kTwo, kNone, {5, 5}, delta_check, {delta_chunks, delta_run}),
     rows_kernel("copy", kOne, kNone, kNone, kNone, all_same_width, copy_run),
 };
 

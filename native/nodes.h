@@ -28,6 +28,7 @@ struct KernelInfo {
   void (*by_rows)(State& state, const Node& node, int begin, int end);
   // Or in chunks of its own; where a second phase is given, it starts when the first is complete.
   Chunked phases[2];
+  bool recurrent = false;  // its first integers are the numbers of a state group and of a layer in it
 };
 
 // The row of that name, or null.

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cache.h"
 #include "kernels.h"
 #include "matrix.h"
 #include "memory.h"
+#include "recurrent.h"
 #include "thread_pool.h"
 
 namespace fivefold {
@@ -62,12 +64,13 @@ struct Node {
   std::vector<int> inputs, outputs, weights, integers;
   std::vector<float> floats;
   int group;
-  int row_set;           // whose rows the work is shared by
-  int plan = -1;         // attention: index into State::plans
-  bool integer = false;  // linear: int8 activations
-  int grouping = -1;     // of rows by expert: index into State::groupings
-  int parts = 1;         // of a row of the first input, each multiplied by itself
-  double seconds = 0;    // accumulated while profiling
+  int row_set;                     // whose rows the work is shared by
+  int plan = -1;                   // attention: index into State::plans
+  bool integer = false;            // linear: int8 activations
+  int grouping = -1;               // of rows by expert: index into State::groupings
+  int parts = 1;                   // of a row of the first input, each multiplied by itself
+  double seconds = 0;              // accumulated while profiling
+  std::vector<float> constants{};  // what its check makes of a weight
 };
 
 // The pairs of a row and one of its experts, in the order of experts, of one run.
@@ -105,6 +108,13 @@ struct InputArguments {
   int rows, width;
 };
 
+// Where states lie before and after rows, see recurrent.h.
+struct StateArguments {
+  const int32_t* read = nullptr;   // (sequences)
+  const int32_t* write = nullptr;  // (rows)
+  int sequences = 0;
+};
+
 struct RunArguments {
   int rows = 0;
   const int32_t* tokens = nullptr;
@@ -113,6 +123,7 @@ struct RunArguments {
   std::vector<RowSet> row_sets;  // [0] is all rows
   std::vector<GroupArguments> groups;
   std::vector<InputArguments> inputs;
+  StateArguments states;
 };
 
 // A block of rows of one sequence, some or all query heads of one KV head, and a range of the sequence's
@@ -155,14 +166,17 @@ struct State {
   std::vector<Buffer> buffers;
   std::vector<int> inputs;  // buffer ids
   std::vector<Group> groups;
+  std::vector<std::shared_ptr<StateStorage>> states;
   std::vector<std::unique_ptr<Node>> nodes;
   int row_sets = 1;
 
   std::vector<AttentionPlan> plans;
   std::vector<Grouping> groupings;
-  std::vector<Memory> scratch;  // of each thread, for attention
-  Memory partial;               // unmerged attention
-  RunArguments run;             // of the run that is under way, or the last one (then without its pointers)
+  std::vector<StateSegment> segments;      // of all sequences of a run, in order
+  std::vector<std::pair<int, int>> spans;  // the segments of each of its sequences, as [first, last)
+  std::vector<Memory> scratch;             // of each thread, for attention
+  Memory partial;                          // unmerged attention
+  RunArguments run;  // of the run that is under way, or the last one (then without its pointers)
 
   int rows(int row_set) const { return run.row_sets[size_t(row_set)].count; }
   int row(int row_set, int index) const {

@@ -125,6 +125,7 @@ void validate_run(const State& state, const RunArguments& run) {
     invalid("the program has " + number(int64_t(state.groups.size())) + " cache groups, but " +
             number(int64_t(run.groups.size())) + " were given");
   for (size_t g = 0; g < run.groups.size(); ++g) GroupCheck(state, run, g).check();
+  validate_states(state, run);
 }
 
 }  // namespace fivefold

@@ -22,7 +22,9 @@ const char* const kNames[] = {"embed",         "rms_norm",
                               "clamped_gated", "route",
                               "expert_linear", "expert_sum",
                               "head_linear",   "head_columns",
-                              "head_join"};
+                              "head_join",     "gate_rows",
+                              "delta_gates",   "scale_by",
+                              "expert_inputs", "scale_by_position"};
 const int kWidths[] = {32, 32, 32, 64, 16, 8, 1, 2, 96, 33};
 
 const char* const kEntries[] = {"f16", "bf16", "int8", "fp8", "none such"};

@@ -13,6 +13,7 @@ void soft_cap(const float* x, float cap, size_t count, float* y) {
 }
 
 inline F silu(F x) { return x / (set1(1.0f) + exp(set1(0.0f) - x)); }
+inline F sigmoid(F x) { return set1(1.0f) / (set1(1.0f) + exp(set1(0.0f) - x)); }
 
 // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
 inline F gelu_tanh(F x) {
@@ -36,6 +37,8 @@ void gated(const float* gate, const float* up, size_t count, Activation activati
       return map_vectors(gate, up, count, y, [](F g, F u) { return gelu_tanh(g) * u; });
     case Activation::kGelu:
       return map_vectors(gate, up, count, y, [](F g, F u) { return gelu(g) * u; });
+    case Activation::kSigmoid:
+      return map_vectors(gate, up, count, y, [](F g, F u) { return sigmoid(g) * u; });
   }
 }
 

@@ -1,30 +1,39 @@
 // RMS norm and rotary embedding: kernels that work row by row.
 
-// y = x / sqrt(mean(x^2) + eps) * weight. The sum of squares is 16 partial sums (column i in partial i % 16),
-// then a tree: 16 -> 8 -> 4 -> 2 -> 1.
-void rms_norm(const float* x, const float* weight, float eps, int rows, int columns, float* y) {
+// The sum of squares: 16 partial sums (column i in partial i % 16), then a tree: 16 -> 8 -> 4 -> 2 -> 1.
+inline float square_sum(const float* x, int columns) {
   constexpr int kVectors = 16 / kWidth;
-  for (int row = 0; row < rows; ++row, x += columns, y += columns) {
-    F sums[kVectors];
-    for (F& sum : sums) sum = set1(0.0f);
-    int i = 0;
-    for (; i + 16 <= columns; i += 16)
-      for (int j = 0; j < kVectors; ++j) {
-        const F v = load(x + i + j * kWidth);
-        sums[j] = fma(v, v, sums[j]);
-      }
-    if (i < columns) {
-      float tail[16];
-      for (int j = 0; j < kVectors; ++j) store(tail + j * kWidth, sums[j]);
-      for (int j = 0; i + j < columns; ++j) tail[j] = __builtin_fmaf(x[i + j], x[i + j], tail[j]);
-      for (int j = 0; j < kVectors; ++j) sums[j] = load(tail + j * kWidth);
+  F sums[kVectors];
+  for (F& sum : sums) sum = set1(0.0f);
+  int i = 0;
+  for (; i + 16 <= columns; i += 16)
+    for (int j = 0; j < kVectors; ++j) {
+      const F v = load(x + i + j * kWidth);
+      sums[j] = fma(v, v, sums[j]);
     }
-    F all = sums[0];
-    if (kVectors == 2) all = sums[0] + sums[kVectors - 1];
-    const float mean = reduce_tree(all) / float(columns);
+  if (i < columns) {
+    float tail[16];
+    for (int j = 0; j < kVectors; ++j) store(tail + j * kWidth, sums[j]);
+    for (int j = 0; i + j < columns; ++j) tail[j] = __builtin_fmaf(x[i + j], x[i + j], tail[j]);
+    for (int j = 0; j < kVectors; ++j) sums[j] = load(tail + j * kWidth);
+  }
+  F all = sums[0];
+  if (kVectors == 2) all = sums[0] + sums[kVectors - 1];
+  return reduce_tree(all);
+}
+
+// y = x / sqrt(mean(x^2) + eps) * weight
+void rms_norm(const float* x, const float* weight, float eps, int rows, int columns, float* y) {
+  for (int row = 0; row < rows; ++row, x += columns, y += columns) {
+    const float mean = square_sum(x, columns) / float(columns);
     const F factor = set1(1.0f / __builtin_sqrtf(mean + eps));
     map_vectors(x, weight, size_t(columns), y, [=](F v, F w) { return (v * factor) * w; });
   }
+}
+
+void unit_norm(const float* x, float eps, float factor, int columns, float* y) {
+  const F inverse = set1(1.0f / __builtin_sqrtf(square_sum(x, columns) + eps));
+  map_vector(x, size_t(columns), y, [=](F v) { return (v * inverse) * set1(factor); });
 }
 
 // One pair of rotary embedding: (x0, x1) turned by the angle.

@@ -37,6 +37,7 @@ namespace {
 #include "kernels/norm.inc.h"
 #include "kernels/peak.inc.h"
 #include "kernels/quantize.inc.h"
+#include "kernels/recurrent.inc.h"
 #include "kernels/sampling.inc.h"
 
 // Only formats with scales meet int8 activations.
@@ -71,6 +72,9 @@ const Kernels FIVEFOLD_TABLE = {
     add,
     scale,
     soft_cap,
+    convolve,
+    unit_norm,
+    delta_rule,
     {FIVEFOLD_ENTRIES(FIVEFOLD_STORE)},
     {FIVEFOLD_ENTRIES(FIVEFOLD_READ)},
     {FIVEFOLD_ENTRIES(FIVEFOLD_ATTENTION)},

@@ -31,6 +31,7 @@ class Slots:
     def __init__(self) -> None:
         self.values: dict[tuple[str, int, int], tuple[int, int]] = {}
         self.copied = 0
+        self.copied_states: list[tuple[int, int]] = []
 
     def copy_entries(
         self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
@@ -39,6 +40,9 @@ class Slots:
         for page, slot, to_page, to_slot in moves:
             self.values[name, to_page, to_slot] = self.values[name, page, slot]
             self.copied += 1
+
+    def copy_state(self, source: int, target: int) -> None:
+        self.copied_states.append((source, target))
 
 
 @dataclass
@@ -68,10 +72,12 @@ class Rows:
 class Book:
     """A cache under test and its model."""
 
-    def __init__(self, layout: CacheLayout, pages: int | dict[str, int], rows: int = 6) -> None:
+    def __init__(
+        self, layout: CacheLayout, pages: int | dict[str, int], rows: int = 6, slots: int = 8
+    ) -> None:
         each = pages if isinstance(pages, dict) else {g.name: pages * g.tables for g in layout.groups}
         self.layout, self.storage = layout, Slots()
-        self.cache = PagedCache(layout, each, self.storage, rows)
+        self.cache = PagedCache(layout, each, self.storage, rows, slots)
         self.known: dict[int, Known] = {}
         self._sizes = {group.name: group.page_size for group in layout.groups}
 

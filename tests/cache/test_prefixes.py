@@ -297,7 +297,7 @@ def test_some_layouts_share_nothing(make_book: Any, kind: str) -> None:
     second = book.fork(first)
     book.extend(second, [1, 2, 3])
     book.extend(first, [4])
-    book.truncate(second, 5)
+    book.truncate(second, 5 if kind == "unequal pages" else 0)
     book.extend(second, [1])
     book.check_all()
     for number in list(book.known):

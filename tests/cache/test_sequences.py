@@ -329,7 +329,7 @@ def test_states_are_told_apart_and_used_again(make_book: Any) -> None:
 
     def state(number: int) -> int:
         batch = book.cache.prepare(Step((Span.causal(number, np.array([1], np.int32), 0),)))
-        return int(batch.states["state"][0])
+        return int(batch.states.write[0])
 
     numbers = [book.open() for _ in range(3)]
     assert [state(number) for number in numbers] == [0, 1, 2]

@@ -35,6 +35,9 @@ class Nothing:
     def copy_entries(self, name: str, *places: Int32) -> None:
         """There is nothing to copy."""
 
+    def copy_state(self, source: int, target: int) -> None:
+        """Nor here."""
+
 
 class Watched:
     """A cache, and beside it the positions of the slots of each table of each sequence."""

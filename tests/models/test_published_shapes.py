@@ -1,6 +1,7 @@
 """Configs as they are published, at their real sizes: every weight has its place, and none is missing.
 
-`published.json` holds what their config.json says. Names and shapes of the weights are those of Transformers'
+`published.json` holds what their config.json says; of Qwen3.5 the text's part, whose sizes are those that
+Transformers gives as the defaults of these models. Names and shapes of the weights are those of Transformers'
 own model on its meta device, where nothing has bytes. What the config says of layers is compared with what
 Transformers reads of it. Of models for several kinds of input the text part is, and all else is left.
 What is said of Llama 4, Gemma 4, Gemma 3 4B and Mistral Small 3.1 was written down from what is known of them
@@ -73,6 +74,8 @@ def windows_of(config: Any) -> set[tuple[int | None, tuple[int, ...]]]:
     layers: dict[int | None, list[int]] = {}
     keeping = len(kinds) - getattr(config, "num_kv_shared_layers", 0)
     for number, kind in enumerate(kinds[:keeping]):
+        if kind == "linear_attention":
+            continue
         hides = kind in ("sliding_attention", "chunked_attention")
         near = window if hides and window < config.max_position_embeddings else None
         layers.setdefault(near, []).append(number)

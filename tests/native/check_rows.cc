@@ -18,7 +18,8 @@ void run_elementwise(const Kernels& kernels, const std::vector<float>& a, const 
   record.add("scale" + of, y);
   kernels.soft_cap(a.data(), 3.0f, count, y.data());
   record.add("soft cap" + of, y);
-  for (Activation activation : {Activation::kSilu, Activation::kGeluTanh, Activation::kGelu}) {
+  for (Activation activation :
+       {Activation::kSilu, Activation::kGeluTanh, Activation::kGelu, Activation::kSigmoid}) {
     kernels.gated(a.data(), b.data(), count, activation, y.data());
     record.add("gated " + std::to_string(int(activation)) + of, y);
   }
@@ -47,6 +48,33 @@ void run_weighted_sums(const Kernels& kernels, Random random, Record& record) {
     std::vector<float> y(size_t(width), -1.0f);
     kernels.weighted_sum(x.data(), weights.data(), count, width, y.data());
     record.add("weighted sum of " + std::to_string(width), y);
+  }
+}
+
+void run_recurrent(const Kernels& kernels, Random random, Record& record) {
+  for (int width : {1, 7, 16, 40, 100}) {
+    const size_t count = size_t(width);
+    const std::vector<float> x = random.floats(4 * count), weights = random.floats(4 * count);
+    const float* rows[4];
+    for (size_t tap = 0; tap < 4; ++tap) rows[tap] = x.data() + tap * count;
+    std::vector<float> y(count);
+    kernels.convolve(rows, weights.data(), count, 4, count, y.data());
+    record.add("convolution of " + std::to_string(width), y);
+    kernels.unit_norm(x.data(), 1e-6f, 0.3f, width, y.data());
+    record.add("unit norm of " + std::to_string(width), y);
+  }
+  for (int key_width : {4, 12, 128}) {
+    const int rows = 5;
+    const std::vector<float> keys = random.floats(size_t(rows * key_width), 0.3f);
+    const std::vector<float> queries = random.floats(size_t(rows * key_width), 0.3f);
+    const std::vector<float> values = random.floats(size_t(rows) * kStateColumns);
+    const std::vector<float> gates = random.floats(size_t(rows) * 2, 1.0f);
+    std::vector<float> state = random.floats(size_t(key_width) * kStateColumns);
+    std::vector<float> y(values.size());
+    kernels.delta_rule({keys.data(), queries.data(), values.data(), gates.data(), gates.data() + 1, y.data(),
+                        kStateColumns, 2, kStateColumns, rows, key_width, state.data(), state.data()});
+    record.add("delta rule of " + std::to_string(key_width), y);
+    record.add("state of " + std::to_string(key_width), state);
   }
 }
 
@@ -102,6 +130,7 @@ void run_row_kernels(const Kernels& kernels, Record& record) {
   run_weighted_sums(kernels, Random(9), record);
   run_norms(kernels, Random(4), record);
   run_rope(kernels, Random(5), record);
+  run_recurrent(kernels, Random(5), record);
   run_largest(kernels, Random(6), record);
   run_read_sum(kernels, Random(7), record);
 }

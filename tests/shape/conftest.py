@@ -12,7 +12,7 @@ import pytest
 from fivefold.cache import PagedCache
 from fivefold.core.batch import Commit, Float32, Span, Step
 from fivefold.core.layout import CacheLayout
-from fivefold.program import Program, ReferenceCache, ReferenceExecutor, ReferenceState, StepOutput
+from fivefold.program import Program, ReferenceCache, ReferenceExecutor, StepOutput
 
 Mask = npt.NDArray[np.bool_]
 
@@ -22,9 +22,8 @@ class World:
 
     def __init__(self, layout: CacheLayout, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
-        self.storage = ReferenceCache(layout, 16)
-        self.cache = PagedCache(layout, {group.name: 16 for group in layout.groups}, self.storage)
-        self.state = ReferenceState(layout, 8)
+        self.storage = ReferenceCache(layout, 16, slots=8)
+        self.cache = PagedCache(layout, {group.name: 16 for group in layout.groups}, self.storage, 8)
         self.weights: dict[str, Float32] = {}
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Float32:
@@ -39,7 +38,7 @@ class World:
         for weight in program.weights.values():
             if weight.name not in program.constants:
                 self.weight(weight.name, weight.shape)
-        executor = ReferenceExecutor(program, self.weights.__getitem__, self.storage, self.state)
+        executor = ReferenceExecutor(program, self.weights.__getitem__, self.storage)
         found = executor.run(self.cache.prepare(Step(tuple(spans))), taps)
         self.cache.check_integrity()
         return found

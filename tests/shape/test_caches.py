@@ -116,13 +116,16 @@ def test_heads_keep_different_entries_and_slots_are_not_positions(
 
 def test_recurrent_state_goes_on_between_steps_and_sequences_do_not_mix(world: Any, make_span: Any) -> None:
     """Gated delta rule, cut in two ways, two sequences side by side, against a plain loop."""
-    heads, key, value = 2, 3, 4
+    heads, shared, key, value = 4, 2, 3, 5
     layout = CacheLayout((), (StateGroup("delta", (0,), (heads, value, key)),))
     record = Builder("delta", layout)
-    names = {"q": heads * key, "k": heads * key, "v": heads * value, "gates": 2 * heads}
+    names = {"qkv": 2 * shared * key + heads * value, "gates": 2 * heads}
     inputs = tuple(record.input(name, width) for name, width in names.items())
     with record.layer(0):
-        o = record.node("delta_rule", inputs, heads * value, state="delta")
+        o = record.node(
+            "delta_rule", inputs, heads * value, state="delta", key_heads=shared, value_heads=heads, tiled=0,
+            output=heads * value,
+        )  # fmt: skip
     program = record.build(o)
     toy = world(layout)
     given = [
@@ -147,19 +150,25 @@ def test_recurrent_state_goes_on_between_steps_and_sequences_do_not_mix(world: A
             found[index].append(rows[index * count : (index + 1) * count])
             toy.commit(sequence, range(count))
     for index, arrays in enumerate(given):
-        np.testing.assert_allclose(np.concatenate(found[index]), _delta(arrays, heads), rtol=1e-4, atol=1e-5)
+        expected = _delta(arrays["qkv"].astype(np.float64), arrays["gates"], (shared, heads), (key, value))
+        np.testing.assert_allclose(np.concatenate(found[index]), expected, rtol=1e-4, atol=1e-5)
 
 
-def _delta(arrays: Any, heads: int) -> Any:
+def _delta(rows: Any, gates: Any, counts: tuple[int, int], widths: tuple[int, int]) -> Any:
     """The recurrence of arXiv 2412.06464 in float64, head by head."""
+    (shared, heads), (key, value) = counts, widths
     outputs = []
     for head in range(heads):
-        part = {n: np.split(arrays[n].astype(np.float64), heads, axis=1)[head] for n in ("q", "k", "v")}
-        decay, write = arrays["gates"][:, head], arrays["gates"][:, heads + head]
-        state = np.zeros((part["v"].shape[1], part["k"].shape[1]))
-        rows = []
-        for q, k, v, a, b in zip(part["q"], part["k"], part["v"], decay, write, strict=True):
-            state = a * state @ (np.eye(len(k)) - b * np.outer(k, k)) + b * np.outer(v, k)
-            rows.append(state @ q)
-        outputs.append(np.array(rows))
+        at = head // (heads // shared) * key
+        q, k = rows[:, at : at + key], rows[:, shared * key + at : shared * key + at + key]
+        q, k = (one / np.sqrt((one**2).sum(axis=1, keepdims=True) + 1e-6) for one in (q, k))
+        start = 2 * shared * key + head * value
+        v = rows[:, start : start + value]
+        state = np.zeros((value, key))
+        done = []
+        for row in range(len(rows)):
+            a, b = gates[row, head], gates[row, heads + head]
+            state = a * state @ (np.eye(key) - b * np.outer(k[row], k[row])) + b * np.outer(v[row], k[row])
+            done.append(state @ q[row] / np.sqrt(key))
+        outputs.append(np.array(done))
     return np.concatenate(outputs, axis=1)

@@ -40,6 +40,11 @@ LATENT = {
     "qk_rope_head_dim": 8, "v_head_dim": 10, "n_routed_experts": 8, "num_experts_per_tok": 3,
     "moe_intermediate_size": 24, "first_k_dense_replace": 1,
 }  # fmt: skip
+DELTA = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 12,
+    "linear_value_head_dim": 16,
+}  # fmt: skip
+QUARTER = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
 SLIDING, FULL = "sliding_attention", "full_attention"
 CHUNKED = "chunked_attention"
 ROUTED = {
@@ -97,6 +102,16 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**ROUTED, "num_hidden_layers": 5, "interleave_moe_layer_step": 2, "num_experts_per_tok": 2,
          "use_qk_norm": False, "no_rope_layers": [1, 0, 1, 1, 0], "attention_bias": True,
          "layer_types": [CHUNKED, FULL, FULL, CHUNKED, CHUNKED]},
+    ),
+    "qwen3-5": ("Qwen3_5Text", {**HEADS, **DELTA, "rope_parameters": QUARTER, "tie_word_embeddings": True}),
+    "qwen3-5-shared": (  # heads of values that share those of keys, and layers in an order of their own
+        "Qwen3_5Text",
+        {**HEADS, **DELTA, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "attention_bias": True,
+         "linear_conv_kernel_dim": 3, "layer_types": [FULL, "linear_attention", FULL, "linear_attention"]},
+    ),
+    "qwen3-5-moe": (
+        "Qwen3_5MoeText",
+        {**HEADS, **DELTA, **EXPERTS, "shared_expert_intermediate_size": 40, "rope_parameters": QUARTER},
     ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 5}),
     "smollm3-window": (
@@ -232,7 +247,7 @@ def random_weights(model: Any, seed: int) -> None:
             drawn = torch.randn(values.shape, generator=random)
             if name.endswith(("norm.weight", "norm_1.weight", "norm_2.weight")):
                 values.add_(0.2 * drawn)
-            elif name.endswith(".bias"):
+            elif name.endswith((".bias", "dt_bias", "A_log")):
                 values.copy_(0.3 * drawn)
             else:
                 values.copy_(1.5 * drawn / values.shape[-1] ** 0.5)

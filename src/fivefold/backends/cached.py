@@ -17,8 +17,10 @@ from fivefold.core.runner import CacheFigures
 class CachedRunner:
     """What all runners share: sequences and commits over a paged cache."""
 
-    def __init__(self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int) -> None:
-        self.cache = PagedCache(layout, pages, storage, rows)
+    def __init__(
+        self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int, slots: int = 0
+    ) -> None:
+        self.cache = PagedCache(layout, pages, storage, rows, slots)
 
     def open(self) -> int:
         """A new, empty sequence; its number."""

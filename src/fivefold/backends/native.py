@@ -19,7 +19,8 @@ from .cached import CachedRunner
 
 
 class NativeRunner(CachedRunner):
-    """A model on the native executor, with room for `entries` positions in its cache, fewer behind windows.
+    """A model on the native executor, with room for `entries` positions in its cache, fewer behind windows,
+    and for the recurrent states of so many `sequences` (and of rows of drafts).
 
     `packed` is told of each stored matrix that is no longer needed.
     """
@@ -31,10 +32,11 @@ class NativeRunner(CachedRunner):
         settings: Settings,
         entries: int,
         packed: Callable[[Tensor], None] | None = None,
+        sequences: int = 1,
     ) -> None:
         pages = model.layout.pages(entries, settings.max_rows)
-        storage = NativeCache(model.layout, pages, settings.cache_format)
-        super().__init__(model.layout, pages, storage, settings.max_rows)
+        storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
+        super().__init__(model.layout, pages, storage, settings.max_rows, sequences)
         self.executor = NativeExecutor(
             model.main, checkpoint.tensors.__getitem__, storage, settings,
             packing=Packing(str(checkpoint.path), packed),
@@ -60,11 +62,12 @@ class ReferenceRunner(CachedRunner):
     max_rows = STEP_ROWS
 
     def __init__(
-        self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED
-    ) -> None:
+        self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED,
+        sequences: int = 1,
+    ) -> None:  # fmt: skip
         pages = model.layout.pages(entries, self.max_rows)
-        storage = ReferenceCache(model.layout, max(pages.values()), form)
-        super().__init__(model.layout, pages, storage, self.max_rows)
+        storage = ReferenceCache(model.layout, max(pages.values(), default=0), form, sequences)
+        super().__init__(model.layout, pages, storage, self.max_rows, sequences)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint
         self._executor = ReferenceExecutor(model.main, self._weight, storage)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from fivefold.core.batch import Commit, Span, Step
-from fivefold.core.errors import FivefoldError
+from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import Request, SamplingParams
 from fivefold.core.runner import Runner
 from fivefold.engine import Engine, EngineOptions, LoadedModel
@@ -59,7 +59,14 @@ class Depths:
         try:
             return count / _decode(self._runner, self._sequence, depth, count)
         finally:
+            self._back(depth)
+
+    def _back(self, depth: int) -> None:
+        """Forget what was written; a model with recurrent states must read again what came before."""
+        try:
             self._runner.truncate(self._sequence, depth)
+        except InputError:
+            self.rest()
 
     def rest(self) -> None:
         """Give the entries back until the next depth."""

@@ -9,7 +9,6 @@ The cache owns numbers only; entries are moved by the storage it is given.
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Listing
@@ -25,17 +24,20 @@ from fivefold.core.runner import CacheFigures
 from .integrity import Known, check_cache
 from .pages import OutOfPagesError, PagePool
 from .prefix import PrefixTree
+from .states import StatePlace, StateSlots
 from .storage import Storage
 from .tables import Sequence, Table, pages_for
 from .views import continues, group_views, row_sets
 
 
 class PagedCache:
-    """All sequences of one model. `pages` are those of each cache group by name; steps have up to `rows`."""
+    """All sequences of one model. `pages` are those of each cache group by name; steps have up to `rows`, and
+    there is room for so many recurrent states as there are `slots`."""
 
     def __init__(
-        self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage, rows: int = STEP_ROWS
-    ) -> None:
+        self, layout: CacheLayout, pages: Mapping[str, int], storage: Storage, rows: int = STEP_ROWS,
+        slots: int = 0,
+    ) -> None:  # fmt: skip
         self.layout = layout
         self._rows = rows
         self._groups = {group.name: group for group in layout.groups}
@@ -47,7 +49,7 @@ class PagedCache:
         self._size = max(sizes, default=PAGE_SIZE)
         self._tree = PrefixTree(self._pools, self._size, layout.groups)
         self._sequences: dict[int, Sequence] = {}
-        self._free_states: list[int] = []
+        self._states = StateSlots(bool(layout.states), slots)
         self._next = 0
 
     def page_free(self, group: str) -> int:
@@ -65,8 +67,7 @@ class PagedCache:
         """A new, empty sequence; its number."""
         number = self._next
         self._next += 1
-        state = heapq.heappop(self._free_states) if self._free_states else len(self._sequences)
-        self._sequences[number] = Sequence(self.layout, state)
+        self._sequences[number] = Sequence(self.layout)
         return number
 
     def close(self, sequence: int) -> None:
@@ -75,17 +76,24 @@ class PagedCache:
         self._drop_nodes(kept, 0)
         for group, table in kept.each(self._groups):
             self._cut(group, table, 0)
-        heapq.heappush(self._free_states, kept.state)
+        self._states.drop(kept.state)
 
     def fork(self, sequence: int) -> int:
         """A second sequence with the same entries, in the same pages until one of them writes.
 
-        What the first has reserved does not cover the copy of a page that this makes necessary. Recurrent
-        states are not copied.
+        What the first has reserved does not cover the copy of a page that this makes necessary. Its
+        recurrent state is copied; OutOfPagesError if there is no slot for it.
         """
-        number = self.open()
-        old, new = self._sequences[sequence], self._sequences[number]
+        old = self._sequences[sequence]
         assert old.pending is None, "a fork between a step and its commit"
+        if not self._states.fit([StatePlace()]):
+            raise OutOfPagesError("there is no slot for another recurrent state", remedy="close a sequence")
+        number = self.open()
+        new = self._sequences[number]
+        if old.state.count:
+            self._states.reserve(new.state)
+            new.state.count = old.state.count
+            self._storage.copy_state(old.state.slot, new.state.slot)
         new.count, new.plain, new.exact, new.salt = old.count, old.plain, old.exact, old.salt
         new.floor, new.nodes = old.floor, list(old.nodes)
         self._tree.hold(old.nodes)
@@ -145,20 +153,23 @@ class PagedCache:
                         table.pages[index] = page
 
     def reserve(self, sequence: int, entries: int) -> bool:
-        """Pages for that many entries of each table, held from now on; False changes nothing.
+        """Pages for that many entries of each table, and a state slot, held from now on; False changes
+        nothing.
 
         Of a group with a window, as many as a step needs with what its rows see.
         """
         kept = self._sequences[sequence]
-        if not self._take([(kept, 0, entries)]):
+        if not self._states.fit([kept.state]) or not self._take([(kept, 0, entries)]):
             return False
+        self._states.reserve(kept.state)
         kept.reserved = max(kept.reserved, entries)
         return True
 
     def truncate(self, sequence: int, positions: int) -> None:
         """Forget the entries at that logical position and after it, what was reserved, and an open step.
 
-        InputError where a window has let go of what the rows from there on would see.
+        InputError where a window has let go of what the rows from there on would see, or where a recurrent
+        state would have to be taken back: it can only be given up, at 0.
         """
         kept = self._sequences[sequence]
         if 0 < positions < kept.floor:
@@ -166,6 +177,7 @@ class PagedCache:
                 f"what rows from position {positions} on see is gone", where=f"sequence {sequence}",
                 remedy=f"go back to {kept.floor} or to 0",
             )  # fmt: skip
+        self._states.truncate(kept.state, positions)
         kept.reserved, kept.pending = 0, None
         kept.count = min(kept.count, positions)
         for group, table in kept.each(self._groups):
@@ -174,7 +186,7 @@ class PagedCache:
             self._cut(group, table, pages_for(kept.length(table), group.page_size))
         self._drop_nodes(kept, pages_for(kept.count, self._size))
         if positions == 0:
-            self._sequences[sequence] = Sequence(self.layout, kept.state)
+            self._sequences[sequence] = Sequence(self.layout)
 
     def retain(self, sequence: int, name: str, place: int, slots: Int32) -> None:
         """Keep only these slots (ascending) of one table, moved together; the rest is evicted.
@@ -211,7 +223,12 @@ class PagedCache:
         counts = [len(span.tokens) for span in spans]
         for sequence in kept:
             self._slide(sequence)
-        if not self._take([(one, rows, one.reserved) for one, rows in zip(kept, counts, strict=True)]):
+        states = [sequence.state for sequence in kept]
+        for place, span in zip(states, spans, strict=True):
+            self._states.check(place, span)
+        drafted = sum(count for count, span in zip(counts, spans, strict=True) if span.draft)
+        wanted = [(one, rows, one.reserved) for one, rows in zip(kept, counts, strict=True)]
+        if not self._states.fit(states, drafted) or not self._take(wanted):
             raise OutOfPagesError(
                 "the cache has no room for the rows of this step",
                 remedy="shorten the text or give the cache more memory",
@@ -223,29 +240,36 @@ class PagedCache:
             name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs])
             for name in given
         }
-        state = np.array([sequence.state for sequence in kept], np.int32)
         return Batch(
             joined([span.tokens for span in spans]).astype(np.int32, copy=False),
             joined([span.positions for span in spans]).astype(np.int32, copy=False),
             np.repeat(np.arange(len(spans), dtype=np.int32), counts),
             row_sets(spans, counts),
             group_views(self.layout.groups, spans, kept),
-            {group.name: state for group in self.layout.states},
+            self._states.view(states, spans),
             inputs,
         )
 
     def commit(self, commits: Iterable[Commit]) -> None:
-        """Keep the named rows of each sequence's last span, and forget the others."""
+        """Keep the named rows of each sequence's last span, and forget the others.
+
+        InputError where a recurrent state after these rows is not there.
+        """
         for commit in commits:
             kept = self._sequences[commit.sequence]
-            span, kept.pending = kept.pending, None
+            span = kept.pending
             assert span is not None, "a commit without a step"
+            self._states.commit(kept.state, span, commit.rows)
+            kept.pending = None
             self._keep(kept, span, commit.rows)
 
     def check_integrity(self) -> None:
         """AssertionError unless pages, tables, entries and the prefix tree fit together."""
         pages = {name: Known(pool, self._groups[name]) for name, pool in self._pools.items()}
         check_cache(self._sequences.values(), pages, self._tree, self._promised)
+        self._states.check_integrity(
+            (kept.state, kept.pending is not None) for kept in self._sequences.values()
+        )
 
     def _figures(self, group: CacheGroup) -> CacheFigures:
         pool = self._pools[group.name]

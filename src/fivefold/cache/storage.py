@@ -1,4 +1,4 @@
-"""What the cache asks of whoever has the memory behind its pages."""
+"""What the cache asks of whoever owns the memory of entries and states: to move them."""
 
 from __future__ import annotations
 
@@ -14,4 +14,8 @@ class Storage(Protocol):
         self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
     ) -> None:
         """Copy entry by entry, in order."""
+        ...
+
+    def copy_state(self, source: int, target: int) -> None:
+        """Copy the recurrent states of a slot."""
         ...

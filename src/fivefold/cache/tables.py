@@ -15,6 +15,7 @@ from fivefold.core.batch import Int32, Span
 from fivefold.core.layout import CacheGroup, CacheLayout
 
 from .prefix import Node
+from .states import StatePlace
 
 
 class Table:
@@ -80,15 +81,16 @@ class Sequence:
     reserved   entries that each table keeps pages for, although they have not come yet.
     nodes      the prefix tree's nodes whose pages are the first pages of every table.
     floor      the position from which on it can still be shortened: what rows before it would see is gone.
+    state      where its recurrent state is, if the model has one.
     exact      whether slot i has held the entry of position i and nothing else since the beginning, so
                that its pages may be shared by what they say.
     """
 
-    def __init__(self, layout: CacheLayout, state: int) -> None:
+    def __init__(self, layout: CacheLayout) -> None:
         self.tables: dict[str, list[Table]] = {
             group.name: [Table() for _ in range(group.tables)] for group in layout.groups
         }
-        self.state = state
+        self.state = StatePlace()
         self.count = 0
         self.plain = True
         self.exact = True

@@ -139,7 +139,7 @@ def _masks(
     return np.concatenate(masks).astype(np.uint64), np.concatenate(firsts)
 
 
-def row_sets(spans: tuple[Span, ...], counts: Listing[int]) -> dict[str, Int32]:
+def row_sets(spans: Listing[Span], counts: Listing[int]) -> dict[str, Int32]:
     """Each row set's indices into the rows of all spans."""
     if len(spans) == 1:
         return {name: rows.astype(np.int32, copy=False) for name, rows in spans[0].row_sets.items()}

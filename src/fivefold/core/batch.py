@@ -46,6 +46,8 @@ class Span:
     row_sets   named subsets as indices into the span, `logits` among them.
     inputs     rows of numbers that stand in for computed ones, by the Program's input name:
                (n, width), one for each row of the row set of that input.
+    draft      its commit may keep a beginning of the rows only. Models without recurrent states need not be
+               told; of others the state after each row is kept until then.
     """
 
     sequence: int
@@ -55,6 +57,7 @@ class Span:
     mask: Bool | None = None
     row_sets: Mapping[str, Int32] = field(default_factory=dict)
     inputs: Mapping[str, Float32] = field(default_factory=dict)
+    draft: bool = False
 
     @staticmethod
     def causal(sequence: int, tokens: Int32, start: int, logits: Int32 | None = None) -> Span:
@@ -111,11 +114,23 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
+class StateView:
+    """Where recurrent states lie, in all state groups alike (N rows, B sequences).
+
+    read   (B,) slot of the state before a sequence's first row; -1 is a state of zeros.
+    write  (N,) slot to which the state after a row goes, -1 for nowhere; a sequence's last row has one.
+    """
+
+    read: Int32
+    write: Int32
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A step as the executors see it.
 
     Rows of one sequence lie together and in order. `row_sets` hold indices into the N rows.
-    `states` names, for each state group, the state slot of each sequence (B,).
+    `states` is there if the model has some.
     `inputs` are given rows of numbers by the Program's input name, (rows of its row set, width).
     """
 
@@ -124,7 +139,7 @@ class Batch:
     sequence: Int32  # (N,) index of the row's sequence, 0 to B-1
     row_sets: Mapping[str, Int32]
     groups: Mapping[str, GroupView]
-    states: Mapping[str, Int32] = field(default_factory=dict)
+    states: StateView | None = None
     inputs: Mapping[str, Float32] = field(default_factory=dict)
 
     @property

@@ -89,7 +89,10 @@ class CacheGroup:
 
 @dataclass(frozen=True, slots=True)
 class StateGroup:
-    """A recurrent state: one array of `shape` for each sequence and layer (delta net, convolution)."""
+    """A recurrent state: one array of `shape` for each sequence and layer (delta net, convolution).
+
+    States lie in slots, a sequence's in the same slot of each group.
+    """
 
     name: str
     layers: tuple[int, ...]
@@ -114,6 +117,13 @@ class CacheLayout:
                 return group
         raise KeyError(f"no cache group named {name!r}")
 
+    def state(self, name: str) -> StateGroup:
+        """The state group of that name; KeyError if the layout has none."""
+        for group in self.states:
+            if group.name == name:
+                return group
+        raise KeyError(f"no state group named {name!r}")
+
     def entry_bytes(self, number_bytes: float, scale_bytes: float) -> float:
         """Bytes one position takes in all groups."""
         return sum(group.entry_bytes(number_bytes, scale_bytes) for group in self.groups)
@@ -131,6 +141,10 @@ class CacheLayout:
             group.name: group.tables * -(-group.kept_entries(entries, rows) // group.page_size)
             for group in self.groups
         }
+
+    def state_bytes(self, number_bytes: float = 4.0) -> float:
+        """Bytes that the states of one sequence take in all groups."""
+        return sum(group.sequence_bytes(number_bytes) for group in self.states)
 
     @property
     def names(self) -> tuple[str, ...]:

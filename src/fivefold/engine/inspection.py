@@ -135,8 +135,9 @@ def _costs(found: Described) -> Object:
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in found.checkpoint.tensors.values()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
-    half = ENTRY_FORMATS["f16"]
+    half, states = ENTRY_FORMATS["f16"], int(model.layout.state_bytes())
     return {
+        **({"state_bytes_a_sequence": states} if states else {}),
         "cache_bytes_a_token": entries["f16"],
         "cache_bytes_by_format": entries,
         "cache_groups": [_group(group, half) for group in model.layout.groups],

@@ -75,7 +75,9 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
         entries = need.least if chosen.memory is None else need.entries(chosen.memory)
     if entries < 1:
         raise InputError(f"{entries} cache entries", remedy="give at least one")
-    runner = _runner(found, settings, entries)
+    if chosen.sequences < 1:
+        raise InputError(f"states of {chosen.sequences} sequences", remedy="give at least one")
+    runner = _runner(found, settings, entries, chosen.sequences)
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
@@ -83,12 +85,14 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     )  # fmt: skip
 
 
-def _runner(found: Described, settings: Settings, entries: int) -> Runner:
+def _runner(found: Described, settings: Settings, entries: int, sequences: int) -> Runner:
     """The runner of the backend that was chosen, its weights in memory."""
     checkpoint = found.checkpoint
     if found.outline is not None:
         room = Room(settings.threads, settings.max_rows, entries, settings.cache_format)
         return transformers_backend().open_runner(found.outline, checkpoint, room)
     if found.backend == REFERENCE:
-        return ReferenceRunner(found.model, checkpoint, entries, found.entries)
-    return NativeRunner(found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]))
+        return ReferenceRunner(found.model, checkpoint, entries, found.entries, sequences)
+    return NativeRunner(
+        found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), sequences
+    )

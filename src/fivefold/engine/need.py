@@ -1,4 +1,5 @@
-"""What a model takes of the memory, known before it is loaded: its weights, and the entries of its cache.
+"""What a model takes of the memory, known before it is loaded: its weights, the entries of its cache, and the
+recurrent states of its sequences.
 
 Only the file's head and the model's description are read for that, no weight. What is wrong with the
 model's files (a missing shard, an unknown architecture, a format that this build lacks) is found here as
@@ -30,6 +31,7 @@ MOST_CONTEXTS = 64
 class Need:
     """Bytes of a model's weights, what its cache is like, and how many entries of it can be used.
 
+    states    bytes of the recurrent states of all sequences that run at a time; most models have none.
     rows      of a step at most: groups with a window keep so many entries beside what rows see.
     context   tokens of one request; `longest` is the most that the model can have.
     least     entries without which not even one request of that length can run.
@@ -39,6 +41,7 @@ class Need:
 
     path: Path
     weights: int
+    states: int
     layout: CacheLayout
     form: EntryFormat
     rows: int
@@ -54,19 +57,21 @@ class Need:
         return self.bytes(self.least)
 
     def bytes(self, entries: int) -> int:
-        """Weights and a cache of so many entries."""
+        """Weights, states and a cache of so many entries."""
         form = self.form
         cache = self.layout.kept_bytes(entries, self.rows, form.number_bytes, form.scale_bytes)
-        return self.weights + int(cache)
+        return self.weights + self.states + int(cache)
 
     def entries(self, memory: int) -> int:
         """Entries of the cache in that much memory beside the weights; InputError if too few fit."""
         if not self.layout.groups:
             return self.least
         if self.least_bytes > memory:
+            states = f", {self.states} of recurrent states" if self.states else ""
             raise InputError(
-                f"{memory} bytes of memory do not hold {self.weights} bytes of weights and a cache of "
-                f"{self.least} entries, {self.least_bytes - self.weights} bytes", where=str(self.path),
+                f"{memory} bytes of memory do not hold {self.weights} bytes of weights{states} and a cache "
+                f"of {self.least} entries, {self.least_bytes - self.weights - self.states} bytes",
+                where=str(self.path),
                 remedy="give more memory or a smaller context",
             )  # fmt: skip
         above = range(self.least + 1, self.most + 1)
@@ -94,9 +99,10 @@ def measured(found: Described, options: LoadOptions) -> Need:
             f"a context of {context} is outside the model's", where="--context",
             remedy=f"give 1 to {longest}",
         )  # fmt: skip
+    states = int(options.sequences * found.model.layout.state_bytes())
     least = context + options.max_rows
     most = max(MOST_CONTEXTS * context, least)
     return Need(
-        found.checkpoint.path, found.weights, found.model.layout, found.entries, options.max_rows,
+        found.checkpoint.path, found.weights, states, found.model.layout, found.entries, options.max_rows,
         context, longest, least, most, found.notice,
     )  # fmt: skip

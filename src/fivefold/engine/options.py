@@ -16,7 +16,8 @@ class LoadOptions:
     `entries` is the number of positions that the cache holds, of all requests together, fewer where layers
     have a window; None is one context and one step, which is all that a single request can use. With `memory`
     (bytes, for weights and cache together) it is what is left after the weights, at least that much and at
-    most 64 contexts.
+    most 64 contexts. `sequences` is how many of them a model with recurrent states keeps at a time; others
+    keep any number.
     `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
     `conversion` says what tensors are loaded as; None is as they are stored.
     """
@@ -31,3 +32,4 @@ class LoadOptions:
     reference: bool = False
     cache_format: str | None = None
     conversion: Conversion | None = None
+    sequences: int = 16

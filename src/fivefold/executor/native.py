@@ -10,10 +10,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from fivefold._native import CacheStorage, Executor, Matrix, ThreadPool
+from fivefold._native import CacheStorage, Executor, Matrix, StateStorage, ThreadPool
 from fivefold.core.batch import ALL, Batch, Float32, Int32
 from fivefold.core.checkpoint import Tensor
 from fivefold.core.errors import FileError, FivefoldError, UnsupportedError
@@ -45,9 +46,12 @@ class Settings:
 
 
 class NativeCache:
-    """Native storage of all cache groups; moves entries for the `cache` room."""
+    """Native storage of all cache groups, and of recurrent states in so many slots; moves entries and states
+    for the `cache` room."""
 
-    def __init__(self, layout: CacheLayout, pages: Mapping[str, int], form: str = "f16") -> None:
+    def __init__(
+        self, layout: CacheLayout, pages: Mapping[str, int], form: str = "f16", slots: int = 0
+    ) -> None:
         self.storages = {
             group.name: CacheStorage(
                 len(group.layers), pages[group.name], group.heads_per_page, group.page_size,
@@ -55,17 +59,25 @@ class NativeCache:
             )
             for group in layout.groups
         }  # fmt: skip
+        self.states = {
+            group.name: StateStorage(len(group.layers), slots, prod(group.shape)) for group in layout.states
+        }
 
     @property
     def bytes(self) -> int:
-        """Bytes reserved for entries."""
-        return sum(storage.bytes for storage in self.storages.values())
+        """Bytes reserved for entries and states."""
+        return sum(one.bytes for one in (*self.storages.values(), *self.states.values()))
 
     def copy_entries(
         self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
     ) -> None:
         """Copy entry by entry, in order."""
         self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
+
+    def copy_state(self, source: int, target: int) -> None:
+        """The states of one slot become those of another."""
+        for states in self.states.values():
+            states.copy(source, target)
 
 
 PackedMatrices = dict[str, tuple[tuple[Tensor, ...], Matrix]]
@@ -119,6 +131,9 @@ class NativeExecutor:
             group.name: self._core.add_group(cache.storages[group.name], group.tables)
             for group in program.layout.groups
         }
+        self._states = {
+            group.name: self._core.add_state(cache.states[group.name]) for group in program.layout.states
+        }
         self._buffers = self._add_buffers(taps)
         for node in program.nodes:
             self._add(node)
@@ -137,8 +152,9 @@ class NativeExecutor:
         views = [(g.tables, g.start, g.stop, g.write, g.mask, g.mask_from) for g in groups]
         sets = [batch.row_sets.get(name, _EMPTY) for name in self._row_set_names]
         given = [batch.inputs[name] for name in self._program.inputs]
+        states = None if batch.states is None else (batch.states.read, batch.states.write)
         try:
-            self._core.run(batch.tokens, batch.positions, batch.sequence, sets, views, given)
+            self._core.run(batch.tokens, batch.positions, batch.sequence, sets, views, given, states)
         except ValueError as error:
             raise FivefoldError(f"the step cannot run: {error}", where=self._program.name) from error
         wanted = (*self._program.outputs, *taps)
@@ -169,6 +185,10 @@ class NativeExecutor:
             kept_by = node.attributes.get("entries", node.layer)
             assert isinstance(kept_by, int)
             integers.insert(0, self._program.layout.group(group).layers.index(kept_by))
+        state = node.attributes.get("state")
+        if isinstance(state, str):
+            layers = self._program.layout.state(state).layers
+            integers = [self._states[state], layers.index(node.layer), *integers]
         floats = [
             float(value) for value in map(node.attributes.get, op.floats) if isinstance(value, int | float)
         ]

@@ -374,7 +374,7 @@ def _record(gemma: Gemma4, checkpoint: Checkpoint) -> Model:
             let = _gelu(
                 layer,
                 layer.project(x, "inp_gate", part),
-                build.columns(parts, number * part, (number + 1) * part),
+                build.head_columns(parts, 1, number * part, part),
             )
             x = build.add(x, layer.norm(layer.project(let, "proj", decoder.shape.hidden), "post_norm"))
         own = _layer_scale(decoder, number, tensors)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape
+from fivefold.core.layout import CacheGroup, CacheLayout, ModelShape, StateGroup
 from fivefold.ops.elementwise import ACTIVATIONS
 from fivefold.program import Builder, Model, Program, RopeScaling, inverse_frequencies
 
@@ -57,6 +57,7 @@ class Decoder:
     heads        of each layer; empty if all are as the shape says. Those with a window are alike, and those
                  without.
     kept_by      of each layer, the layer whose entries it reads; empty if each keeps its own.
+    states       the recurrent states; layers that have one keep no keys and values.
     """
 
     shape: ModelShape
@@ -70,6 +71,7 @@ class Decoder:
     chunked: bool = False
     heads: tuple[Heads, ...] = ()
     kept_by: tuple[int, ...] = ()
+    states: tuple[StateGroup, ...] = ()
 
     def group(self, layer: int) -> str:
         """The cache group of a layer."""
@@ -87,10 +89,14 @@ class Decoder:
         return self.kept_by[layer] if self.kept_by else layer
 
     def layout(self) -> CacheLayout:
-        """A cache group for the layers that keep all positions, and one for those with a window."""
+        """A cache group for the layers that keep all positions, and one for those with a window; states."""
         shape, groups = self.shape, []
+        recurrent = {number for group in self.states for number in group.layers}
         for name in ("main", "window"):
-            layers = tuple(n for n in range(shape.layers) if self.group(n) == name and self.keeper(n) == n)
+            layers = tuple(
+                n for n in range(shape.layers)
+                if self.group(n) == name and self.keeper(n) == n and n not in recurrent
+            )  # fmt: skip
             if layers:
                 heads = self.heads_of(layers[0])
                 near = self.windows[layers[0]] if name == "window" else None
@@ -99,7 +105,7 @@ class Decoder:
                     entry = CacheGroup(name, layers, 1, sum(self.latent), self.latent[0], value_in_key=True)
                 chunk, window = (near, None) if self.chunked else (None, near)
                 groups.append(replace(entry, window=window, chunk=chunk))
-        return CacheLayout(tuple(groups))
+        return CacheLayout(tuple(groups), self.states)
 
 
 class Recorder:
@@ -185,16 +191,19 @@ class Layer:
 
     def attend(
         self, q: str, k: str = "", v: str = "", scale: float | None = None, soft_cap: float = 0.0,
-        sinks: str | None = None,
+        sinks: str | None = None, gate: str | None = None,
     ) -> str:  # fmt: skip
         """Attention in the layer's cache group, and its output matrix; scores are scaled by the size of heads
-        unless told otherwise. A layer that reads another's entries has no keys and values to give."""
+        unless told otherwise. A layer that reads another's entries has no keys and values to give. What comes
+        of it is multiplied by the sigmoid of `gate` before the matrix."""
         shape, keeper = self.decoder.shape, self.decoder.keeper(self.number)
         o = self.build.attention(
             q, (k, v) if keeper == self.number else keeper, group=self.decoder.group(self.number),
             heads=shape.heads, scale=self.own.size**-0.5 if scale is None else scale, soft_cap=soft_cap,
             sinks=sinks,
         )  # fmt: skip
+        if gate is not None:
+            o = self.build.gated(gate, o, ACTIVATIONS.index("sigmoid"))
         return self.project(o, "attn_output", shape.hidden)
 
     def feed_forward(self, x: str, activation: str = "silu", kind: str = "", ffn: int | None = None) -> str:

@@ -15,7 +15,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "deepseek2": "deepseek", "deepseek32": "deepseek", "gemma2": "gemma", "gemma3": "gemma",
     "gemma4": "gemma4", "gpt-oss": "gpt_oss", "llama": "llama", "llama4": "llama4",
     "mistral3": "mistral", "qwen2": "llama", "qwen3": "qwen3",
-    "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
+    "qwen35": "qwen3_5", "qwen35moe": "qwen3_5", "qwen3moe": "qwen3_moe", "smollm3": "smollm3",
 }  # fmt: skip
 """GGUF `general.architecture` to the module of its family."""
 
@@ -26,6 +26,8 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
     "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
+    "Qwen3_5ForCausalLM": "qwen3_5", "Qwen3_5ForConditionalGeneration": "qwen3_5",
+    "Qwen3_5MoeForCausalLM": "qwen3_5", "Qwen3_5MoeForConditionalGeneration": "qwen3_5",
     "SmolLM3ForCausalLM": "smollm3",
 }  # fmt: skip
 """The one name in config.json's `architectures` to the module of its family."""

@@ -10,8 +10,8 @@ from fivefold.core.batch import Float32
 
 from .op import Call, Op, rowwise_cost
 
-ACTIVATIONS = ("silu", "gelu_tanh", "gelu")
-"""Names of the activation codes 0, 1, 2."""
+ACTIVATIONS = ("silu", "gelu_tanh", "gelu", "sigmoid")
+"""Names of the activation codes 0, 1, 2, 3."""
 
 
 def activate(x: Float32, code: int) -> Float32:
@@ -22,8 +22,10 @@ def activate(x: Float32, code: int) -> Float32:
             y = wide / (1.0 + np.exp(-wide))
         elif code == 1:
             y = 0.5 * wide * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (wide + 0.044715 * wide**3)))
-        else:
+        elif code == ACTIVATIONS.index("gelu"):
             y = 0.5 * wide * (1.0 + np.vectorize(math.erf)(wide / math.sqrt(2.0)))
+        else:
+            y = 1.0 / (1.0 + np.exp(-wide))
     return y.astype(np.float32)
 
 
@@ -60,6 +62,10 @@ def _soft_cap(call: Call) -> tuple[Float32, ...]:
 
 def _copy(call: Call) -> tuple[Float32, ...]:
     return (call.inputs[0].copy(),)
+
+
+def _gate_rows(call: Call) -> tuple[Float32, ...]:
+    return (activate(call.inputs[1], ACTIVATIONS.index("sigmoid")) * call.inputs[0],)
 
 
 DECLARED = (
@@ -114,4 +120,5 @@ DECLARED = (
         floats=("cap",),
     ),
     Op("copy", ("x",), ("y",), _copy, rowwise_cost(0), kernel="copy"),
+    Op("gate_rows", ("x", "gate"), ("y",), _gate_rows, rowwise_cost(1), kernel="gate_rows"),
 )

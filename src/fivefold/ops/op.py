@@ -73,7 +73,7 @@ class Call:
     """One node about to run in the reference executor.
 
     `inputs` are (rows, width) float32, `weights` float32 in their own shape or None where an
-    optional one is absent. `cache` and `state` are the stores that sequence ops read and write.
+    optional one is absent. `cache` is the store that sequence ops read and write, states among it.
     `rows` are the indices of the node's rows among all N rows. An op that has results beside its
     rows (importance) puts them into `results` under its node's label.
     """
@@ -85,7 +85,6 @@ class Call:
     rows: Any
     layer: int
     cache: Any = None
-    state: Any = None
     results: dict[str, Any] = field(default_factory=dict)
 
     def integer(self, name: str) -> int:

@@ -143,10 +143,6 @@ class Builder:
         """x times a weight (1,)."""
         return self.node("scale_by", (x,), self.width(x), (factor,))
 
-    def columns(self, x: str, start: int, stop: int) -> str:
-        """The numbers from start to stop of each row."""
-        return self.node("columns", (x,), stop - start, start=start, stop=stop)
-
     def soft_cap(self, x: str, cap: float) -> str:
         """cap * tanh(x / cap)."""
         return self.node("soft_cap", (x,), self.width(x), cap=cap)
@@ -263,6 +259,10 @@ class Builder:
             soft_cap=soft_cap,
             importance=importance,
         )
+
+    def gate_rows(self, x: str, gate: str) -> str:
+        """Rows times the sigmoid of one number each."""
+        return self.node("gate_rows", (x, gate), self.width(x))
 
     def gather_rows(self, x: str, row_set: str) -> str:
         """The rows of a row set."""

@@ -23,10 +23,16 @@ from .program import Node, Program
 
 
 class ReferenceCache:
-    """Keys and values of all cache groups, (layers, pages, heads a page, slots, width) float32 each."""
+    """Keys and values of all cache groups, (layers, pages, heads a page, slots, width) float32 each.
 
-    def __init__(self, layout: CacheLayout, pages: int, form: EntryFormat = UNROUNDED) -> None:
+    Recurrent states lie beside them, in `slots` slots.
+    """
+
+    def __init__(
+        self, layout: CacheLayout, pages: int, form: EntryFormat = UNROUNDED, slots: int = 0
+    ) -> None:
         self.layout = layout
+        self.state = ReferenceState(layout, slots)
         self._read_back = form.read_back
         self._weights = form.weights
         self._keys: dict[str, Float32] = {}
@@ -95,6 +101,10 @@ class ReferenceCache:
             for source, place, target, here in zip(page_from, slot_from, page_to, slot_to, strict=True):
                 store[:, target, :, here] = store[:, source, :, place]
 
+    def copy_state(self, source: int, target: int) -> None:
+        """The states of one slot become those of another."""
+        self.state.copy(source, target)
+
 
 class ReferenceState:
     """Recurrent states: (layers, slots, *shape) float32 for each state group."""
@@ -111,6 +121,11 @@ class ReferenceState:
         state: Float32 = self._arrays[name][self._layout[name].layers.index(layer), slot]
         return state
 
+    def copy(self, source: int, target: int) -> None:
+        """In all groups and layers."""
+        for array in self._arrays.values():
+            array[:, target] = array[:, source]
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
@@ -123,17 +138,10 @@ class StepOutput:
 class ReferenceExecutor:
     """Runs one Program. `weights` gives a tensor as a float32 array by name each time a node needs it."""
 
-    def __init__(
-        self,
-        program: Program,
-        weights: Callable[[str], Float32],
-        cache: ReferenceCache,
-        state: ReferenceState | None = None,
-    ) -> None:
+    def __init__(self, program: Program, weights: Callable[[str], Float32], cache: ReferenceCache) -> None:
         self._program = program
         self._weights = weights
         self._cache = cache
-        self._state = state
 
     def run(self, batch: Batch, taps: Sequence[str] = ()) -> StepOutput:
         """Run the batch; returns the Program's outputs and the tapped buffers."""
@@ -158,7 +166,6 @@ class ReferenceExecutor:
             rows,
             node.layer,
             self._cache,
-            self._state,
             results.setdefault(f"{node.layer}.{node.label}", {}),
         )
 

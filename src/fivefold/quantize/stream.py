@@ -81,12 +81,12 @@ class Stream:
         return kept
 
     def _run(self, program: Program, tensors: Lookup, taps: Sequence[str]) -> Iterator[dict[str, Float32]]:
-        storage = NativeCache(program.layout, self._pages, self._settings.cache_format)
+        storage = NativeCache(program.layout, self._pages, self._settings.cache_format, 1)
         executor = NativeExecutor(
             program, tensors, storage, self._settings, taps=taps, packing=Packing(matrices=self._matrices)
         )
         for window, given in zip(self._windows, self._given, strict=True):
-            cache = PagedCache(program.layout, self._pages, storage)
+            cache = PagedCache(program.layout, self._pages, storage, 1)
             sequence = cache.open()
             parts: list[dict[str, Float32]] = []
             for begin in range(0, len(window), executor.max_rows):

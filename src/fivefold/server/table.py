@@ -160,6 +160,7 @@ class Maker:
             self.options,
             context=config.context or self.options.context,
             cache_format=config.cache_format or self.options.cache_format,
+            sequences=min(config.max_sequences, self.options.sequences),
         )
         if config.format:
             place = f"{where}: key format" if where else "key format"

@@ -65,3 +65,7 @@ class TorchPages:
         for layer in self._groups[name].layers:
             for stored in (self.keys[layer], self.values[layer]):
                 stored[target] = stored[source]
+
+    def copy_state(self, source: int, target: int) -> None:
+        """There are no recurrent states here: models that have some are refused before they are loaded."""
+        raise AssertionError("a model of this backend has no recurrent states")

@@ -60,7 +60,7 @@ def read_scaling(keys: Keys, rope: Keys, context: int, beside: Collection[str] =
     """The scaling that one object of rotary parameters asks for."""
     keys.only("rope_interleaved", False, False)
     for one in (keys, rope):
-        if one.number("partial_rotary_factor", 1.0) != 1.0:
+        if "partial_rotary_factor" not in beside and one.number("partial_rotary_factor", 1.0) != 1.0:
             raise UnsupportedError(
                 "key partial_rotary_factor asks to rotate a part of each head only", where=one.where,
                 remedy="use a model that rotates whole heads",
