@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from foreign_models import save_foreign
 
+from fivefold.backends import transformers_backend
 from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
 from fivefold.engine import LoadOptions, inspect_model, load, need_of
 from fivefold.engine.described import described
@@ -41,12 +42,17 @@ def changed(source: Path, target: Path, **keys: Any) -> Path:
         ),
         ("jamba", r"JambaForCausalLM: .* it has layers of the kind linear_attention, mamba"),
         ("bloom", r"BloomForCausalLM: .* do not attend through Transformers' attention interface"),
-        ("llama4", r"Llama4ForCausalLM: .* it has layers of the kind chunked_attention"),
     ],
 )
 def test_other_caches_and_other_attention_are_refused(name: str, reason: str, foreign: Folder) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         need_of(foreign(name), LoadOptions())
+
+
+def test_chunks_are_refused(foreign: Folder) -> None:
+    """Asked of the backend itself: Llama 4 has a family."""
+    with pytest.raises(UnsupportedError, match="it has layers of the kind chunked_attention"):
+        transformers_backend().outline(open_checkpoint(foreign("llama4")))
 
 
 def test_a_window_is_found_however_long_it_is(tmp_path: Path) -> None:
@@ -142,10 +148,11 @@ def test_what_it_takes_is_known_before_and_free_afterwards(foreign: Folder) -> N
     checkpoint = open_checkpoint(folder)
     stored = sum(tensor.stored_bytes for tensor in checkpoint.tensors.values())
     assert stored <= need.weights < 1.01 * stored + 1000
-    assert need.entry_bytes == 3 * 4 * (12 + 12) * 4  # layers, heads, key and value, float32
+    entry = 3 * 4 * (12 + 12) * 4  # layers, heads, key and value, float32
+    assert need.least_bytes - need.weights == need.least * entry
     loaded: Any = load(folder, LoadOptions(threads=1, entries=need.least, context=100))
     assert loaded.backend == "transformers"
-    assert abs(loaded.runner.cache_bytes - need.least * need.entry_bytes) <= 33 * need.entry_bytes
+    assert abs(loaded.runner.cache_bytes - need.least * entry) <= 33 * entry
     gone = weakref.ref(loaded.runner)
     del loaded
     gc.collect()

@@ -67,7 +67,9 @@ def test_tokens_are_those_of_generate(name: str, foreign: Folder) -> None:
     engine.check_integrity()
     tight = Engine(load(foreign(name), LoadOptions(threads=1, entries=192, max_rows=24)))
     assert [list(answer.tokens) for answer in tight.generate(pair, GREEDY)] == expected[8:]
-    assert tight.figures().preemptions > 0, "both found room"
+    # Where a window makes its pool the smaller one, the second waits for the first.
+    waited = name != "gpt-neox"
+    assert waited or tight.figures().preemptions > 0, "both found room"
     tight.check_integrity()
 
 
@@ -145,7 +147,8 @@ def test_weights_in_bf16_stay_so(foreign: Folder, tmp_path: Path) -> None:
     """Entries as well. Answers of Transformers in bf16 differ with the way of it, so none is compared."""
     save_foreign("olmo3", tmp_path, brain=True)
     need, whole = need_of(tmp_path, LoadOptions()), need_of(foreign("olmo3"), LoadOptions())
-    assert (2 * need.entry_bytes, 1.9 * need.weights < whole.weights) == (whole.entry_bytes, True)
+    entries = need.least_bytes - need.weights
+    assert (2 * entries, 1.9 * need.weights < whole.weights) == (whole.least_bytes - whole.weights, True)
     loaded = load(tmp_path, LoadOptions(threads=1, entries=128))
     assert loaded.settings.cache_format == "bf16"
     assert len(Engine(loaded).generate([[1, 2, 3]], GREEDY)[0].tokens) == WRITTEN

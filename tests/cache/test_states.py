@@ -30,7 +30,7 @@ class Copies:
 
 
 def cache_of(slots: int) -> PagedCache:
-    return PagedCache(LAYOUT, {"kv": 40}, Copies(), slots)
+    return PagedCache(LAYOUT, {"kv": 40}, Copies(), slots=slots)
 
 
 def span(sequence: int, start: int, count: int, draft: bool = False) -> Span:

@@ -80,7 +80,7 @@ class Machine:
         else:
             storage = ReferenceCache(made.layout, 0, slots=slots)
             self.executor = ReferenceExecutor(made, weights.__getitem__, storage)
-        self.cache = PagedCache(made.layout, {}, storage, slots)
+        self.cache = PagedCache(made.layout, {}, storage, slots=slots)
 
     def step(
         self, parts: Sequence[tuple[int, dict[str, Float32], int, int]], draft: bool = False

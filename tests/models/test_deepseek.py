@@ -20,6 +20,7 @@ from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.batch import Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
+from fivefold.engine.described import described
 from fivefold.engine.inspection import inspect_model
 from fivefold.engine.need import measured
 from fivefold.engine.options import LoadOptions
@@ -71,7 +72,7 @@ def test_quantized_matrices_of_heads_that_have_to_be_turned_are_what_they_stand_
             held[name] = as_f32(name, values)
     same = Checkpoint(file.path, file.kind, file.metadata, held)
     turned = 4 * 4 * 32 * 64 * file.metadata["deepseek2.block_count"]  # bytes of heads of 32 by 64 numbers
-    grown = measured(load_model(file), file, LoadOptions()).weights - sum(
+    grown = measured(described(file, LoadOptions()), LoadOptions()).weights - sum(
         tensor.stored_bytes for tensor in file.tensors.values()
     )
     assert grown == turned * (1 - 34 / 128)

@@ -23,7 +23,7 @@ class World:
     def __init__(self, layout: CacheLayout, seed: int = 0) -> None:
         self.random = np.random.default_rng(seed)
         self.storage = ReferenceCache(layout, 16, slots=8)
-        self.cache = PagedCache(layout, {group.name: 16 for group in layout.groups}, self.storage, 8)
+        self.cache = PagedCache(layout, {group.name: 16 for group in layout.groups}, self.storage, slots=8)
         self.weights: dict[str, Float32] = {}
 
     def weight(self, name: str, shape: tuple[int, ...]) -> Float32:

@@ -29,9 +29,7 @@ def check_cache(
     groups = {name: one.group for name, one in known.items()}
     held: dict[str, list[int]] = {name: [] for name in known}
     users: dict[int, int] = {}
-    states = []
     for kept in sequences:
-        states.append(kept.state)
         for group, table in kept.each(groups):
             held[group.name].extend(table.held.tolist())
             running = 0 if kept.pending is None else len(kept.pending.tokens)
@@ -48,7 +46,6 @@ def check_cache(
     for name, one in known.items():
         one.pool.check_integrity(held[name], [page for group, page in in_tree if group == name])
     tree.check_integrity(users)
-    assert len(set(states)) == len(states), "two sequences share a recurrent state"
 
 
 def _check_table(kept: Sequence, group: CacheGroup, table: Table, most: int) -> None:

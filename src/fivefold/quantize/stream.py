@@ -86,7 +86,7 @@ class Stream:
             program, tensors, storage, self._settings, taps=taps, packing=Packing(matrices=self._matrices)
         )
         for window, given in zip(self._windows, self._given, strict=True):
-            cache = PagedCache(program.layout, self._pages, storage, 1)
+            cache = PagedCache(program.layout, self._pages, storage, slots=1)
             sequence = cache.open()
             parts: list[dict[str, Float32]] = []
             for begin in range(0, len(window), executor.max_rows):
