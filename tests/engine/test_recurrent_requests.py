@@ -17,6 +17,7 @@ from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
 from fivefold.core.request import Request, SamplingParams
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.engine.described import described
 from fivefold.engine.need import measured
 from fivefold.formats import FORMATS
 from fivefold.models import load_model
@@ -128,7 +129,7 @@ def test_states_are_counted_as_memory() -> None:
     model = load_model(made)
     one = 2 * 4 * (3 * 64 + 2 * 16 * 16)
     assert model.layout.state_bytes() == one
-    need = measured(model, made, LoadOptions(sequences=5))
+    need = measured(described(made, LoadOptions(sequences=5)), LoadOptions(sequences=5))
     assert need.states == 5 * one
     assert need.least_bytes == need.weights + need.states + need.least * 64
     with pytest.raises(InputError, match=f"{5 * one} of recurrent states"):

@@ -66,7 +66,8 @@ class NativeCache:
     @property
     def bytes(self) -> int:
         """Bytes reserved for entries and states."""
-        return sum(one.bytes for one in (*self.storages.values(), *self.states.values()))
+        entries = sum(one.bytes for one in self.storages.values())
+        return entries + sum(one.bytes for one in self.states.values())
 
     def copy_entries(
         self, name: str, page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32
