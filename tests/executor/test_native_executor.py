@@ -101,7 +101,7 @@ class TestBuilding:
             ("add", [0, 3], {}, "add: .*row sets"),
             ("scale", [0], {}, "scale: takes 1 floats"),
             ("soft_cap", [0], {"floats": [0.0]}, "soft_cap: the cap"),
-            ("gated", [0, 0], {"integers": [3]}, "gated: the activation"),
+            ("gated", [0, 0], {"integers": [4]}, "gated: the activation"),
             ("rms_norm", [0], {"weights": [1], "floats": [1e-5]}, "rms_norm: weight 1"),
             ("rms_norm", [0], {"weights": [0], "floats": [1e-5], "integers": [5]}, "rms_norm: .*5 parts"),
             ("rms_norm", [0], {"weights": [7], "floats": [1e-5]}, "no weight 7"),
