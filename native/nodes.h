@@ -41,7 +41,9 @@ void quantize_rows(State& state, const Node& node, int begin, int end);
 
 // A node's checks, with messages that name the kernel.
 [[noreturn]] void refuse(const Node& node, const std::string& why);
-void same_rows(State& state, Node& node);  // of all buffers
+void same_rows(State& state, Node& node);                             // of all buffers
+void same_width(const State& state, const Node& node, int a, int b);  // of two buffers
+void all_same_width(State& state, Node& node);                        // and the same rows
 void needs_vector(const State& state, const Node& node, int weight, size_t size);
 
 }  // namespace fivefold

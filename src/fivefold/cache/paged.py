@@ -16,18 +16,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from fivefold.core.batch import Batch, Commit, Float32, Int32, Span, Step, joined
+from fivefold.core.batch import Batch, Commit, Int32, Span, Step, joined
 from fivefold.core.errors import InputError
 from fivefold.core.layout import PAGE_SIZE, STEP_ROWS, CacheGroup, CacheLayout
 from fivefold.core.runner import CacheFigures
 
 from .integrity import Known, check_cache
+from .moving import move_entries, own_page, shared_targets
 from .pages import OutOfPagesError, PagePool
 from .prefix import PrefixTree
 from .states import StatePlace, StateSlots
 from .storage import Storage
 from .tables import Sequence, Table, pages_for
-from .views import continues, group_views, row_sets
+from .views import continues, given_rows, group_views, row_sets
 
 
 class PagedCache:
@@ -235,11 +236,6 @@ class PagedCache:
             )
         for sequence, span in zip(kept, spans, strict=True):
             sequence.pending = span
-        given = dict.fromkeys(name for span in spans for name in span.inputs)
-        inputs: dict[str, Float32] = {
-            name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs])
-            for name in given
-        }
         return Batch(
             joined([span.tokens for span in spans]).astype(np.int32, copy=False),
             joined([span.positions for span in spans]).astype(np.int32, copy=False),
@@ -247,7 +243,7 @@ class PagedCache:
             row_sets(spans, counts),
             group_views(self.layout.groups, spans, kept),
             self._states.view(states, spans),
-            inputs,
+            given_rows(spans),
         )
 
     def commit(self, commits: Iterable[Commit]) -> None:
@@ -342,7 +338,8 @@ class PagedCache:
         if not self._make_room(needed):
             return False
         for group, kept, table, page in written:
-            self._own(group, table, page, kept.length(table) % group.page_size)
+            pool, entries = self._pools[group.name], kept.length(table) % group.page_size
+            own_page(self._storage, pool, (group, table, page), entries)
             self._drop_nodes(kept, page)
         for group, table, pages in missing:
             table.extend(self._pools[group.name].take(pages))
@@ -359,16 +356,6 @@ class PagedCache:
                 found = self._tree.strip(name) if windowed else self._tree.give_up()
                 assert found, "the tree holds pages that it cannot give up"
         return True
-
-    def _own(self, group: CacheGroup, table: Table, page: int, entries: int) -> None:
-        """Put a copy of a shared page, with its first `entries`, into its place in the table."""
-        pool, old = self._pools[group.name], int(table.pages[page])
-        (new,) = pool.take(1)
-        slots = np.arange(entries, dtype=np.int32)
-        here, there = np.full_like(slots, old), np.full_like(slots, new)
-        self._storage.copy_entries(group.name, here, slots, there, slots)
-        pool.release(old)
-        table.pages[page] = new
 
     def _keep(self, kept: Sequence, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""
@@ -388,28 +375,12 @@ class PagedCache:
         kept.count += count
 
     def _move(self, group: CacheGroup, table: Table, source: Int32, target: Int32) -> None:
-        """Copy entries from slots to slots that are not after them, into pages that nobody else holds."""
-        moved = source != target
-        if not moved.any():
-            return
-        pool, size = self._pools[group.name], group.page_size
-        old = table.pages.copy()
-        changed = [int(page) for page in np.unique(target[moved] // size)]
-        shared = [page for page in changed if pool.holders(int(old[page])) > 1]
+        """Copy entries from slots to slots that are not after them; OutOfPagesError changes nothing."""
+        pool = self._pools[group.name]
+        shared = shared_targets(pool, group, table, source, target)
         if not self._make_room({group.name: len(shared)}):
             raise OutOfPagesError("the cache has no page to keep entries apart", remedy="free some first")
-        table.pages[shared] = pool.take(len(shared))
-        copied = moved | np.isin(target // size, shared)
-        source, target = source[copied], target[copied]
-        self._storage.copy_entries(
-            group.name,
-            old[source // size],
-            (source % size).astype(np.int32),
-            table.pages[target // size],
-            (target % size).astype(np.int32),
-        )
-        for page in shared:
-            pool.release(int(old[page]))
+        move_entries(self._storage, pool, (group, table), (source, target), shared)
 
     def _cut(self, group: CacheGroup, table: Table, pages: int) -> None:
         """Release the pages of a table after the first ones."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence as Listing
 import numpy as np
 import numpy.typing as npt
 
-from fivefold.core.batch import Bool, GroupView, Int32, Span, joined
+from fivefold.core.batch import Bool, Float32, GroupView, Int32, Span, joined
 from fivefold.core.layout import CacheGroup
 
 from .tables import Sequence
@@ -158,3 +158,11 @@ def continues(positions: Int32, first: int) -> bool:
     if len(positions) == 1:
         return int(positions[0]) == first
     return np.array_equal(positions, np.arange(first, first + len(positions)))
+
+
+def given_rows(spans: Listing[Span]) -> dict[str, Float32]:
+    """The rows that stand in for computed ones, of all spans, by the Program's input."""
+    names = dict.fromkeys(name for span in spans for name in span.inputs)
+    return {
+        name: np.concatenate([span.inputs[name] for span in spans if name in span.inputs]) for name in names
+    }

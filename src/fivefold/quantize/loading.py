@@ -30,7 +30,7 @@ from fivefold.quantize.targets import TARGETS, target_of
 FINER = "q8_0"
 """For heads and tables of embeddings in place of a coarse format, and where K does not fill whole blocks."""
 
-ROWS = 1 << 22
+ROWS = 1 << 20
 """Numbers that are floats at once."""
 
 _WHOLE = ("fp8_tensor", "fp8_block")
