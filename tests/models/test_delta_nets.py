@@ -271,6 +271,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3-5", {"layer_types": ["full_attention"] * 3}, "layer_types names 3 layers of 4"),
     ("qwen3-5", {"layer_types": ["full_attention"] * 4}, "self_attn.q_proj.weight is missing"),
     ("qwen3-5", {"linear_num_value_heads": 3}, "3 heads of values do not share 2 heads of keys evenly"),
+    ("qwen3-5", {"linear_value_head_dim": 14}, "heads of delta nets with values of 14 and keys of 12"),
     ("qwen3-5", {"linear_conv_kernel_dim": 5}, "conv1d.weight is (80, 1, 4), not (80, 1, 5)"),
     ("qwen3-5", {"linear_conv_kernel_dim": 1}, "a convolution of 1 rows has no state"),
     ("qwen3-5", {"rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.2}},

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fivefold.core.errors import FileError
+from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.core.layout import StateGroup
 
 from .recording import Layer
 
 CONVOLUTION, DELTA = "convolution", "delta"
 """Names of the two state groups."""
+
+VALUE_STEP, KEY_STEP, WIDEST_KEY = 16, 4, 512
+"""Widths of heads that there are kernels for (native/recurrent.cc)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,15 @@ class DeltaNet:
         )
 
     def require(self, where: str) -> None:
-        """FileError unless heads of keys can be shared and the convolution has a past."""
+        """FileError unless heads of keys can be shared and the convolution has a past; UnsupportedError for
+        widths of heads that the kernels do not have."""
+        if self.value_width % VALUE_STEP or self.key_width % KEY_STEP or self.key_width > WIDEST_KEY:
+            raise UnsupportedError(
+                f"heads of delta nets with values of {self.value_width} and keys of {self.key_width} numbers",
+                where=where,
+                remedy=f"use values of a multiple of {VALUE_STEP}, and keys of a multiple of {KEY_STEP} up to "
+                f"{WIDEST_KEY}",
+            )
         if self.value_heads % self.key_heads or self.taps < 2:
             raise FileError(
                 f"{self.value_heads} heads of values do not share {self.key_heads} heads of keys evenly, or "
