@@ -63,8 +63,7 @@ class DeltaNet:
             raise UnsupportedError(
                 f"heads of delta nets with values of {self.value_width} and keys of {self.key_width} numbers",
                 where=where,
-                remedy=f"use values of a multiple of {VALUE_STEP}, and keys of a multiple of {KEY_STEP} up to "
-                f"{WIDEST_KEY}",
+                remedy=f"values must be multiples of {VALUE_STEP}, keys of {KEY_STEP} up to {WIDEST_KEY}",
             )
         if self.value_heads % self.key_heads or self.taps < 2:
             raise FileError(
