@@ -147,7 +147,11 @@ def model_config(values: Any, where: str) -> ModelConfig:
     _check_keys(values, {one.name for one in fields(ModelConfig)}, where)
     chosen = _typed(values, ModelConfig, where)
     if not chosen.get("source") and not chosen.get("upstream"):
-        raise InputError("key source is missing", where=where, remedy='add one: source = "smollm2-135m"')
+        raise InputError(
+            "key source is missing",
+            where=where,
+            remedy='add source = "smollm2-135m", or upstream = "http://host:port/v1"',
+        )
     if chosen.get("source") and chosen.get("upstream"):
         raise InputError("keys source and upstream are both given", where=where, remedy="leave one out")
     if chosen.get("upstream"):
