@@ -5,12 +5,6 @@
 #include "nodes.h"
 
 namespace fivefold {
-namespace {
-
-int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
-
-}  // namespace
-
 // y = x * sigmoid(gate), one gate for the row.
 void gate_rows_check(State& state, Node& node) {
   same_rows(state, node);

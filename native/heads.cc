@@ -8,8 +8,6 @@
 namespace fivefold {
 namespace {
 
-int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
-
 void other_slots(const State& state, const Node& node) {
   for (int id : node.inputs)
     if (state.buffer(id).slot == state.buffer(node.outputs[0]).slot)

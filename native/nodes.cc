@@ -45,8 +45,6 @@ void all_same_width(State& state, Node& node) {
 
 namespace {
 
-int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
-
 // --- embed: rows of a table by token ---
 
 void embed_check(State& state, Node& node) {

@@ -39,6 +39,8 @@ std::string kernel_names();
 size_t quantized_bytes(const State& state, const Node& node);  // of a row
 void quantize_rows(State& state, const Node& node, int begin, int end);
 
+inline int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
+
 // A node's checks, with messages that name the kernel.
 [[noreturn]] void refuse(const Node& node, const std::string& why);
 void same_rows(State& state, Node& node);                             // of all buffers

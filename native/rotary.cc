@@ -5,12 +5,6 @@
 #include "nodes.h"
 
 namespace fivefold {
-namespace {
-
-int width_of(const State& state, int buffer) { return state.buffer(buffer).width; }
-
-}  // namespace
-
 void angles_check(State& state, Node& node) {
   const size_t pairs = state.weights[size_t(node.weights[0])].vector.size();
   if (pairs == 0 || size_t(width_of(state, node.outputs[0])) != 2 * pairs)
