@@ -6,12 +6,15 @@ are committed. It schedules nothing. How a batch is run is each backend's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fivefold.cache import PagedCache, Storage
-from fivefold.core.batch import Batch, Commit, Float32, Step
+from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
+from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheLayout
 from fivefold.core.runner import CacheFigures
+
+from .importance import Importance, observes
 
 
 class CachedRunner:
@@ -21,6 +24,7 @@ class CachedRunner:
         self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int, slots: int = 0
     ) -> None:
         self.cache = PagedCache(layout, pages, storage, rows, slots)
+        self._importance: dict[int, Importance] = {}
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -42,6 +46,22 @@ class CachedRunner:
         """Room for a sequence of that many entries, held from now on; False changes nothing."""
         return self.cache.reserve(sequence, entries)
 
+    def fork(self, sequence: int) -> int:
+        """A second sequence with the same entries; its number."""
+        return self.cache.fork(sequence)
+
+    def evict(self, sequence: int, kept: Mapping[str, Int32]) -> None:
+        """Keep these slots, (layers, KV heads, B) of each group, and forget the others."""
+        self.cache.evict(sequence, kept)
+
+    def importance(self, sequence: int) -> Importance:
+        """What the observers of the sequence's last span found, of the entries that it has.
+
+        By cache group (layers, query heads, slots): attention summed over them, or its maximum.
+        """
+        lengths = {group.name: self.cache.length(sequence, group.name) for group in self.cache.layout.groups}
+        return {name: found[..., : lengths[name]] for name, found in self._importance[sequence].items()}
+
     def publish(self, sequence: int, tokens: Sequence[int], salt: str = "") -> None:
         """Offer the entries of a sequence, which are those of `tokens`, to others."""
         self.cache.publish(sequence, tokens, salt)
@@ -60,7 +80,17 @@ class CachedRunner:
 
     def run(self, step: Step, *, copy: bool = True) -> Float32:
         """Run the step; logits (n, V) of the rows that want them, the runner's own memory unless copied."""
-        return self._logits(self.cache.prepare(step), copy)
+        batch = self.cache.prepare(step)
+        if not observes(step):
+            return self._logits(batch, copy)
+        logits, self._importance = self._observe(batch, step, copy)
+        return logits
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         raise NotImplementedError
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        """Logits, and what each sequence's observers found."""
+        raise UnsupportedError(
+            "this backend does not tell what attention is paid to entries", remedy='set eviction = "none"'
+        )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fivefold.core.batch import Batch, Float32
+from fivefold.core.batch import Batch, Float32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
-from fivefold.program import Model, ReferenceCache, ReferenceExecutor
+from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor, observed
 
 from .cached import CachedRunner
+from .importance import Importance, importance_of
 
 
 class NativeRunner(CachedRunner):
@@ -37,10 +38,11 @@ class NativeRunner(CachedRunner):
         pages = model.layout.pages(entries, settings.max_rows)
         storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
         super().__init__(model.layout, pages, storage, settings.max_rows, sequences)
-        self.executor = NativeExecutor(
-            model.main, checkpoint.tensors.__getitem__, storage, settings,
-            packing=Packing(str(checkpoint.path), packed),
-        )  # fmt: skip
+        self._storage, self._settings, self._tensors = storage, settings, checkpoint.tensors.__getitem__
+        self._packing = Packing(str(checkpoint.path), packed, {})
+        self.executor = NativeExecutor(model.main, self._tensors, storage, settings, packing=self._packing)
+        self._main = model.main
+        self._observing: tuple[Program, NativeExecutor] | None = None
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
 
@@ -51,6 +53,18 @@ class NativeRunner(CachedRunner):
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self.executor.run(batch, copy=copy).buffers[self._output]
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        """By a Program of its own, so that steps without observers cost what they did; weights are shared."""
+        if self._observing is None:
+            program = observed(self._main)
+            self._observing = program, NativeExecutor(
+                program, self._tensors, self._storage, self._settings, self.executor.pool,
+                packing=self._packing,
+            )  # fmt: skip
+        program, executor = self._observing
+        out = executor.run(batch, copy=copy)
+        return out.buffers[self._output], importance_of(program, out.results, step)
 
 
 class ReferenceRunner(CachedRunner):
@@ -70,6 +84,7 @@ class ReferenceRunner(CachedRunner):
         super().__init__(model.layout, pages, storage, self.max_rows, sequences)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint
+        self._main, self._storage = model.main, storage
         self._executor = ReferenceExecutor(model.main, self._weight, storage)
         self._output = model.main.outputs[0]
 
@@ -80,3 +95,8 @@ class ReferenceRunner(CachedRunner):
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self._executor.run(batch).buffers[self._output]
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        program = observed(self._main)
+        out = ReferenceExecutor(program, self._weight, self._storage).run(batch)
+        return out.buffers[self._output], importance_of(program, out.results, step)

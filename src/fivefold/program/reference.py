@@ -9,7 +9,7 @@ steps but these, and it plans nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.ops import Call
 
 from .program import Node, Program
+
+_NO_ROWS: Int32 = np.zeros(0, np.int32)
 
 
 class ReferenceCache:
@@ -127,6 +129,17 @@ class ReferenceState:
             array[:, target] = array[:, source]
 
 
+def complete(batch: Batch, program: Program) -> Batch:
+    """The batch with the row sets and inputs that a Program names and no span of this step has: empty ones."""
+    sets = {name: batch.row_sets.get(name, _NO_ROWS) for name in program.row_sets}
+    inputs = dict(batch.inputs)
+    for name in program.inputs:
+        buffer = program.buffers[name]
+        if name not in inputs and buffer.row_set != ALL and not len(sets[buffer.row_set]):
+            inputs[name] = np.zeros((0, buffer.width), np.float32)
+    return replace(batch, row_sets={**batch.row_sets, **sets}, inputs=inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """What a step brought: the asked-for buffers by name, and results beside rows by node label."""
@@ -145,6 +158,7 @@ class ReferenceExecutor:
 
     def run(self, batch: Batch, taps: Sequence[str] = ()) -> StepOutput:
         """Run the batch; returns the Program's outputs and the tapped buffers."""
+        batch = complete(batch, self._program)
         held: dict[str, Float32] = {name: batch.inputs[name] for name in self._program.inputs}
         results: dict[str, Any] = {}
         for node in self._program.nodes:
