@@ -11,7 +11,7 @@ from fivefold.core.batch import OBSERVERS, PEAK_OBSERVERS, Float32, Step
 from fivefold.program import Program
 
 Importance = dict[str, Float32]
-"""By cache group: (layers, query heads, slots), softmax attention summed over the observers, or its maximum."""
+"""By cache group: (layers, query heads, slots), attention summed over the observers, or its maximum."""
 
 
 def observes(step: Step) -> bool:

@@ -35,8 +35,8 @@ PEAK_OBSERVERS = "peak_observers"
 """The same, of which the largest attention to each slot is kept."""
 
 LOOKAHEAD = "lookahead"
-"""The row set of lookahead rows: learned inputs in place of tokens, and low-rank parts of their own. It is also
-the name of the input that gives them, (n, hidden)."""
+"""The row set of lookahead rows: learned inputs in place of tokens, and low-rank parts of their own. It is
+also the name of the input that gives them, (n, hidden)."""
 
 
 def joined(parts: Sequence[Array]) -> Array:

@@ -52,6 +52,7 @@ class NativeCache:
     def __init__(
         self, layout: CacheLayout, pages: Mapping[str, int], form: str = "f16", slots: int = 0
     ) -> None:
+        self._layout = layout
         self.storages = {
             group.name: CacheStorage(
                 len(group.layers), pages[group.name], group.heads_per_page, group.page_size,
@@ -74,6 +75,20 @@ class NativeCache:
     ) -> None:
         """Copy entry by entry, in order."""
         self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
+
+    def read_entries(self, name: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        """The first `count` entries of a table with these pages, in all layers and heads of a page.
+
+        Keys (layers, heads, count, key width) and values (layers, heads, count, value width).
+        """
+        group, storage = self._layout.group(name), self.storages[name]
+        heads = range(group.heads_per_page)
+        parts = [
+            [storage.read_entries(layer, head, pages, count) for head in heads]
+            for layer in range(len(group.layers))
+        ]
+        keys, values = (np.array([[one[which] for one in layer] for layer in parts]) for which in (0, 1))
+        return keys, values
 
     def copy_state(self, source: int, target: int) -> None:
         """The states of one slot become those of another."""

@@ -11,6 +11,7 @@ from .weight import HeadRows, Source, Weight, of_heads, stacked, taken
 
 __all__ = [
     "Buffer", "Builder", "HeadRows", "LowRank", "Memory", "Model", "Node", "Program", "ReferenceCache",
-    "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight", "complete",
+    "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
+    "complete",
     "inverse_frequencies", "looking_ahead", "observed", "of_heads", "plan_memory", "stacked", "taken",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """Sharing memory between the buffers of a Program: which slot of the arena each buffer takes.
 
 A buffer lives from the node that writes it to the last one that reads it; after that its slot may
-hold another, or goes to the output of an op that works in place. Buffers that a caller wants after the step keep their slot to the end. Greedy and in
-order, the smallest free slot that is wide enough; not optimal, and the same every time.
+hold another, or goes to the output of an op that works in place. Buffers that a caller wants after the
+step keep their slot to the end. Greedy and in order, the smallest free slot that is wide enough; not
+optimal, and the same every time.
 """
 
 from __future__ import annotations

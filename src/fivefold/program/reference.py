@@ -130,7 +130,7 @@ class ReferenceState:
 
 
 def complete(batch: Batch, program: Program) -> Batch:
-    """The batch with the row sets and inputs that a Program names and no span of this step has: empty ones."""
+    """The batch with what a Program names and no span of the step has: row sets and inputs without rows."""
     sets = {name: batch.row_sets.get(name, _NO_ROWS) for name in program.row_sets}
     inputs = dict(batch.inputs)
     for name in program.inputs:

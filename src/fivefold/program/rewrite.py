@@ -62,7 +62,7 @@ class _Rewriting:
 
 
 def observed(program: Program) -> Program:
-    """The Program with two observing nodes beside each attention: of the row sets OBSERVERS and PEAK_OBSERVERS.
+    """The Program with two observing nodes beside each attention, for OBSERVERS and for PEAK_OBSERVERS.
 
     Their results, (query heads, slots) for each sequence, are named by their layer and row set.
     """
