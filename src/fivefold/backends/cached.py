@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
 from fivefold.core.errors import UnsupportedError
-from fivefold.core.layout import CacheLayout
+from fivefold.core.layout import PAGE_SIZE, CacheLayout
 from fivefold.core.runner import CacheFigures
 
 from .importance import Importance, observes
@@ -54,6 +54,19 @@ class CachedRunner:
         """Keep these slots, (layers, KV heads, B) of each group, and forget the others."""
         self.cache.evict(sequence, kept)
 
+    def entries(self, sequence: int, group: str, first: int = 0) -> tuple[Float32, Float32]:
+        """Keys and values of a sequence from slot `first` on, (layers, KV heads, n, width), as stored.
+
+        Of groups whose heads share a table.
+        """
+        pages = self.cache.pages(sequence, group)[first // PAGE_SIZE :]
+        skipped, count = (
+            first % PAGE_SIZE,
+            self.cache.length(sequence, group) - first // PAGE_SIZE * PAGE_SIZE,
+        )
+        keys, values = self._read_entries(group, pages, count)
+        return keys[:, :, skipped:], values[:, :, skipped:]
+
     def importance(self, sequence: int) -> Importance:
         """What the observers of the sequence's last span found, of the entries that it has.
 
@@ -88,6 +101,9 @@ class CachedRunner:
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         raise NotImplementedError
+
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        raise UnsupportedError("entries of this backend cannot be read", remedy="use the native backend")
 
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
         """Logits, and what each sequence's observers found."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fivefold.core.batch import Batch, Float32, Step
+from fivefold.core.batch import Batch, Float32, Int32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
@@ -54,6 +54,9 @@ class NativeRunner(CachedRunner):
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self.executor.run(batch, copy=copy).buffers[self._output]
 
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        return self._storage.read_entries(group, pages, count)
+
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
         """By a Program of its own, so that steps without observers cost what they did; weights are shared."""
         if self._observing is None:
@@ -95,6 +98,9 @@ class ReferenceRunner(CachedRunner):
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self._executor.run(batch).buffers[self._output]
+
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        return self._storage.read_entries(group, pages, count)
 
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
         program = observed(self._main)

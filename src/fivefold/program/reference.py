@@ -103,6 +103,21 @@ class ReferenceCache:
             for source, place, target, here in zip(page_from, slot_from, page_to, slot_to, strict=True):
                 store[:, target, :, here] = store[:, source, :, place]
 
+    def read_entries(self, name: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        """The first `count` entries of a table with these pages, in all layers and heads of a page.
+
+        Keys (layers, heads, count, key width) and values (layers, heads, count, value width).
+        """
+        keys = self._keys[name][:, pages]
+        values = self._values[name][:, pages] if name in self._values else keys
+        width = self.layout.group(name).value_width
+        found = []
+        for stored, wide in ((keys, keys.shape[-1]), (values, width)):  # (layers, pages, heads, slots, width)
+            whole = stored.swapaxes(1, 2)
+            flat = whole.reshape(*whole.shape[:2], -1, whole.shape[-1])
+            found.append(np.ascontiguousarray(flat[:, :, :count, :wide]))
+        return found[0], found[1]
+
     def copy_state(self, source: int, target: int) -> None:
         """The states of one slot become those of another."""
         self.state.copy(source, target)
