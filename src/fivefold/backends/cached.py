@@ -12,6 +12,7 @@ from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE, CacheLayout
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.runner import CacheFigures
 
 from .importance import Importance, observes
@@ -24,6 +25,7 @@ class CachedRunner:
         self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int, slots: int = 0
     ) -> None:
         self.cache = PagedCache(layout, pages, storage, rows, slots)
+        self.lookahead: LookaheadModule | None = None
         self._importance: dict[int, Importance] = {}
 
     def open(self) -> int:

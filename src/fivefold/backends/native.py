@@ -13,8 +13,9 @@ from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
-from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor, observed
+from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor
 
+from .adapted import observing_program, with_module
 from .cached import CachedRunner
 from .importance import Importance, importance_of
 
@@ -60,11 +61,14 @@ class NativeRunner(CachedRunner):
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
         """By a Program of its own, so that steps without observers cost what they did; weights are shared."""
         if self._observing is None:
-            program = observed(self._main)
-            self._observing = program, NativeExecutor(
-                program, self._tensors, self._storage, self._settings, self.executor.pool,
-                packing=self._packing,
-            )  # fmt: skip
+            program = observing_program(self._main, self.lookahead)
+            tensors = with_module(self._tensors, self.lookahead)
+            self._observing = (
+                program,
+                NativeExecutor(
+                    program, tensors, self._storage, self._settings, self.executor.pool, packing=self._packing
+                ),
+            )
         program, executor = self._observing
         out = executor.run(batch, copy=copy)
         return out.buffers[self._output], importance_of(program, out.results, step)
@@ -103,6 +107,11 @@ class ReferenceRunner(CachedRunner):
         return self._storage.read_entries(group, pages, count)
 
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
-        program = observed(self._main)
-        out = ReferenceExecutor(program, self._weight, self._storage).run(batch)
+        program = observing_program(self._main, self.lookahead)
+        tensors = with_module(self._checkpoint.tensors.__getitem__, self.lookahead)
+
+        def weight(name: str) -> Float32:
+            return self._weight(name) if name in self._checkpoint.tensors else dequantize(tensors(name))
+
+        out = ReferenceExecutor(program, weight, self._storage).run(batch)
         return out.buffers[self._output], importance_of(program, out.results, step)

@@ -1,6 +1,7 @@
-"""Programs made of others: attention that is observed, and rows with learned inputs and low-rank parts.
+"""Programs made of others: attention that is observed, rows with learned inputs and low-rank parts, and page
+tables for each layer and head.
 
-Both leave what other rows compute as it is, bit for bit: new nodes stand on row sets of their own, and what
+They leave what other rows compute as it is, bit for bit: new nodes stand on row sets of their own, and what
 they add is added to the rows of these sets alone. So a step without such rows can as well run the Program
 that was rewritten.
 """
@@ -12,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from fivefold.core.batch import LOOKAHEAD, OBSERVERS, PEAK_OBSERVERS
 from fivefold.core.errors import InputError
+from fivefold.core.layout import CacheGroup, CacheLayout
 
+from .model import Model
 from .program import Buffer, Node, Program
 from .weight import Weight
 
@@ -79,6 +82,39 @@ def observed(program: Program) -> Program:
             )  # fmt: skip
             work.add(watching, None, "")
     return work.finish()
+
+
+def split_layers(model: Model) -> Model:
+    """The model with page tables for each layer and KV head by itself: each can keep as many entries as it
+    likes. Groups with a window or a chunk, and those whose heads have tables already, stay as they are.
+
+    Steps cost more: views are made for each layer.
+    """
+    groups: list[CacheGroup] = []
+    names: dict[tuple[str, int], str] = {}
+    for group in model.layout.groups:
+        if group.window is not None or group.chunk is not None or group.tables > 1:
+            groups.append(group)
+            continue
+        for layer in group.layers:
+            names[group.name, layer] = f"{group.name}.{layer}"
+            groups.append(
+                replace(group, name=f"{group.name}.{layer}", layers=(layer,), tables=group.kv_heads)
+            )
+    layout = replace(model.layout, groups=tuple(groups))
+    programs = {name: _renamed(program, layout, names) for name, program in model.programs.items()}
+    return replace(model, layout=layout, programs=programs)
+
+
+def _renamed(program: Program, layout: CacheLayout, names: Mapping[tuple[str, int], str]) -> Program:
+    """The Program over another layout, whose groups are named by the layer that stores the entries."""
+    nodes = []
+    for node in program.nodes:
+        kept_by = node.attributes.get("entries", node.layer)
+        assert isinstance(kept_by, int)
+        name = names.get((str(node.attributes.get("group")), kept_by))
+        nodes.append(node if name is None else replace(node, attributes={**node.attributes, "group": name}))
+    return replace(program, nodes=tuple(nodes), layout=layout)
 
 
 @dataclass(frozen=True, slots=True)
