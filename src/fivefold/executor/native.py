@@ -90,6 +90,13 @@ class NativeCache:
         keys, values = (np.array([[one[which] for one in layer] for layer in parts]) for which in (0, 1))
         return keys, values
 
+    def copy_head_entries(
+        self, name: str, layer: int, head: int,
+        page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32,
+    ) -> None:  # fmt: skip
+        """Copy one layer's and head's part of each entry, in order."""
+        self.storages[name].copy_head_entries(layer, head, page_from, slot_from, page_to, slot_to)
+
     def copy_state(self, source: int, target: int) -> None:
         """The states of one slot become those of another."""
         for states in self.states.values():

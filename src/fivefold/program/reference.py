@@ -118,6 +118,17 @@ class ReferenceCache:
             found.append(np.ascontiguousarray(flat[:, :, :count, :wide]))
         return found[0], found[1]
 
+    def copy_head_entries(
+        self, name: str, layer: int, head: int,
+        page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32,
+    ) -> None:  # fmt: skip
+        """The same in one layer, counted within the group, and in one head of the pages."""
+        for store in (self._keys.get(name), self._values.get(name)):
+            if store is None:
+                continue
+            for source, place, target, here in zip(page_from, slot_from, page_to, slot_to, strict=True):
+                store[layer, target, head, here] = store[layer, source, head, place]
+
     def copy_state(self, source: int, target: int) -> None:
         """The states of one slot become those of another."""
         self.state.copy(source, target)
