@@ -12,6 +12,12 @@ from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place
+from fivefold.files.lookahead_module import (
+    lookahead_module_for,
+    model_fingerprint,
+    read_lookahead_module,
+    write_lookahead_module,
+)
 from fivefold.files.mapped import give_back
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
@@ -51,12 +57,15 @@ __all__ = [
     "leftovers",
     "list_models",
     "list_running",
+    "lookahead_module_for",
+    "model_fingerprint",
     "open_checkpoint",
     "open_gguf",
     "open_safetensors",
     "part_paths",
     "pull",
     "pulled_model",
+    "read_lookahead_module",
     "read_safetensors",
     "register",
     "remove_leftovers",
@@ -66,4 +75,5 @@ __all__ = [
     "safetensors_layout",
     "vocabulary_of",
     "write_gguf",
+    "write_lookahead_module",
 ]
