@@ -52,8 +52,12 @@ class CachedRunner:
         """A second sequence with the same entries; its number."""
         return self.cache.fork(sequence)
 
-    def evict(self, sequence: int, kept: Mapping[str, Int32]) -> None:
-        """Keep these slots, (layers, KV heads, B) of each group, and forget the others."""
+    def length(self, sequence: int, group: str) -> int:
+        """Entries that a sequence keeps of a cache group, in its first table."""
+        return self.cache.length(sequence, group)
+
+    def evict(self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]]) -> None:
+        """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B)."""
         self.cache.evict(sequence, kept)
 
     def entries(self, sequence: int, group: str, first: int = 0) -> tuple[Float32, Float32]:

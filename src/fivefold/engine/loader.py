@@ -12,6 +12,7 @@ from pathlib import Path
 from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FileError, InputError
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
@@ -42,6 +43,7 @@ class LoadedModel:
     settings: Settings
     backend: str = NATIVE
     notice: str = ""
+    lookahead: LookaheadModule | None = None
 
     @property
     def template(self) -> str | None:
