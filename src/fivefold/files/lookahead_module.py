@@ -60,7 +60,8 @@ def write_lookahead_module(path: Path, module: LookaheadModule) -> None:
     arrays = {_EMBEDDINGS: module.embeddings}
     for name, (down, up) in module.pairs.items():
         arrays[f"{name}.down"], arrays[f"{name}.up"] = down, up
-    stored = {name: np.ascontiguousarray(values, np.float16) for name, values in arrays.items()}
+    with np.errstate(over="ignore"):  # it is refused below, by name
+        stored = {name: np.ascontiguousarray(values, np.float16) for name, values in arrays.items()}
     too_large = next((name for name, values in stored.items() if not np.isfinite(values).all()), None)
     if too_large is not None:
         raise FivefoldError(
@@ -107,9 +108,9 @@ def read_lookahead_module(path: Path) -> LookaheadModule:
         shape = tuple(described.pop(key) for key in ("n", "hidden"))
         if embeddings.shape != shape:
             raise ValueError(f"embeddings {embeddings.shape} are not {shape}")
-        module = [described.pop(key) for key in ("alpha", "rank", "pooling", "positions")]
+        module = {key: described.pop(key) for key in ("alpha", "rank", "pooling", "positions")}
         origin = Origin(**described | {"lengths": tuple(described["lengths"])})
-        return LookaheadModule(embeddings, pairs, *module, origin=origin)
+        return LookaheadModule(embeddings, pairs, **module, origin=origin)
     except FivefoldError as error:
         raise FileError(error.what, where=where, remedy=_DAMAGED) from None
     except (ValueError, KeyError, TypeError) as error:

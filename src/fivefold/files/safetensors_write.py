@@ -77,13 +77,13 @@ def _shards(tensors: Sequence[Outlined], limit: int, where: str) -> list[list[Ou
 
 
 def single_file(
-    file: str, tensors: Sequence[Outlined], text: Mapping[str, str], where: str = ""
+    file: str, tensors: Sequence[Outlined], free_text: Mapping[str, str], where: str = ""
 ) -> tuple[bytes, dict[str, Place]]:
     """The beginning of one file, with a free text of strings, and the places of its tensors.
 
     Raises InputError for what such a file cannot hold.
     """
-    header: dict[str, object] = {"__metadata__": dict(text)}
+    header: dict[str, object] = {"__metadata__": dict(free_text)}
     offsets: dict[str, tuple[int, int]] = {}
     offset = 0
     for tensor in sorted(tensors, key=lambda one: -SAFETENSORS_FORMATS[one.format][1]):

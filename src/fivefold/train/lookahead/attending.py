@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fivefold.core.layout import CacheGroup
 
 from .examples import Document, Float16
-
-Tensor = torch.Tensor
 
 
 class Entries:
@@ -117,13 +116,14 @@ def attend(
     if sinks is not None:
         parts.append(sinks.view(kv_heads, 1, share, 1, 1).expand(-1, count, -1, rows, -1))
     weights = torch.softmax(torch.cat(parts, -1), -1)
-    importance = weights[..., : entries.columns].mean(3).transpose(0, 1).flatten(1, 2)
+    importance = weights.mean(3)[..., : entries.columns].transpose(0, 1).flatten(1, 2)
     if not output_needed:
         return None, importance
     values, apart_values = entries.values(layer)
     apart_values = torch.cat([apart_values, by_prompt(own_values)], 2)
-    last = shared + apart_values.shape[2]
-    out = (weights[..., :shared].reshape(kv_heads, -1, shared) @ values).view(shape)
-    beside = weights[..., shared:last].transpose(0, 1).reshape(count, kv_heads, share * rows, -1)
+    # A split's derivative is one join, where those of slices are whole arrays of zeros each.
+    weights, beside, *_ = weights.split([part.shape[-1] for part in parts], -1)
+    out = (weights.reshape(kv_heads, -1, shared) @ values).view(shape)
+    beside = beside.transpose(0, 1).reshape(count, kv_heads, share * rows, -1)
     out = out.transpose(0, 1) + (beside @ apart_values).view(count, kv_heads, share, rows, -1)
     return out.permute(0, 3, 1, 2, 4).reshape(count * rows, -1), importance

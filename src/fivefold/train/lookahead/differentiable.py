@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from fivefold.core.layout import CacheLayout
@@ -21,7 +22,6 @@ from fivefold.program import Node
 
 from .attending import Entries, attend
 
-Tensor = torch.Tensor
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 """Weights' names, and the low-rank pair (down (r, K), up (M, r)) that each has on lookahead rows."""
 

@@ -41,6 +41,7 @@ Float16 = npt.NDArray[np.float16]
 _REMEDY = "remove that folder and make the example again"
 _KEYS = {"format", "tokens", "settings", "questions"}
 _QUESTION_KEYS = {"tokens", "answer", "kind"}
+_PARTS = ("keys", "values", "target")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,9 +138,9 @@ def read_document(path: Path) -> Document:
         for number, question in enumerate(described["questions"]):
             if question.keys() != _QUESTION_KEYS:
                 raise ValueError(f"question {number} has the keys {', '.join(question)}")
-            arrays = [_mapped(path / f"{number}.{part}.npy") for part in ("keys", "values", "target")]
-            ids = [np.array(question[part], np.int32) for part in ("tokens", "answer")]
-            questions.append(Question(ids[0], *arrays, ids[1], str(question["kind"])))
+            keys, values, target = (_mapped(path / f"{number}.{part}.npy") for part in _PARTS)
+            tokens, answer = (np.array(question[part], np.int32) for part in ("tokens", "answer"))
+            questions.append(Question(tokens, keys, values, target, answer, str(question["kind"])))
         document = Document(
             path.name, np.array(described["tokens"], np.int32), _mapped(path / "keys.npy"),
             _mapped(path / "values.npy"), tuple(questions), described["settings"],

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from .examples import Document
-
-Tensor = torch.Tensor
 
 SINKS = 4
 """First tokens of a prompt that are always kept."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fivefold.core.checkpoint import Float32
 from fivefold.core.errors import InputError, UnsupportedError
@@ -20,7 +21,6 @@ from .attending import Entries
 from .differentiable import DIFFERENTIABLE, Pairs, Pass, TorchCall
 from .examples import Document
 
-Tensor = torch.Tensor
 _ATTENTION, _STORE, _EMBED = "attention", "attention_store", "embed"
 
 

@@ -14,8 +14,6 @@ import torch
 
 from fivefold.core.batch import Float32
 
-Tensor = torch.Tensor
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from torch import Tensor
 
 from fivefold.core.batch import Float32
 
 from .differentiable import Pairs
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Plan:
     def begin(self, table: Float32, seed: int) -> Float32:
         """The vector before the first step; `table` are the embeddings of the vocabulary."""
         random = np.random.default_rng(seed)
-        parts = [table[random.integers(0, len(table), self.rows)]]
+        parts: list[npt.NDArray[Any]] = [table[random.integers(0, len(table), self.rows)]]
         for outer, inner in self.linears.values():
             parts.append(random.standard_normal((self.rank, inner)) / np.sqrt(inner))
             parts.append(np.zeros((outer, self.rank)))

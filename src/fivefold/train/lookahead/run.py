@@ -214,7 +214,7 @@ class Run:
         """The document of a step: all in a new order again and again."""
         around, place = divmod(number - 1, len(self._trained))
         order = np.random.default_rng([self.training.seed, around]).permutation(len(self._trained))
-        return self._trained[order[place]]
+        return self._trained[int(order[place])]
 
     def _described(self) -> dict[str, Any]:
         """What another run differs in; the threads are part of it, because sums depend on them."""
