@@ -12,10 +12,9 @@ from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.lookahead import LookaheadModule
+from fivefold.files.lookahead_module import lookahead_module_for, model_fingerprint
+from fivefold.files.safetensors import free_text
 from fivefold.program import Model
-
-from .lookahead_module import lookahead_module_for, model_fingerprint
-from .safetensors import free_text
 
 SUFFIX = ".lookahead.safetensors"
 BESIDE = "lookahead.safetensors"

@@ -86,9 +86,7 @@ def collect(
     tell: Callable[[Said], None] = lambda said: None,
 ) -> int:  # fmt: skip
     """Make what is missing of a collection in a folder; how many documents were made now."""
-    drawing = Drawing(
-        collection.lengths, collection.seed, collection.kinds, collection.questions
-    )
+    drawing = Drawing(collection.lengths, collection.seed, collection.kinds, collection.questions)
     settings = {**asdict(collection), "answer_tokens": making.answer_tokens}
     began, made = time.monotonic(), 0
     missing = [n for n in range(collection.documents) if not (folder / _name(n) / DOCUMENT).exists()]
