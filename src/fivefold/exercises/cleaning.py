@@ -19,7 +19,9 @@ _BLOCKS = frozenset(
     "address article blockquote dd div dl dt h1 h2 h3 h4 h5 h6 li ol p pre section table tr ul".split()
 )
 _HIDDEN = frozenset("head nav script style footer".split())
-_HIDDEN_CLASSES = frozenset("docnav indexterm toc headerlink sphinxsidebar related navheader navfooter".split())
+_HIDDEN_CLASSES = frozenset(
+    "docnav indexterm toc headerlink sphinxsidebar related navheader navfooter".split()
+)
 _EMPTY = frozenset("area br col hr img input link meta wbr".split())
 _BROKEN = re.compile(r"^(?![-*+•|#>.%\d\s])\S.{39,110}$")
 _ASCII_STRING = b"\x00\x04\x00\x09"
