@@ -1,8 +1,8 @@
 """Answers: the full cache's greedy one with what its rows look at, and what evicted caches make of it.
 
-An evicted cache is fed the full cache's answer, all rows in one span; rows do not know each other, so that is
-what one token after the other would give. Where its own likeliest tokens are those of the answer it would have
-written the same; so for retrieval it goes on only from the first place where they differ.
+An evicted cache is fed the full cache's answer, all rows in one span; rows do not know each other, so that
+is what one token after the other would give. Where its own likeliest tokens are those of the answer, it would
+have written the same; so for retrieval it goes on only from the first place where they differ.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Right = Callable[[str], bool]
 class Truth:
     """The greedy answer of the full cache (n tokens, the one that ends it left out).
 
-    logits      (P, V) of the rows that choose a token of the answer, the first one's left out: P is n where the
-                answer ended by itself, n - 1 where it was cut.
+    logits      (P, V) of the rows that choose a token of the answer, the first one's left out: P is n where
+                the answer ended by itself, n - 1 where it was cut.
     importance  (L, H, T) attention of its n rows to the prompt's entries, summed.
     """
 
@@ -39,13 +39,14 @@ class Truth:
     @property
     def following(self) -> Int64:
         """(P,) the likeliest token of each of these rows."""
-        return self.logits.argmax(axis=1)
+        found: Int64 = self.logits.argmax(axis=1)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """An evicted cache that was fed the answer: mean KL in nats, share of rows with the same likeliest token, and
-    whether its own answer is right (None: nobody asked)."""
+    """An evicted cache that was fed the answer: mean KL in nats, share of rows with the same likeliest token,
+    and whether its own answer is right (None: nobody asked)."""
 
     kl: float
     agreement: float
@@ -118,8 +119,10 @@ class Answering:
     def _own(
         self, started: Sequence[tuple[int, list[int], int | None]], length: int, truth: Truth, right: Right
     ) -> list[bool]:
-        """Whether each fork's own answer is right: it has some tokens, and the next one; None: as the truth."""
-        results = [right(self.text(truth.tokens if following is None else begun)) for _, begun, following in started]
+        """Whether each fork's answer is right: it has some tokens and the next one; None: it is the truth."""
+        results = [
+            right(self.text(truth.tokens if following is None else begun)) for _, begun, following in started
+        ]
         going = {
             index: following
             for index, (_, _, following) in enumerate(started)
@@ -136,7 +139,9 @@ class Answering:
                 for index, token in going.items()
                 if not results[index] and len(started[index][1]) < self._most
             }
-            places = {started[index][0]: (token, len(started[index][1]) - 1) for index, token in going.items()}
+            places = {
+                started[index][0]: (token, len(started[index][1]) - 1) for index, token in going.items()
+            }
             following = self._next(places, length)
             going = dict(zip(going, following, strict=True))
         return results

@@ -1,4 +1,4 @@
-"""What each policy is shown before it chooses: attention of the prompt's rows, of probes, or of the true answer.
+"""What each policy is shown before it chooses: attention of the prompt's rows, of probes, of the true answer.
 
 Everything runs on the prompt that has been read once, and leaves nothing in its cache. A probe that does not
 depend on the budget runs once for all of them; a draft is written anew on a fork of each.
@@ -119,5 +119,10 @@ def learned_rows(sequence: int, start: int, module: LookaheadModule) -> Span:
     span = Span.causal(sequence, np.zeros(module.rows, np.int32), start)
     sets = {LOGITS: rows[:0], LOOKAHEAD: rows, OBSERVERS: rows}
     return Span(
-        sequence, span.tokens, span.positions, span.visible, row_sets=sets, inputs={LOOKAHEAD: module.embeddings}
+        sequence,
+        span.tokens,
+        span.positions,
+        span.visible,
+        row_sets=sets,
+        inputs={LOOKAHEAD: module.embeddings},
     )

@@ -1,8 +1,8 @@
 """All policies at all budgets on one document's prompts: recall, KL, and whether the answer is still right.
 
 A prompt is read once. Each policy then chooses for every budget; each choice is carried out on a fork, which
-is fed the full cache's answer. Layers and heads have page tables of their own here, so that policies with uneven
-budgets run beside the others; steps give the same bits either way.
+is fed the full cache's answer. Layers and heads have page tables of their own here if any policy has uneven
+budgets; steps give the same bits either way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fivefold.cache.eviction import Draft, Evidence, LearnedRows, Policy, Selection, policy_named
 from fivefold.core.batch import Float32, Int32
@@ -23,6 +22,7 @@ from .answers import Answering, Right, Truth
 from .evidence import Evidences
 from .prompts import AskedDocument, Prompt
 from .reading import Read, Reader
+from .statistics import Float64
 
 SINKS, LAST = 4, 32
 """Entries of the prompt at its two ends that recall leaves out."""
@@ -88,7 +88,8 @@ def _measure(bench: Bench, prompt: Prompt, read: Read) -> Record:
     evidences = Evidences(bench.evicted, read, truth.importance, bench.module)
     mass = true_mass(truth.importance, bench.evicted.kv_heads)
     found = {
-        policy.name: _policy(bench, policy, (read, truth, evidences), mass, wanted) for policy in bench.policies
+        policy.name: _policy(bench, policy, (read, truth, evidences), mass, wanted)
+        for policy in bench.policies
     }
     return {"answer_tokens": len(truth.tokens), "right": right, "policies": found}
 
@@ -97,7 +98,7 @@ def _policy(
     bench: Bench,
     policy: Policy,
     seen: tuple[Read, Truth, Evidences],
-    mass: npt.NDArray[np.float64],
+    mass: Float64,
     right: Right | None,
 ) -> Record:
     """One policy at all budgets, by the budget's text."""
@@ -126,21 +127,24 @@ def _policy(
     }  # fmt: skip
 
 
-def true_mass(importance: Float32, kv_heads: int) -> npt.NDArray[np.float64]:
+def true_mass(importance: Float32, kv_heads: int) -> Float64:
     """(layers, KV heads, T): importance (layers, query heads, T) summed over the query heads of each KV head,
     nothing at the prompt's two ends; each sums to 1."""
     layers, _, slots = importance.shape
-    mass = importance.reshape(layers, kv_heads, -1, slots).sum(axis=2, dtype=np.float64)
+    mass: Float64 = importance.reshape(layers, kv_heads, -1, slots).sum(axis=2, dtype=np.float64)
     mass[..., :SINKS] = 0
     mass[..., max(slots - LAST, 0) :] = 0
     total = mass.sum(axis=-1, keepdims=True)
-    return np.divide(mass, total, out=mass, where=total > 0)
+    np.divide(mass, total, out=mass, where=total > 0)
+    return mass
 
 
-def recall(mass: npt.NDArray[np.float64], selection: Selection) -> float:
+def recall(mass: Float64, selection: Selection) -> float:
     """The mean over layers and KV heads of the mass that is kept."""
     layers, heads, _ = mass.shape
-    found = [mass[layer, head][_slots(selection, layer, head)].sum() for layer, head in np.ndindex(layers, heads)]
+    found = [
+        mass[layer, head][_slots(selection, layer, head)].sum() for layer, head in np.ndindex(layers, heads)
+    ]
     return float(np.mean(found))
 
 

@@ -1,12 +1,12 @@
 """Prompts to measure with: the fixed sets of exercises, as tokens by the model's own template.
 
-Texts are of packages that nothing was trained with, in phrasings that training does not have (docs/exercises.md).
-Questions on one document share its tokens, so it is read once for all of them. Nothing is run here.
+Texts are of packages that nothing was trained with, asked in phrasings that training does not have. Questions
+on one document share its tokens, so it is read once for all of them. Nothing is run here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from fivefold.chat import ChatTemplate
@@ -75,20 +75,24 @@ class Rendering:
 
 
 def chosen_sets(kinds: Sequence[str], lengths: Sequence[str]) -> tuple[str, ...]:
-    """Names of the fixed sets of these kinds and lengths; empty is all of them. InputError if there is none."""
+    """Names of the fixed sets of these kinds and lengths; empty is all. InputError if there is none."""
     known_kinds = {one.kind for one in FIXED_SETS.values()}
     known_lengths = {length_of(one) for one in FIXED_SETS.values()}
     for given, known, where in ((kinds, known_kinds, "--kinds"), (lengths, known_lengths, "--lengths")):
         for name in given:
             if name not in known:
-                raise InputError(f"{name!r} is not known", where=where, remedy=f"take of {', '.join(sorted(known))}")
+                raise InputError(
+                    f"{name!r} is not known", where=where, remedy=f"take of {', '.join(sorted(known))}"
+                )
     found = tuple(
         name
         for name, one in FIXED_SETS.items()
         if (not kinds or one.kind in kinds) and (not lengths or length_of(one) in lengths)
     )
     if not found:
-        raise InputError("no set has these kinds in these lengths", where="--kinds", remedy="leave one of them out")
+        raise InputError(
+            "no set has these kinds in these lengths", where="--kinds", remedy="leave one of them out"
+        )
     return found
 
 
@@ -97,10 +101,14 @@ def length_of(one: FixedSet) -> str:
     return one.name.rpartition("_")[2]
 
 
-def documents(selected: Selected, texts: Sequence[Text], rendering: Rendering) -> Iterator[AskedDocument]:
-    """Documents, one of each set in turn, so that a measurement that is stopped has some of all."""
+def documents(
+    selected: Selected, texts: Sequence[Text], rendering: Rendering, done: Container[str] = ()
+) -> Iterator[AskedDocument]:
+    """Documents that are not done, one of each set in turn: when it is stopped there are some of all."""
     for number in range(selected.count):
         for name in selected.sets:
+            if f"{name}.{number}" in done:
+                continue
             drawing = FIXED_SETS[name].drawing(selected.seed)
             exercise = next(exercises(texts, rendering.count, drawing, 1, number))
             yield rendering.document(f"{name}.{number}", name, exercise)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Reader:
             cuts = sorted({first, count, *starts})
             seen: list[tuple[int, Float32]] = [] if beginning[1] is None else [(0, beginning[1])]
             logits: Float32 = np.zeros(0, np.float32)
-            for start, stop in zip(cuts, cuts[1:], strict=False):
+            for start, stop in pairwise(cuts):
                 observes = self._all or start in starts
                 logits, part = self._run(sequence, tokens[start:stop], start, observes)
                 if part is not None:
@@ -80,15 +81,19 @@ class Reader:
             windows[count] = _together(seen, 0, count)
         return Read(sequence, tokens, logits, windows)
 
-    def _run(self, sequence: int, tokens: Int32, start: int, observes: bool) -> tuple[Float32, Float32 | None]:
-        """Run tokens from a position on: the logits of the last, and what the rows have seen if they observe."""
+    def _run(
+        self, sequence: int, tokens: Int32, start: int, observes: bool
+    ) -> tuple[Float32, Float32 | None]:
+        """Run tokens from a position on: the last one's logits, and what rows have seen if they observe."""
         runner, most = self._runner, self._runner.max_rows
         logits: Float32 = np.zeros(0, np.float32)
         seen: list[tuple[int, Float32]] = []
         for first in range(0, len(tokens), most):
             part = tokens[first : first + most]
             last = first + len(part) == len(tokens)
-            span = Span.causal(sequence, part, start + first, np.array([len(part) - 1] if last else [], np.int32))
+            span = Span.causal(
+                sequence, part, start + first, np.array([len(part) - 1] if last else [], np.int32)
+            )
             assert LOGITS in span.row_sets
             found = runner.run(Step((with_observers(span) if observes else span,)))
             runner.commit([Commit(sequence, np.arange(len(part), dtype=np.int32))])

@@ -1,4 +1,4 @@
-"""Statistics of a paired comparison over prompts: quartiles, Wilson's interval, the paired bootstrap, a verdict.
+"""Statistics of paired comparisons over prompts: quartiles, Wilson's interval, the bootstrap, a verdict.
 
 What they are used for, and the words of the verdict, was written down before anything was measured:
 docs/decisions/0011-how-eviction-is-measured.md. Nothing here knows a policy.
@@ -63,7 +63,9 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float], samples: int = SAMPLES, seed: int = SEED) -> Difference:
+def paired(
+    ours: Sequence[float], theirs: Sequence[float], samples: int = SAMPLES, seed: int = SEED
+) -> Difference:
     """Ours less theirs, prompt by prompt: the mean, and percentiles of the means of resampled prompts."""
     differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     random, count = np.random.default_rng(seed), len(differences)
