@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fivefold.bench.eviction import Quality, Selected, chosen_sets, eviction_lines, measure_quality
+from fivefold.bench.eviction.measuring import LAST
 from fivefold.bench.eviction.prompts import AskedDocument
 from fivefold.core.errors import InputError
 from fivefold.engine import LoadedModel, load
@@ -53,7 +54,7 @@ def eviction(
     """KL, recall and retrieval of every policy at every budget against the full cache, on held-out texts."""
     check_outputs(as_json, picture)
     selected = Selected(chosen_sets(_names(kinds), _names(lengths)), count, seed)
-    asked = Quality(_names(policies), tuple(rising(budgets, "--budgets", 8)), selected, state)
+    asked = Quality(_names(policies), tuple(rising(budgets, "--budgets", 2 * LAST)), selected, state)
     options = replace(load_options(isa, threads, 0, activations, kv), entries=1)
     loaded = with_module(load(find_model(model), options), module)
     folder = texts or default_store() / "texts"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from fivefold import __version__
 from fivefold.backends import NativeRunner
 from fivefold.bench.machine import describe_machine
 from fivefold.bench.report import model_figures
-from fivefold.cache.eviction import POLICIES, Policy, policy_named
+from fivefold.cache.eviction import POLICIES, Policy, TrueAnswer, policy_named
+from fivefold.cache.eviction.scored import Scored
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.lookahead import LookaheadModule
+from fivefold.core.lookahead import POOLING, LookaheadModule
 from fivefold.engine import LoadedModel
 from fivefold.engine.selecting import Evicted
 from fivefold.exercises import Text
@@ -24,7 +25,7 @@ from fivefold.program import split_layers
 
 from .answers import ANSWER_TOKENS, Answering
 from .figures import figures
-from .measuring import Bench, measure_document, needs_module, needs_statistics, own_tables
+from .measuring import LAST, Bench, measure_document, needs_module, needs_statistics, own_tables
 from .prompts import AskedDocument, Rendering, Selected, documents
 from .state import State
 
@@ -86,8 +87,21 @@ def measurable(loaded: LoadedModel, names: Sequence[str]) -> tuple[tuple[Policy,
         if why:
             notes.append(f"{name} is left out: {why}")
         else:
-            found.append(policy)
+            found.append(as_measured(policy))
     return tuple(found), notes
+
+
+def as_measured(policy: Policy) -> Policy:
+    """The policy with what the measure gives all alike: the last 32 entries are kept, and scores by attention
+    are pooled over 7. The oracle's are not, since it is the ceiling.
+    """
+    if not isinstance(policy, Scored):
+        return policy
+    observation = policy.observation(LAST)
+    looks = observation.window or observation.probe is not None
+    if looks and not isinstance(observation.probe, TrueAnswer):
+        policy = replace(policy, pool=POOLING)
+    return replace(policy, window=LAST)
 
 
 def _why_not(policy: Policy, module: LookaheadModule | None) -> str:
