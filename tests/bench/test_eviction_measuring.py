@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def document(loaded: LoadedModel, *lengths: int, answer: str | None = None, seed
         tokens = tuple(first[: length - 40] + own)
         prompts.append(Prompt(f"d.{number}", tokens, Question("?", answer, "", "quote")))
     return AskedDocument("d", "quote_2k", tuple(prompts))
+
+
+def _never(said: list[str]) -> Callable[[str], bool]:
+    """Nothing is right, and what was said is noted."""
+
+    def right(text: str) -> bool:
+        said.append(text)
+        return False
+
+    return right
 
 
 def plain_logits(bench: Bench, sequence: int, tokens: list[int], start: int) -> Float32:
@@ -145,7 +156,7 @@ def test_kl_and_the_own_answer_are_those_of_steps_one_after_the_other(loaded: Lo
         full = log_softmax(plain_logits(bench, forks[0], fed, 84)[:, : loaded.vocabulary.size])
         ours = log_softmax(plain_logits(bench, forks[1], fed, 84)[:, : loaded.vocabulary.size])
         said: list[str] = []
-        (found,) = bench.answering.fed(forks[2:], 84, truth, lambda text: bool(said.append(text)))
+        (found,) = bench.answering.fed(forks[2:], 84, truth, _never(said))
         assert found.kl == pytest.approx(float((np.exp(full) * (full - ours)).sum(axis=1).mean()))
         assert found.agreement == np.mean(full.argmax(axis=1) == ours.argmax(axis=1))
         fork = runner.fork(read.sequence)

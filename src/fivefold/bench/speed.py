@@ -23,7 +23,7 @@ def decode_rate(runner: Runner, count: int) -> float:
     """Tokens a second of `count` greedy steps after one token, as llama-bench's tg counts them."""
     sequence = runner.open()
     try:
-        return count / _decode(runner, sequence, 0, count)
+        return count / decode_seconds(runner, sequence, 0, count)
     finally:
         runner.close(sequence)
 
@@ -33,7 +33,7 @@ def prefill_rate(runner: Runner, count: int) -> float:
     sequence = runner.open()
     try:
         began = time.perf_counter()
-        _read(runner, sequence, 0, count)
+        read_tokens(runner, sequence, 0, count)
         return count / (time.perf_counter() - began)
     finally:
         runner.close(sequence)
@@ -54,10 +54,10 @@ class Depths:
         """Tokens a second of `count` greedy steps after `depth` entries."""
         if depth < self._held:
             self.rest()
-        _read(self._runner, self._sequence, self._held, depth)
+        read_tokens(self._runner, self._sequence, self._held, depth)
         self._held = depth
         try:
-            return count / _decode(self._runner, self._sequence, depth, count)
+            return count / decode_seconds(self._runner, self._sequence, depth, count)
         finally:
             self._back(depth)
 
@@ -78,9 +78,11 @@ class Depths:
         self._runner.close(self._sequence)
 
 
-def batch_timeline(loaded: LoadedModel, work: Work, seed: int) -> Timeline:
+def batch_timeline(
+    loaded: LoadedModel, work: Work, seed: int, options: EngineOptions | None = None
+) -> Timeline:
     """Give all prompts of `work` to an engine at once and note when their tokens come; greedy, to the end."""
-    engine = Engine(loaded, EngineOptions(work.requests, work.requests, prefix_cache=False))
+    engine = Engine(loaded, options or EngineOptions(work.requests, work.requests, prefix_cache=False))
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, seed)
     requests = [Request(str(name), tuple(prompt), sampling) for name, prompt in enumerate(prompts)]
@@ -108,7 +110,7 @@ def batch_timeline(loaded: LoadedModel, work: Work, seed: int) -> Timeline:
     return Timeline(seconds, history)
 
 
-def _decode(runner: Runner, sequence: int, position: int, count: int) -> float:
+def decode_seconds(runner: Runner, sequence: int, position: int, count: int) -> float:
     """Seconds of `count` greedy steps from `position` on."""
     token, began = 1, time.perf_counter()
     for place in range(position, position + count):
@@ -118,7 +120,7 @@ def _decode(runner: Runner, sequence: int, position: int, count: int) -> float:
     return time.perf_counter() - began
 
 
-def _read(runner: Runner, sequence: int, first: int, end: int) -> None:
+def read_tokens(runner: Runner, sequence: int, first: int, end: int) -> None:
     """Read prompt tokens from position `first` up to `end`, with logits for the last one."""
     tokens = np.arange(first + 1, end + 1, dtype=np.int32) % 1000 + 1
     for start in range(first, end, runner.max_rows):

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from fivefold.bench.eviction import Quality, Selected, chosen_sets, eviction_lines, measure_quality
+from fivefold.backends import NativeRunner
+from fivefold.bench.eviction import (
+    Cost,
+    Quality,
+    Selected,
+    chosen_sets,
+    cost_lines,
+    eviction_lines,
+    measure_cost,
+    measure_quality,
+)
 from fivefold.bench.eviction.measuring import LAST
 from fivefold.bench.eviction.prompts import AskedDocument
 from fivefold.core.errors import InputError
@@ -17,7 +27,7 @@ from fivefold.engine import LoadedModel, load
 from fivefold.exercises import texts as held_texts
 from fivefold.files import default_store, lookahead_module_for
 
-from .bench_group import JsonFile, Model, Picture, bench, check_outputs, deliver, rising
+from .bench_group import JsonFile, Model, Picture, Rounds, bench, check_outputs, deliver, rising
 from .options import DEFAULT_MODEL, Activations, Isa, Kv, Threads, find_model, load_options
 
 Texts = Annotated[
@@ -44,6 +54,10 @@ def eviction(
     state: Annotated[
         Path | None, typer.Option(help="A file of records; with it a stopped measurement goes on.")
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Measure time and throughput in place of quality.")
+    ] = False,
+    rounds: Rounds = 3,
     isa: Isa = "auto",
     threads: Threads = 0,
     activations: Activations = "int8",
@@ -51,12 +65,21 @@ def eviction(
     as_json: JsonFile = "",
     picture: Picture = "",
 ) -> None:
-    """KL, recall and retrieval of every policy at every budget against the full cache, on held-out texts."""
+    """KL, recall and retrieval of every policy at every budget against the full cache, on held-out texts.
+
+    With --cost, time to first token, decoding and many conversations instead.
+    """
     check_outputs(as_json, picture)
+    options = load_options(isa, threads, 0, activations, kv)
+    if cost:
+        wanted = Cost(rounds=rounds)
+        loaded = with_module(load(find_model(model), replace(options, entries=wanted.entries)), module)
+        found = measure_cost(loaded, wanted)
+        deliver(found, cost_lines(found), as_json, picture)
+        return
     selected = Selected(chosen_sets(_names(kinds), _names(lengths)), count, seed)
     asked = Quality(_names(policies), tuple(rising(budgets, "--budgets", 2 * LAST)), selected, state)
-    options = replace(load_options(isa, threads, 0, activations, kv), entries=1)
-    loaded = with_module(load(find_model(model), options), module)
+    loaded = with_module(load(find_model(model), replace(options, entries=1)), module)
     folder = texts or default_store() / "texts"
     answer = measure_quality(loaded, held_texts(folder, "held_out"), asked, _Progress())
     deliver(answer, eviction_lines(answer), as_json, picture)
@@ -67,6 +90,8 @@ def with_module(loaded: LoadedModel, path: Path | None) -> LoadedModel:
     if path is None:
         return loaded
     found = lookahead_module_for(path, loaded.model, loaded.checkpoint)
+    if isinstance(loaded.runner, NativeRunner):
+        loaded.runner.lookahead = found
     return replace(loaded, lookahead=found)
 
 

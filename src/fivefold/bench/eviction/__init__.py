@@ -3,8 +3,18 @@
 What is measured and how was written down before: docs/decisions/0011-how-eviction-is-measured.md.
 """
 
+from .cost import Cost, cost_lines, measure_cost
 from .figures import eviction_lines
 from .prompts import Selected, chosen_sets
 from .run import Quality, measure_quality
 
-__all__ = ["Quality", "Selected", "chosen_sets", "eviction_lines", "measure_quality"]
+__all__ = [
+    "Cost",
+    "Quality",
+    "Selected",
+    "chosen_sets",
+    "cost_lines",
+    "eviction_lines",
+    "measure_cost",
+    "measure_quality",
+]

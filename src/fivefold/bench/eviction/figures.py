@@ -15,6 +15,8 @@ from .statistics import Summary, paired, verdict, wilson
 OURS = "lookahead"
 MEASURES = {"kl": True, "recall": False, "right": False}
 """What is compared, and whether less of it is better."""
+WITHIN = 0.02
+"""How much recall and retrieval may be less for *within 2 points*."""
 ROUNDED = 6
 Record = Mapping[str, Any]
 
@@ -87,6 +89,8 @@ def against(records: Sequence[Record], ours: str, rival: str, budget: str) -> di
             continue
         difference = paired([a for a, _ in known], [b for _, b in known])
         found[name] = {**_rounded(asdict(difference)), "verdict": verdict(difference, less)}
+        if not less:
+            found[name]["within_2_points"] = difference.mean >= -WITHIN
     return found
 
 

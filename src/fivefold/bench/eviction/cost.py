@@ -1,0 +1,258 @@
+"""What eviction costs and what it saves, through the engine that serves: time to the first tokens, decoding
+far into a text, and many conversations in a cache that holds two.
+
+Sides take turns in one process, and the memory's bandwidth is measured in each round. A draft is written
+after the first token is out, so time to the second token is told beside that to the first: a policy's cost is
+the time to the second one beyond that of the plain prompt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from fivefold.bench.compare import BANDWIDTH_SECONDS, Comparison, work_cost
+from fivefold.bench.report import machine_line, subject_figures
+from fivefold.bench.rounds import alternate
+from fivefold.bench.speed import batch_timeline, decode_seconds, read_tokens
+from fivefold.bench.summary import ratio, spread
+from fivefold.bench.work import Work
+from fivefold.cache.eviction import Draft, Evidence, policy_named
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.request import EvictionChoice, Request, SamplingParams
+from fivefold.engine import Engine, EngineOptions, LoadedModel
+from fivefold.engine.selecting import Evicted
+from fivefold.executor import read_bandwidth
+
+PLAIN, LEARNED, DRAFT, CHEAP = "plain", "lookahead", "laq", "snapkv"
+ENDLESS = 1e6
+Sides = dict[str, Callable[[int], Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What is measured: prompts of these lengths and a budget for them; a depth and the budgets that decode
+    there, so many tokens each time; conversations of so many tokens, of which the cache holds `held`."""
+
+    lengths: tuple[int, ...] = (4096, 8000)
+    budget: int = 256
+    depth: int = 8000
+    budgets: tuple[int, ...] = (256, 512)
+    tokens: int = 32
+    conversations: int = 16
+    held: int = 2
+    conversation: int = 6000
+    written: int = 320
+    rounds: int = 3
+
+    @property
+    def entries(self) -> int:
+        """Entries of the cache: what the conversations have, the same for all."""
+        return self.held * (self.conversation + self.written + 64)
+
+
+def measure_cost(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
+    """All figures under the keys of docs/bench.md. `loaded` has a cache of `cost.entries`."""
+    longest = max(*cost.lengths, cost.depth + cost.tokens, cost.conversation + cost.written)
+    if longest + 2 > loaded.context:
+        raise InputError(f"{longest} tokens are more than the context of {loaded.context}", where="--cost",
+                         remedy="take a model with a longer one")  # fmt: skip
+    size = int(work_cost(loaded, Work("decode", 1, 1, 1)).weight_bytes)
+    bandwidths: list[float] = []
+
+    def turned(sides: Sides, rounds: int) -> dict[str, list[Any]]:
+        """The sides in turn, and the memory with them."""
+        memory = partial(read_bandwidth, loaded.settings.threads, size, BANDWIDTH_SECONDS)
+        found = alternate({**sides, "memory": lambda turn: memory()}, rounds)
+        bandwidths.extend(found.pop("memory"))
+        return found
+
+    first = {str(length): _first(loaded, cost, length, turned) for length in cost.lengths}
+    decode = _decode(loaded, cost, turned)
+    conversations = _conversations(loaded, cost)
+    return {
+        "work": "eviction-cost", **subject_figures(loaded, Comparison((), tuple(bandwidths), {}, {})),
+        "lookahead_rows": None if loaded.lookahead is None else loaded.lookahead.rows,
+        "first": first, "decode": decode, "conversations": conversations,
+    }  # fmt: skip
+
+
+Turned = Callable[[Sides, int], dict[str, list[Any]]]
+
+
+def _first(loaded: LoadedModel, cost: Cost, length: int, turned: Turned) -> dict[str, Any]:
+    """Seconds to the first and to the second token of a prompt, for each side."""
+    sides: Sides = {
+        name: partial(_seconds, side, name.partition("_")[0], cost.budget, length)
+        for name, side in _ways(loaded).items()
+    }
+    found = turned(sides, cost.rounds)
+    made: dict[str, Any] = {
+        name: {
+            "first_seconds": spread([one[0] for one in rounds], 4),
+            "second_seconds": spread([one[1] for one in rounds], 4),
+        }
+        for name, rounds in found.items()
+    }
+    base = {key: made[PLAIN][key]["median"] for key in ("first_seconds", "second_seconds")}
+    for side in made.values():
+        side["first_over_plain"] = ratio(side["first_seconds"]["median"], base["first_seconds"], 4)
+        side["beyond_plain_seconds"] = round(side["second_seconds"]["median"] - base["second_seconds"], 4)
+    alike = next((name for name in made if name.startswith(f"{LEARNED}_")), None)
+    if alike is not None:
+        beyond = made[alike]["beyond_plain_seconds"]
+        made[DRAFT]["over_lookahead"] = (
+            ratio(made[DRAFT]["beyond_plain_seconds"], beyond) if beyond > 0 else None
+        )
+    return made
+
+
+def _ways(loaded: LoadedModel) -> dict[str, LoadedModel]:
+    """The model for each side; lookahead also with as many rows as a draft has tokens, `lookahead_8`."""
+    found = {PLAIN: loaded, CHEAP: loaded, DRAFT: loaded}
+    module, probe = loaded.lookahead, policy_named(DRAFT).observation(1).probe
+    if module is None:
+        return found
+    assert isinstance(probe, Draft)
+    found[LEARNED] = loaded
+    if module.rows > probe.tokens:
+        fewer = replace(module, embeddings=module.embeddings[: probe.tokens])
+        found[f"{LEARNED}_{probe.tokens}"] = replace(loaded, lookahead=fewer)
+    return found
+
+
+def _seconds(loaded: LoadedModel, policy: str, budget: int, length: int, turn: int) -> tuple[float, float]:
+    """Seconds until the first and until the second token of an answer."""
+    choice = EvictionChoice() if policy == PLAIN else EvictionChoice(policy, budget)
+    engine = Engine(loaded, EngineOptions(1, 1, prefix_cache=False, eviction=choice))
+    (prompt,) = Work("batch", 1, length, 2).prompts(loaded.vocabulary.size, turn)
+    sampling = SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True)
+    times: list[float] = []
+    try:
+        began = time.perf_counter()
+        engine.submit(Request("first", tuple(prompt), sampling))
+        while engine.busy:
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                times += [time.perf_counter() - began] * len(event.tokens)
+    finally:
+        engine.close()
+    if len(times) < 2:
+        raise FivefoldError("fewer tokens came than were asked for", where="time to first token")
+    return times[0], times[1]
+
+
+def _decode(loaded: LoadedModel, cost: Cost, turned: Turned) -> dict[str, Any]:
+    """Tokens a second at a depth, of the full cache and of evicted ones, beside the bytes that steps read."""
+    runner, evicted = loaded.runner, Evicted(loaded.runner, loaded.model.layout)
+    full = runner.open()
+    opened = {PLAIN: full}
+    try:
+        read_tokens(runner, full, 0, cost.depth)
+        for budget in cost.budgets:
+            opened[str(budget)] = fork = runner.fork(full)
+            evidence = Evidence(evicted.layers, evicted.kv_heads, cost.depth)
+            evicted.keep(fork, policy_named("random").select(evidence, budget))
+        sides: Sides = {
+            name: partial(_rate, loaded, sequence, cost.depth, cost.tokens)
+            for name, sequence in opened.items()
+        }
+        found = turned(sides, cost.rounds)
+    finally:
+        for sequence in opened.values():
+            runner.close(sequence)
+    moved = {
+        name: _step_bytes(loaded, cost.depth if name == PLAIN else int(name), cost.tokens) for name in opened
+    }
+    rates = {name: spread(rounds) for name, rounds in found.items()}
+    return {
+        "depth": cost.depth, "tokens": cost.tokens,
+        "sides": {name: _against(rates, moved, name) for name in opened},
+    }  # fmt: skip
+
+
+def _against(rates: Mapping[str, Any], moved: Mapping[str, int], name: str) -> dict[str, Any]:
+    """A side's rate, over the full cache's, beside the ratio of bytes and the share of it that is reached."""
+    speed = rates[name]["median"] / rates[PLAIN]["median"]
+    fewer = moved[PLAIN] / moved[name]
+    return {
+        **rates[name], "step_bytes": moved[name], "over_plain": round(speed, 4),
+        "bytes_ratio": round(fewer, 4), "share_of_bytes_ratio": round(speed / fewer, 4),
+    }  # fmt: skip
+
+
+def _rate(loaded: LoadedModel, sequence: int, depth: int, tokens: int, turn: int) -> float:
+    """Tokens a second, forgotten afterwards."""
+    try:
+        return tokens / decode_seconds(loaded.runner, sequence, depth, tokens)
+    finally:
+        loaded.runner.truncate(sequence, depth)
+
+
+def _step_bytes(loaded: LoadedModel, entries: int, tokens: int) -> int:
+    """Bytes that a step reads with so many entries in the cache."""
+    found = work_cost(loaded, Work("depth", 1, entries, tokens))
+    return int(found.weight_bytes + found.cache_bytes)
+
+
+def _conversations(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
+    """Tokens a second while all write: as many as a full cache holds, and all of them evicted; once each."""
+    policy = CHEAP if loaded.lookahead is None else LEARNED
+    choice = EvictionChoice(policy, cost.budget)
+    held = Work("batch", cost.held, cost.conversation, cost.written)
+    every = replace(held, requests=cost.conversations)
+
+    sides = {PLAIN: (held, EvictionChoice()), policy: (every, choice)}
+    found = {
+        name: batch_timeline(loaded, work, 1, _options(work, eviction)).reading(work)
+        for name, (work, eviction) in sides.items()
+    }
+    made = {
+        name: {
+            "requests": sides[name][0].requests,
+            "together": spread([one.rate]), "whole": spread([one.whole]),
+        }
+        for name, one in found.items()
+    }  # fmt: skip
+    over = ratio(found[policy].rate, found[PLAIN].rate)
+    return {
+        "prompt_tokens": cost.conversation, "tokens": cost.written, "budget": cost.budget,
+        "cache_entries": loaded.runner.figures().capacity, "sides": made, "over_plain": over,
+    }  # fmt: skip
+
+
+def _options(work: Work, eviction: EvictionChoice) -> EngineOptions:
+    """Prompts are read without regard to those who write, so that all write together in the end."""
+    count = work.requests
+    return EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+
+
+def cost_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The figures for people."""
+    lines = [machine_line(answer)]
+    for length, sides in answer["first"].items():
+        for name, side in sides.items():
+            over = f", draft over lookahead {side['over_lookahead']}" if side.get("over_lookahead") else ""
+            lines.append(
+                f"{length} tokens  {name:<12} first token {side['first_seconds']['median']:.3f} s "
+                f"({side['first_over_plain']:.3f} of plain), beyond plain until the second "
+                f"{side['beyond_plain_seconds'] * 1e3:+.1f} ms{over}"
+            )
+    decode = answer["decode"]
+    for name, side in decode["sides"].items():
+        lines.append(
+            f"depth {decode['depth']}  {name:<12} {side['median']:.1f} tokens/s, {side['over_plain']:.2f} of "
+            f"plain; bytes {side['bytes_ratio']:.2f}, {side['share_of_bytes_ratio']:.0%} of that"
+        )
+    talk = answer["conversations"]
+    for name, side in talk["sides"].items():
+        lines.append(
+            f"{side['requests']} conversations of {talk['prompt_tokens']}  {name:<12} "
+            f"{side['together']['median']:.1f} tokens/s while all write, {side['whole']['median']:.1f} in all"
+        )
+    lines.append(f"with eviction {talk['over_plain']} of without")
+    return lines
