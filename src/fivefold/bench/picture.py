@@ -67,6 +67,8 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         return _kernel_panels(answer)
     if answer["work"] == "growth":
         return _growth_panels(answer)
+    if answer["work"] == "eviction-cost":
+        return _eviction_cost_panels(answer)
     sides = answer["sides"]
     if answer["work"] == "depth":
         curves = {
@@ -106,6 +108,25 @@ def _growth_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]
         label = "measured (dashed: fit)"
         dashed = {label: fitted if fit else []}
         panels.append((f"{title}, ms", {"curves": {label: points}, "dashed": dashed, "x": across, "y": "ms"}))
+    return panels
+
+
+def _eviction_cost_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Milliseconds to the second token at each length, then the rates."""
+    panels: list[tuple[str, dict[str, Any]]] = []
+    for length, sides in answer["first"].items():
+        bars = {
+            name.replace("_", "\n"): {
+                "median": side["second_seconds"]["median"] * 1e3,
+                "rounds": [one * 1e3 for one in side["second_seconds"]["rounds"]],
+            }
+            for name, side in sides.items()
+        }
+        panels.append((f"{length} tokens to the second one, ms", {"bars": bars}))
+    decode, talk = answer["decode"], answer["conversations"]
+    panels.append((f"decode at {decode['depth']} by budget, tokens/s", {"bars": decode["sides"]}))
+    bars = {f"{side['requests']}, {name}": side["together"] for name, side in talk["sides"].items()}
+    panels.append((f"conversations of {talk['prompt_tokens']}, tokens/s", {"bars": bars}))
     return panels
 
 

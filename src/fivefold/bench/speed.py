@@ -78,11 +78,9 @@ class Depths:
         self._runner.close(self._sequence)
 
 
-def batch_timeline(
-    loaded: LoadedModel, work: Work, seed: int, options: EngineOptions | None = None
-) -> Timeline:
+def batch_timeline(loaded: LoadedModel, work: Work, seed: int) -> Timeline:
     """Give all prompts of `work` to an engine at once and note when their tokens come; greedy, to the end."""
-    engine = Engine(loaded, options or EngineOptions(work.requests, work.requests, prefix_cache=False))
+    engine = Engine(loaded, EngineOptions(work.requests, work.requests, prefix_cache=False))
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, seed)
     requests = [Request(str(name), tuple(prompt), sampling) for name, prompt in enumerate(prompts)]

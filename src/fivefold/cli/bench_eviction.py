@@ -16,6 +16,7 @@ from fivefold.bench.eviction import (
     Selected,
     chosen_sets,
     cost_lines,
+    draw_eviction,
     eviction_lines,
     measure_cost,
     measure_quality,
@@ -82,7 +83,9 @@ def eviction(
     loaded = with_module(load(find_model(model), replace(options, entries=1)), module)
     folder = texts or default_store() / "texts"
     answer = measure_quality(loaded, held_texts(folder, "held_out"), asked, _Progress())
-    deliver(answer, eviction_lines(answer), as_json, picture)
+    deliver(answer, eviction_lines(answer), as_json, "")
+    if picture:
+        draw_eviction(answer, Path(picture))
 
 
 def with_module(loaded: LoadedModel, path: Path | None) -> LoadedModel:

@@ -5,16 +5,11 @@ What is measured and how was written down before: docs/decisions/0011-how-evicti
 
 from .cost import Cost, cost_lines, measure_cost
 from .figures import eviction_lines
+from .picture import draw_eviction
 from .prompts import Selected, chosen_sets
 from .run import Quality, measure_quality
 
 __all__ = [
-    "Cost",
-    "Quality",
-    "Selected",
-    "chosen_sets",
-    "cost_lines",
-    "eviction_lines",
-    "measure_cost",
-    "measure_quality",
-]
+    "Cost", "Quality", "Selected", "chosen_sets", "cost_lines", "draw_eviction", "eviction_lines",
+    "measure_cost", "measure_quality",
+]  # fmt: skip

@@ -9,6 +9,7 @@ the time to the second one beyond that of the plain prompt.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +18,9 @@ from typing import Any
 from fivefold.bench.compare import BANDWIDTH_SECONDS, Comparison, work_cost
 from fivefold.bench.report import machine_line, subject_figures
 from fivefold.bench.rounds import alternate
-from fivefold.bench.speed import batch_timeline, decode_seconds, read_tokens
+from fivefold.bench.speed import decode_seconds, read_tokens
 from fivefold.bench.summary import ratio, spread
-from fivefold.bench.work import Work
+from fivefold.bench.work import Timeline, Work
 from fivefold.cache.eviction import Draft, Evidence, policy_named
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams
@@ -29,6 +30,8 @@ from fivefold.executor import read_bandwidth
 
 PLAIN, LEARNED, DRAFT, CHEAP = "plain", "lookahead", "laq", "snapkv"
 ENDLESS = 1e6
+APART = 3
+"""Tokens of the conversation before, after which the next one comes."""
 Sides = dict[str, Callable[[int], Any]]
 
 
@@ -208,8 +211,7 @@ def _conversations(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
 
     sides = {PLAIN: (held, EvictionChoice()), policy: (every, choice)}
     found = {
-        name: batch_timeline(loaded, work, 1, _options(work, eviction)).reading(work)
-        for name, (work, eviction) in sides.items()
+        name: _staggered(loaded, work, eviction).reading(work) for name, (work, eviction) in sides.items()
     }
     made = {
         name: {
@@ -225,10 +227,37 @@ def _conversations(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _options(work: Work, eviction: EvictionChoice) -> EngineOptions:
-    """Prompts are read without regard to those who write, so that all write together in the end."""
+def _staggered(loaded: LoadedModel, work: Work, eviction: EvictionChoice) -> Timeline:
+    """When tokens of conversations come, each submitted when the one before it has begun to write.
+
+    Prompts are read without regard to those who write, so that all write together in the end.
+    """
     count = work.requests
-    return EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+    options = EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+    engine = Engine(loaded, options)
+    sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
+    prompts = work.prompts(loaded.model.shape.vocabulary, 1)
+    coming = deque(Request(str(name), tuple(prompt), sampling) for name, prompt in enumerate(prompts))
+    written = [0] * count
+    seconds: list[float] = []
+    history: list[tuple[int, ...]] = []
+    try:
+        began = time.perf_counter()
+        engine.submit(coming.popleft())
+        while engine.busy:
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                written[int(event.identity)] += len(event.tokens)
+            seconds.append(time.perf_counter() - began)
+            history.append(tuple(written))
+            if coming and written[count - len(coming) - 1] >= APART:
+                engine.submit(coming.popleft())
+    finally:
+        engine.close()
+    if engine.figures().preemptions:
+        raise FivefoldError("the cache was too small for the conversations", remedy="measure shorter ones")
+    return Timeline(seconds, history)
 
 
 def cost_lines(answer: Mapping[str, Any]) -> list[str]:
