@@ -277,6 +277,9 @@ class Run:
             if getattr(training, name) < 1:
                 raise InputError(f"{getattr(training, name)}", where=f"--{name.replace('_', '-')}",
                                  remedy="give at least 1")  # fmt: skip
+        if self.places.module.suffix != ".safetensors":
+            raise InputError(f"{self.places.module.name!r} is no module", where="--out",
+                             remedy="let it end with .safetensors")  # fmt: skip
         if not self.places.module.parent.is_dir():
             raise InputError("there is no such folder", where=str(self.places.module.parent),
                              remedy="make it first")  # fmt: skip
