@@ -19,7 +19,7 @@ def given(random_model: Any, examples: Any, tmp_path: Path) -> list[str]:
     checkpoint = random_model("qwen3")
     folder = examples(load_model(checkpoint), 4)
     return [
-        "train", "lookahead", str(checkpoint.path), "--examples", str(folder), "--out",
+        "train", "lookahead", str(checkpoint.path), "--data", str(folder), "--out",
         str(tmp_path / "m.safetensors"), "--steps", "3", "--held-out", "1", "--rows", "2", "--rank", "2",
         "--documents", "1", "--threads", "1",
     ]  # fmt: skip

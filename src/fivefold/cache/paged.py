@@ -18,16 +18,16 @@ import numpy as np
 
 from fivefold.core.batch import Batch, Commit, Int32, Span, Step, joined
 from fivefold.core.errors import InputError
-from fivefold.core.layout import PAGE_SIZE, STEP_ROWS, CacheGroup, CacheLayout
+from fivefold.core.layout import STEP_ROWS, CacheGroup, CacheLayout
 from fivefold.core.runner import CacheFigures
 
+from .compaction import Kept, evict, retain
 from .integrity import Known, check_cache
-from .moving import move_entries, own_page, shared_targets
-from .pages import OutOfPagesError, PagePool
-from .prefix import PrefixTree
+from .pages import OutOfPagesError
+from .room import PageRoom
 from .states import StatePlace, StateSlots
 from .storage import Storage
-from .tables import Sequence, Table, pages_for
+from .tables import Sequence, pages_for
 from .views import continues, given_rows, group_views, row_sets
 
 
@@ -44,11 +44,10 @@ class PagedCache:
         self._groups = {group.name: group for group in layout.groups}
         self._windows = [group for group in layout.groups if group.window is not None]
         self._storage = storage
-        self._pools = {group.name: PagePool(pages[group.name]) for group in layout.groups}
+        self._room = PageRoom(layout, pages, storage, rows)
+        self._pools, self._tree, self._size = self._room.pools, self._room.tree, self._room.size
         sizes = {group.page_size for group in layout.groups}
         self._shares = len(sizes) == 1 and not layout.states
-        self._size = max(sizes, default=PAGE_SIZE)
-        self._tree = PrefixTree(self._pools, self._size, layout.groups)
         self._sequences: dict[int, Sequence] = {}
         self._states = StateSlots(bool(layout.states), slots)
         self._next = 0
@@ -74,9 +73,9 @@ class PagedCache:
     def close(self, sequence: int) -> None:
         """Forget a sequence and release its pages; the one way out."""
         kept = self._sequences.pop(sequence)
-        self._drop_nodes(kept, 0)
+        self._room.drop_nodes(kept, 0)
         for group, table in kept.each(self._groups):
-            self._cut(group, table, 0)
+            self._room.release(group.name, table.cut(0))
         self._states.drop(kept.state)
 
     def fork(self, sequence: int) -> int:
@@ -103,7 +102,7 @@ class PagedCache:
                 pages = table.pages[table.gone : pages_for(old.length(table), self._groups[name].page_size)]
                 copy.let_go(table.gone)
                 copy.positions = table.positions
-                self._hold(name, copy, pages.tolist())
+                self._room.hold(name, copy, pages.tolist())
         return number
 
     def attach(self, sequence: int, tokens: Listing[int], salt: str = "") -> int:
@@ -120,7 +119,7 @@ class PagedCache:
         for name, tables in kept.tables.items():
             gone = self._let_go(kept, self._groups[name])
             for place, table in enumerate(tables):
-                self._hold(name, table, [node.pages[name][place] for node in nodes[gone:]])
+                self._room.hold(name, table, [node.pages[name][place] for node in nodes[gone:]])
         return kept.count
 
     def publish(self, sequence: int, tokens: Listing[int], salt: str = "") -> None:
@@ -160,7 +159,7 @@ class PagedCache:
         Of a group with a window, as many as a step needs with what its rows see.
         """
         kept = self._sequences[sequence]
-        if not self._states.fit([kept.state]) or not self._take([(kept, 0, entries)]):
+        if not self._states.fit([kept.state]) or not self._room.take([(kept, 0, entries)]):
             return False
         self._states.reserve(kept.state)
         kept.reserved = max(kept.reserved, entries)
@@ -179,13 +178,13 @@ class PagedCache:
                 remedy=f"go back to {kept.floor} or to 0",
             )  # fmt: skip
         self._states.truncate(kept.state, positions)
-        kept.reserved, kept.pending = 0, None
+        kept.pending = None
         kept.count = min(kept.count, positions)
-        for group, table in kept.each(self._groups):
+        for _, table in kept.each(self._groups):
             if table.positions is not None:
                 table.positions = table.positions[: int(np.searchsorted(table.positions, positions))]
-            self._cut(group, table, pages_for(kept.length(table), group.page_size))
-        self._drop_nodes(kept, pages_for(kept.count, self._size))
+        self._room.fit(kept)
+        self._room.drop_nodes(kept, pages_for(kept.count, self._size))
         if positions == 0:
             self._sequences[sequence] = Sequence(self.layout)
 
@@ -197,25 +196,39 @@ class PagedCache:
         Logical positions stay with their entries, so from here on a slot is not a position, and the
         sequence is not published any more. Whatever was reserved is given back.
         """
-        kept = self._sequences[sequence]
-        group, table = self._groups[name], kept.tables[name][place]
-        gone = table.gone * group.page_size
-        length = kept.length(table) - gone
-        if len(slots) and (np.any(np.diff(slots) <= 0) or slots[0] < 0 or slots[-1] >= length):
-            raise InputError("slots to keep must ascend within the table", where=f"{name}, table {place}")
-        target = np.arange(len(slots), dtype=np.int32)
-        self._move(group, table, slots + gone, target + gone)  # raises before anything has changed
-        self._spell_out(kept)
-        assert table.positions is not None
-        table.positions, kept.reserved = table.positions[slots], 0
-        for each, other in kept.each(self._groups):
-            self._cut(each, other, pages_for(kept.length(other), each.page_size))
+        retain(self._room, self._sequences[sequence], (name, place), slots)
+
+    def evict(self, sequence: int, kept: Mapping[str, Kept]) -> None:
+        """Keep only these entries of the named groups, each layer and KV head its own; the rest is evicted.
+
+        A group's are (layers, KV heads, B) ascending slots. Where KV heads have tables of their own, they may
+        also be one (layers, B of that head) array for each KV head. Slots count from the first page that is
+        not gone.
+
+        The entries lie in slots 0 to B - 1 afterwards. Slot i has the highest position of the entries in it,
+        so that whoever comes later sees all of them. Pages behind are released at once, and so is what
+        was reserved and what the prefix tree held of this sequence alone. It is not published any more,
+        and it cannot be truncated to a position before its present end, except to 0. Groups that are not
+        named keep what they have.
+
+        InputError for slots that do not ascend within the tables, and for a group with a window or with
+        chunks, which hide entries by their positions; OutOfPagesError if others hold the pages and there are
+        none for copies. Neither changes anything.
+        """
+        evict(self._room, self._sequences[sequence], kept)
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
         kept = self._sequences[sequence]
         one = kept.tables[group][table]
         return kept.length(one) - one.gone * self._groups[group].page_size
+
+    def pages(self, sequence: int, group: str, table: int = 0) -> Int32:
+        """The numbers of the pages of a table that hold its entries, those that are gone left out."""
+        kept = self._sequences[sequence]
+        one = kept.tables[group][table]
+        held: Int32 = one.pages[one.gone : pages_for(kept.length(one), self._groups[group].page_size)]
+        return held
 
     def prepare(self, step: Step) -> Batch:
         """The batch of a step; OutOfPagesError leaves all that rows can see as it was."""
@@ -229,7 +242,7 @@ class PagedCache:
             self._states.check(place, span)
         drafted = sum(count for count, span in zip(counts, spans, strict=True) if span.draft)
         wanted = [(one, rows, one.reserved) for one, rows in zip(kept, counts, strict=True)]
-        if not self._states.fit(states, drafted) or not self._take(wanted):
+        if not self._states.fit(states, drafted) or not self._room.take(wanted):
             raise OutOfPagesError(
                 "the cache has no room for the rows of this step",
                 remedy="shorten the text or give the cache more memory",
@@ -262,7 +275,7 @@ class PagedCache:
     def check_integrity(self) -> None:
         """AssertionError unless pages, tables, entries and the prefix tree fit together."""
         pages = {name: Known(pool, self._groups[name]) for name, pool in self._pools.items()}
-        check_cache(self._sequences.values(), pages, self._tree, self._promised)
+        check_cache(self._sequences.values(), pages, self._tree, self._room.promised)
         self._states.check_integrity(
             (kept.state, kept.pending is not None) for kept in self._sequences.values()
         )
@@ -290,105 +303,21 @@ class PagedCache:
             for group in self._windows:
                 self._let_go(kept, group)
 
-    def _hold(self, name: str, table: Table, pages: Listing[int]) -> None:
-        """More pages at the end of a table, which others hold too."""
-        table.extend(pages)
-        for page in pages:
-            self._pools[name].share(page)
-
-    def _promised(self, kept: Sequence, group: CacheGroup, table: Table, entries: int) -> int:
-        """The slots that a table is to have pages for when `entries` are reserved."""
-        if group.window is None or not kept.plain:
-            return entries
-        return min(entries, table.gone * group.page_size + group.held_entries(sys.maxsize, self._rows))
-
-    def _spell_out(self, kept: Sequence) -> None:
-        """From here on the sequence is not plain, and what it holds is no beginning of anything."""
-        self._drop_nodes(kept, 0)
-        kept.spell_out(self._groups)
-
-    def _take(self, wanted: Listing[tuple[Sequence, int, int]]) -> bool:
-        """Pages for so many more entries of each sequence, or so many in all; all or none.
-
-        Shared pages that would be written are copied, but the last holder of one keeps it.
-        """
-        missing: list[tuple[CacheGroup, Table, int]] = []
-        written: list[tuple[CacheGroup, Sequence, Table, int]] = []
-        left: dict[tuple[str, int], int] = {}
-        needed = dict.fromkeys(self._pools, 0)
-        for kept, more, in_all in wanted:
-            for group, table in kept.each(self._groups):
-                length = kept.length(table)
-                entries = max(length + more, self._promised(kept, group, table, in_all))
-                if entries == length:
-                    continue
-                pages = pages_for(entries, group.page_size) - table.size
-                if pages > 0:
-                    missing.append((group, table, pages))
-                    needed[group.name] += pages
-                index, part = divmod(length, group.page_size)
-                if not part:
-                    continue
-                page = int(table.pages[index])
-                holders = self._pools[group.name].holders(page)
-                if holders > 1 and (holders := left.get((group.name, page), holders)) > 1:
-                    left[group.name, page] = holders - 1
-                    written.append((group, kept, table, index))
-                    needed[group.name] += 1
-        if not self._make_room(needed):
-            return False
-        for group, kept, table, page in written:
-            pool, entries = self._pools[group.name], kept.length(table) % group.page_size
-            own_page(self._storage, pool, (group, table, page), entries)
-            self._drop_nodes(kept, page)
-        for group, table, pages in missing:
-            table.extend(self._pools[group.name].take(pages))
-        return True
-
-    def _make_room(self, needed: Mapping[str, int]) -> bool:
-        """Free pages, from unused nodes of the tree if need be; False if there are too few."""
-        short = [(name, self._pools[name], count) for name, count in needed.items() if count]
-        if any(count > pool.page_free + pool.page_kept for _, pool, count in short):
-            return False
-        for name, pool, count in short:
-            while count > pool.page_free:
-                windowed = self._groups[name].window is not None
-                found = self._tree.strip(name) if windowed else self._tree.give_up()
-                assert found, "the tree holds pages that it cannot give up"
-        return True
-
     def _keep(self, kept: Sequence, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""
         count = len(rows)
         whole = count == len(span.tokens)
         positions = span.positions if whole else span.positions[rows]
         if kept.plain and not continues(positions, kept.count):
-            self._spell_out(kept)
+            self._room.spell_out(kept)
         for group, table in kept.each(self._groups):
             length = kept.length(table)
             if not whole:
-                self._move(group, table, length + rows, length + np.arange(count, dtype=np.int32))
+                self._room.move(group, table, length + rows, length + np.arange(count, dtype=np.int32))
             if table.positions is not None:
                 table.positions = np.concatenate([table.positions, positions]).astype(np.int32)
-            promised = self._promised(kept, group, table, kept.reserved)
-            self._cut(group, table, pages_for(max(length + count, promised), group.page_size))
+            promised = self._room.promised(kept, group, table, kept.reserved)
+            self._room.release(
+                group.name, table.cut(pages_for(max(length + count, promised), group.page_size))
+            )
         kept.count += count
-
-    def _move(self, group: CacheGroup, table: Table, source: Int32, target: Int32) -> None:
-        """Copy entries from slots to slots that are not after them; OutOfPagesError changes nothing."""
-        pool = self._pools[group.name]
-        shared = shared_targets(pool, group, table, source, target)
-        if not self._make_room({group.name: len(shared)}):
-            raise OutOfPagesError("the cache has no page to keep entries apart", remedy="free some first")
-        move_entries(self._storage, pool, (group, table), (source, target), shared)
-
-    def _cut(self, group: CacheGroup, table: Table, pages: int) -> None:
-        """Release the pages of a table after the first ones."""
-        for page in table.cut(pages):
-            self._pools[group.name].release(page)
-
-    def _drop_nodes(self, kept: Sequence, count: int) -> None:
-        """Use only the first nodes; those after it are no longer what the sequence holds."""
-        if len(kept.nodes) > count:
-            self._tree.let_go(kept.nodes[count:])
-            del kept.nodes[count:]

@@ -115,6 +115,23 @@ class PrefixTree:
                 self._offer(node)
                 self._prune(node)
 
+    def lone(self, nodes: Sequence[Node]) -> list[Node]:
+        """Those last ones of a path that only one sequence uses, and that nothing else follows."""
+        first = len(nodes)
+        while (
+            first and nodes[first - 1].users == 1 and len(nodes[first - 1].children) <= (first < len(nodes))
+        ):
+            first -= 1
+        return list(nodes[first:])
+
+    def drop(self, nodes: Sequence[Node]) -> None:
+        """A sequence uses the nodes of this path no longer, and `lone` ones leave the tree at once."""
+        lone = self.lone(nodes)
+        self.let_go(nodes)
+        for node in reversed(lone):
+            if node.parent is not None:
+                self._remove(node)
+
     def add(self, parent: Node | None, salt: str, tokens: Int32, pages: Pages) -> tuple[Node, bool]:
         """The node of (page_size,) `tokens` under `parent` (None: the salt's root), and whether it is new.
 

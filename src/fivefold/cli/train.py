@@ -29,7 +29,7 @@ TOLD_EVERY = 10
 @group.command("lookahead")
 def lookahead(
     model: ModelArgument,
-    examples: Annotated[Path, typer.Option("--examples", help="A folder of stored examples.")],
+    data: Annotated[Path, typer.Option("--data", help="A folder of stored examples, outside of any source.")],
     out: Annotated[Path, typer.Option("--out", help="The module, a .safetensors file.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 1500,
     documents: Annotated[
@@ -65,7 +65,7 @@ def lookahead(
         steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, documents=documents, rate=rate,
         held_out=held_out, every=every, each_query=each_query,
     )  # fmt: skip
-    places, at_once = trainer.Places(examples, out), threads or allowed_threads()
+    places, at_once = trainer.Places(data, out), threads or allowed_threads()
     run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
@@ -80,6 +80,31 @@ def lookahead(
         return
     typer.echo(f"held out: {_figures(held)}")
     typer.echo(str(out))
+
+
+@group.command("examples")
+def make_examples(
+    model: ModelArgument,
+    texts: Annotated[
+        Path, typer.Option("--texts", help="Where packages with texts are kept, or fetched to.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder of examples; what it has is kept.")],
+    documents: Annotated[int, typer.Option(min=1, help="Documents; each has several questions.")] = 320,
+    shortest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at least.")] = 512,
+    longest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at most.")] = 4096,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn.")] = 0,
+    threads: Threads = 0,
+) -> None:
+    """Make examples to train a lookahead module with: the model reads texts and answers questions.
+
+    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled up.
+    """
+    collecting: Any = importlib.import_module("fivefold.train.lookahead.collecting")
+    collection = collecting.Collection(documents, (shortest, longest), seed)
+    made = collecting.collect_examples(
+        find_model(model), texts, out, collection, threads, lambda said: typer.echo(said.line(), err=True)
+    )
+    typer.echo(f"{made} documents made in {out}")
 
 
 def _trainer() -> Any:

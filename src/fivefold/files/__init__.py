@@ -12,6 +12,7 @@ from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place
+from fivefold.files.lookahead_found import found_lookahead_module
 from fivefold.files.lookahead_module import (
     lookahead_module_for,
     model_fingerprint,
@@ -50,6 +51,7 @@ __all__ = [
     "catalogue",
     "copy_other_files",
     "default_store",
+    "found_lookahead_module",
     "gguf_layout",
     "gguf_vocabulary",
     "give_back",

@@ -66,6 +66,18 @@ class TorchPages:
             for stored in (self.keys[layer], self.values[layer]):
                 stored[target] = stored[source]
 
+    def copy_head_entries(
+        self, name: str, layer: int, head: int,
+        page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32,
+    ) -> None:  # fmt: skip
+        """The same for one layer, counted within the group, and one KV head."""
+        size = self._groups[name].page_size
+        source = torch.from_numpy((page_from * size + slot_from).astype("int64"))
+        target = torch.from_numpy((page_to * size + slot_to).astype("int64"))
+        at = self._groups[name].layers[layer]
+        for stored in (self.keys[at], self.values[at]):
+            stored[target, head] = stored[source, head]
+
     def copy_state(self, source: int, target: int) -> None:
         """There are no recurrent states here: models that have some are refused before they are loaded."""
         raise AssertionError("a model of this backend has no recurrent states")
