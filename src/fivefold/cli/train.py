@@ -97,7 +97,8 @@ def make_examples(
 ) -> None:
     """Make examples to train a lookahead module with: the model reads texts and answers questions.
 
-    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled up.
+    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled
+    up.
     """
     collecting: Any = importlib.import_module("fivefold.train.lookahead.collecting")
     collection = collecting.Collection(documents, (shortest, longest), seed)
