@@ -31,7 +31,10 @@ def lookahead(
     model: ModelArgument,
     data: Annotated[Path, typer.Option("--data", help="A folder of stored examples, outside of any source.")],
     out: Annotated[Path, typer.Option("--out", help="The module, a .safetensors file.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps; each is one document.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 1500,
+    documents: Annotated[
+        int, typer.Option(min=1, help="Documents of a step, with all of their questions; one a thread.")
+    ] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the beginning and of the documents' order.")] = 0,
     rows: Annotated[int, typer.Option(min=1, help="Lookahead rows.")] = 16,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the pairs on matrices.")] = 8,
@@ -55,15 +58,15 @@ def lookahead(
     The state is saved every 5 minutes and when the command is interrupted; with --resume it goes on to the
     same numbers. State, curves (.jsonl) and their picture (.png) lie beside the module.
     """
-    trainer, torch = _trainer()
-    torch.set_num_threads(threads or allowed_threads())
+    trainer = _trainer()
     path = find_model(model)
     checkpoint = open_checkpoint(path)
     training = trainer.Training(
-        steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, rate=rate, held_out=held_out, every=every,
-        each_query=each_query,
+        steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, documents=documents, rate=rate,
+        held_out=held_out, every=every, each_query=each_query,
     )  # fmt: skip
-    run = trainer.Run(load_model(checkpoint), checkpoint, trainer.Places(data, out), training, resume)
+    places, at_once = trainer.Places(data, out), threads or allowed_threads()
+    run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
@@ -94,7 +97,8 @@ def make_examples(
 ) -> None:
     """Make examples to train a lookahead module with: the model reads texts and answers questions.
 
-    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled up.
+    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled
+    up.
     """
     collecting: Any = importlib.import_module("fivefold.train.lookahead.collecting")
     collection = collecting.Collection(documents, (shortest, longest), seed)
@@ -104,13 +108,13 @@ def make_examples(
     typer.echo(f"{made} documents made in {out}")
 
 
-def _trainer() -> tuple[Any, Any]:
-    """The trainer and torch; UnsupportedError says what to install."""
+def _trainer() -> Any:
+    """The trainer; UnsupportedError says what to install."""
     if importlib.util.find_spec("torch") is None:
         raise UnsupportedError(
             "training needs torch, which is not installed", remedy="pip install 'fivefold[train]'"
         )
-    return importlib.import_module("fivefold.train.lookahead.run"), importlib.import_module("torch")
+    return importlib.import_module("fivefold.train.lookahead.run")
 
 
 def _tell(progress: Any) -> None:
