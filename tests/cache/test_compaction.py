@@ -226,6 +226,23 @@ def test_what_cannot_be_kept_is_refused(make_book: Any, kept: Any, what: str) ->
     assert book.cache._sequences[first].plain, "nothing has changed"
 
 
+def test_windows_go_on_sliding_after_an_eviction(make_book: Any) -> None:
+    """The group beside the evicted one keeps what rows can see, however long the answer."""
+    book = make_book({"kv": 40, "near": 6}, (("kv", 1, 4, None, 2, 2), ("near", 1, 4, 5)))
+    first = book.begin(TEN)
+    book.evict(first, {"kv": SOME})
+    assert book.reserve(first, 100), "of a window no more than rows can see"
+    for token in range(80):
+        book.extend(first, [token])
+        assert 5 <= book.cache.length(first, "near") <= 5 + 2 * 4
+    assert book.cache.length(first, "kv") == 3 + 80
+    with pytest.raises(InputError, match="is gone"):
+        book.truncate(first, 70)
+    book.truncate(first, 88)
+    book.extend(first, [5, 6])
+    book.check_all()
+
+
 def test_nothing_may_stay(make_book: Any) -> None:
     book = make_book(12, LAYERS_AND_HEADS)
     first = book.begin(TEN)
