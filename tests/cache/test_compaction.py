@@ -123,6 +123,16 @@ def test_a_beginning_that_others_go_on_from_stays(make_book: Any) -> None:
     book.check_all()
 
 
+def test_a_beginning_that_one_other_goes_on_from_stays(make_book: Any) -> None:
+    """Also where it is all that the sequence has."""
+    book = make_book(12, LAYERS_AND_HEADS)
+    book.close(book.begin([*TEN[:8], 0, 0, 0, 0], publish=True))
+    first = book.begin(TEN)
+    book.evict(first, {"kv": SOME})
+    assert sorted(map(len, book.alive(""))) == [4, 8, 12]
+    book.check_all()
+
+
 def test_eviction_needs_no_page_when_only_the_tree_shares(make_book: Any) -> None:
     """The tree gives its hold up first, so a full cache can evict."""
     book = make_book(3, LAYERS_AND_HEADS)
