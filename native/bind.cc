@@ -142,6 +142,21 @@ Result buffer_array(const Executor& executor, int id) {
   return array;
 }
 
+// What an observing node found: each sequence with its (heads, slots).
+std::vector<std::pair<int, Result>> observation(const Executor& executor, int number) {
+  std::unique_lock<std::mutex> lock(executor.mutex(), std::try_to_lock);
+  if (!lock.owns_lock()) throw std::invalid_argument("the executor is running");
+  const Observation& found = executor.observation(number);
+  std::vector<std::pair<int, Result>> all;
+  for (const ObservedView& view : found.views) {
+    const size_t heads = size_t(found.heads), slots = size_t(view.pages) * kPageSize;
+    auto [array, data] = new_array({heads, slots});
+    std::copy_n(found.importance.data() + view.first, heads * slots, data);
+    all.emplace_back(view.sequence, array);
+  }
+  return all;
+}
+
 // The buffer itself: the next run writes over it.
 Result buffer_view(nb::handle_t<Executor> self, int id) {
   const Executor& executor = nb::cast<const Executor&>(self);
@@ -225,6 +240,29 @@ double clock_of_thread(double seconds) {
   return clock_rate(seconds);
 }
 
+void copy_head_entries(CacheStorage& cache, int layer, int head, Words page_from, Words slot_from,
+                       Words page_to, Words slot_to) {
+  const int count =
+      same_size({page_from.size(), slot_from.size(), page_to.size(), slot_to.size()}, "pages and slots");
+  nb::gil_scoped_release release;
+  cache.copy_head_entries(layer, head, page_from.data(), slot_from.data(), page_to.data(), slot_to.data(),
+                          size_t(count));
+}
+
+// The first `count` entries of a table with these pages: keys (count, key width), values (count, value
+// width).
+nb::tuple read_entries(const CacheStorage& cache, int layer, int head, Words pages, int count) {
+  if (count < 0 || size_t(count) > pages.size() * size_t(kPageSize))
+    throw std::invalid_argument("these pages do not hold so many entries");
+  auto [keys, key_data] = new_array({size_t(count), size_t(cache.key_width())});
+  auto [values, value_data] = new_array({size_t(count), size_t(cache.value_width())});
+  for (int slot = 0; slot < count; ++slot)
+    cache.read_entry(layer, pages.data()[slot / kPageSize], head, slot % kPageSize,
+                     key_data + size_t(slot) * size_t(cache.key_width()),
+                     value_data + size_t(slot) * size_t(cache.value_width()));
+  return nb::make_tuple(keys, values);
+}
+
 void bind_cache(nb::module_& m) {
   nb::class_<CacheStorage>(m, "CacheStorage", "Keys and values of one cache group, in pages.")
       .def(
@@ -248,6 +286,10 @@ void bind_cache(nb::module_& m) {
                                size_t(count));
           },
           nb::arg("page_from"), nb::arg("slot_from"), nb::arg("page_to"), nb::arg("slot_to"))
+      .def("copy_head_entries", copy_head_entries, nb::arg("layer"), nb::arg("head"), nb::arg("page_from"),
+           nb::arg("slot_from"), nb::arg("page_to"), nb::arg("slot_to"))
+      .def("read_entries", read_entries, nb::arg("layer"), nb::arg("head"), nb::arg("pages"),
+           nb::arg("count"))
       .def(
           "read_entry",
           [](const CacheStorage& cache, int layer, int page, int head, int slot) {
@@ -299,6 +341,7 @@ void bind_executor(nb::module_& m) {
            nb::arg("row_sets"), nb::arg("groups"), nb::arg("inputs"), nb::arg("states") = nb::none())
       .def("buffer", buffer_array, nb::arg("buffer"))
       .def("view", buffer_view, nb::arg("buffer"))
+      .def("observation", observation, nb::arg("number"))
       .def("profile", &Executor::profile, nb::arg("enable"))
       .def("timings", &Executor::timings);
 }

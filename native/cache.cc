@@ -83,17 +83,30 @@ void CacheStorage::copy_entries(const int32_t* page_from, const int32_t* slot_fr
     check(0, page_from[i], 0, slot_from[i]);
     check(0, page_to[i], 0, slot_to[i]);
   }
-  const bool wide = entry_info(format_).number_bytes == 2;
   for (size_t i = 0; i < count; ++i)
     for (int layer = 0; layer < layers_; ++layer)
-      for (int head = 0; head < heads_; ++head) {
-        const uint8_t* from = entries(layer, page_from[i], head);
-        uint8_t* to = entries(layer, page_to[i], head);
-        if (wide)
-          copy_entry<uint16_t>(from, slot_from[i], to, slot_to[i]);
-        else
-          copy_entry<uint8_t>(from, slot_from[i], to, slot_to[i]);
-      }
+      for (int head = 0; head < heads_; ++head)
+        copy_one(layer, head, page_from[i], slot_from[i], page_to[i], slot_to[i]);
+}
+
+void CacheStorage::copy_head_entries(int layer, int head, const int32_t* page_from, const int32_t* slot_from,
+                                     const int32_t* page_to, const int32_t* slot_to, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    check(layer, page_from[i], head, slot_from[i]);
+    check(layer, page_to[i], head, slot_to[i]);
+  }
+  for (size_t i = 0; i < count; ++i)
+    copy_one(layer, head, page_from[i], slot_from[i], page_to[i], slot_to[i]);
+}
+
+void CacheStorage::copy_one(int layer, int head, int page_from, int slot_from, int page_to,
+                            int slot_to) const {
+  const uint8_t* from = entries(layer, page_from, head);
+  uint8_t* to = entries(layer, page_to, head);
+  if (entry_info(format_).number_bytes == 2)
+    copy_entry<uint16_t>(from, slot_from, to, slot_to);
+  else
+    copy_entry<uint8_t>(from, slot_from, to, slot_to);
 }
 
 void CacheStorage::read_entry(int layer, int page, int head, int slot, float* key, float* value) const {

@@ -32,6 +32,9 @@ class CacheStorage {
   // before anything is copied if a page or slot is out of range.
   void copy_entries(const int32_t* page_from, const int32_t* slot_from, const int32_t* page_to,
                     const int32_t* slot_to, size_t count);
+  // The same in one layer and one head of the page.
+  void copy_head_entries(int layer, int head, const int32_t* page_from, const int32_t* slot_from,
+                         const int32_t* page_to, const int32_t* slot_to, size_t count);
   void read_entry(int layer, int page, int head, int slot, float* key, float* value) const;
   // `value` may be null when values lie in the key.
   void write_entry(int layer, int page, int head, int slot, const float* key, const float* value);
@@ -40,6 +43,7 @@ class CacheStorage {
   void check(int layer, int page, int head, int slot) const;
   template <class Number>
   void copy_entry(const uint8_t* from, int slot_from, uint8_t* to, int slot_to) const;
+  void copy_one(int layer, int head, int page_from, int slot_from, int page_to, int slot_to) const;
 
   int layers_, pages_, heads_, key_width_, value_width_;
   bool value_in_key_;

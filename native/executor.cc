@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "attention.h"
+#include "observe.h"
 
 namespace fivefold {
 namespace {
@@ -230,6 +231,7 @@ void Executor::run(RunArguments arguments) {
   }
   plan_attention(state_);
   plan_states(state_);
+  plan_observations(state_);
   const std::vector<Stage>& stages = profiling_ ? single_stages_ : stages_;
   for (size_t s = 0; s < stages.size(); ++s) {
     progress_[s].next.store(0, std::memory_order_relaxed);
@@ -244,6 +246,11 @@ Executor::View Executor::buffer(int id) const {
   const Buffer& buffer = state_.buffer(id);
   const int rows = state_.run.row_sets.empty() ? 0 : state_.rows(buffer.row_set);
   return {buffer.data, rows, buffer.width};
+}
+
+const Observation& Executor::observation(int number) const {
+  check_id(number, state_.observations.size(), "observing node");
+  return state_.observations[size_t(number)];
 }
 
 std::vector<std::pair<std::string, double>> Executor::timings() const {

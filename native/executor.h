@@ -42,6 +42,8 @@ class Executor {
     int rows, width;
   };
   View buffer(int id) const;
+  // What an observing node found in the last run; they are numbered in the order in which they were added.
+  const Observation& observation(int number) const;
 
   void profile(bool enable) { profiling_ = enable; }
   // Seconds of each kernel since the start, while profiling.

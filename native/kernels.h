@@ -95,6 +95,28 @@ struct AttentionSegment {
   float* scratch;           // attention_scratch() floats
 };
 
+// The scores of some queries for the keys of one page.
+struct KeyScoresTask {
+  const uint8_t* page;  // the head's part of it
+  int key_width, value_width;
+  bool value_in_key;
+  const float* queries;  // [query][key_width], scaled
+  int count;
+  float* keys;    // scratch memory, key_width * kPageSize
+  float* scores;  // of the page's first slot, of the first query
+  size_t stride;  // floats from one query's scores to the next one's
+};
+
+// A query's scores in units of log 2, minus infinity where it does not see: its softmax weights are added to
+// the importance of the slots, or the larger of both is kept. The scores are used up.
+struct ObserveTask {
+  float* scores;
+  size_t count;       // a multiple of kPageSize
+  const float* sink;  // one more score, without a slot, or null
+  bool peak;
+  float* importance;
+};
+
 constexpr int kStateColumns = 16;  // of a head's values that lie together in a recurrent state
 
 // Rows of one sequence through those columns of one head's state, row by row: S = decay S;
@@ -152,6 +174,8 @@ struct Kernels {
   // zeros if nothing was seen.
   void (*attention_finish)(float maximum, float total, const float* output, const float* sink, int width,
                            float* y);
+  void (*key_scores[kEntryFormats])(const KeyScoresTask& task);
+  void (*observe_scores)(const ObserveTask& task);
 
   // The first index of the largest number; -1 if any is NaN or plus infinity, -2 if all are minus infinity.
   int64_t (*largest_logit)(const float* x, size_t count);

@@ -9,6 +9,7 @@
 #include "gates.h"
 #include "heads.h"
 #include "linear.h"
+#include "observe.h"
 #include "recurrent.h"
 #include "rotary.h"
 
@@ -226,6 +227,11 @@ void attend_check(State& state, Node& node) {
   attention_check(state, node);
 }
 
+void watch_check(State& state, Node& node) {
+  same_rows(state, node);
+  observe_check(state, node);
+}
+
 constexpr Arity kNone = {0, 0}, kOne = {1, 1}, kTwo = {2, 2};
 
 constexpr KernelInfo rows_kernel(const char* name, Arity inputs, Arity weights, Arity integers, Arity floats,
@@ -278,6 +284,18 @@ constexpr KernelInfo kKernels[] = {
      attend_check,
      nullptr,
      {kUnits, kFamilies},
+     false},
+    {"observe",
+     kOne,
+     kNone,
+     {0, 1},
+     {3, 3},
+     kTwo,
+     true,
+     false,
+     watch_check,
+     nullptr,
+     {{observe_units, observe_unit}, {}},
      false},
     rows_kernel("gated", kTwo, kNone, kOne, kNone, gated_check, gated_run),
     rows_kernel("clamped_gated", kTwo, kNone, kNone, kTwo, clamped_check, clamped_run),

@@ -68,6 +68,7 @@ struct Node {
   int plan = -1;                   // attention: index into State::plans
   bool integer = false;            // linear: int8 activations
   int grouping = -1;               // of rows by expert: index into State::groupings
+  int observation = -1;            // observe: index into State::observations
   int parts = 1;                   // of a row of the first input, each multiplied by itself
   double seconds = 0;              // accumulated while profiling
   std::vector<float> constants{};  // what its check makes of a weight
@@ -155,6 +156,29 @@ struct AttentionPlan {
   size_t unit_queries() const { return size_t(block_rows) * size_t(queries); }
 };
 
+// Rows of one sequence that observe, and one of their query heads.
+struct ObservationUnit {
+  int row_begin, row_end;  // in the row set
+  int view;                // index into Observation::views
+  int head;
+};
+
+// What was observed of one sequence: [head][pages * kPageSize] numbers from `first` on.
+struct ObservedView {
+  int sequence;
+  int pages;
+  size_t first;
+};
+
+// What an observing node found out in a run.
+struct Observation {
+  const Node* node;
+  int heads;
+  std::vector<ObservationUnit> units;
+  std::vector<ObservedView> views;
+  std::vector<float> importance;
+};
+
 struct State {
   std::shared_ptr<ThreadPool> pool;
   const Kernels* kernels = nullptr;
@@ -176,7 +200,9 @@ struct State {
   std::vector<std::pair<int, int>> spans;  // the segments of each of its sequences, as [first, last)
   std::vector<Memory> scratch;             // of each thread, for attention
   Memory partial;                          // unmerged attention
-  RunArguments run;  // of the run that is under way, or the last one (then without its pointers)
+  std::vector<Observation> observations;
+  std::vector<Memory> observing;  // scratch memory of each thread
+  RunArguments run;               // of the run that is under way, or the last one (then without its pointers)
 
   int rows(int row_set) const { return run.row_sets[size_t(row_set)].count; }
   int row(int row_set, int index) const {

@@ -35,6 +35,7 @@ namespace {
 #include "kernels/linear.inc.h"
 #include "kernels/linear_float.inc.h"
 #include "kernels/norm.inc.h"
+#include "kernels/observe.inc.h"
 #include "kernels/peak.inc.h"
 #include "kernels/quantize.inc.h"
 #include "kernels/recurrent.inc.h"
@@ -58,6 +59,7 @@ constexpr auto int8_kernel() -> void (*)(const LinearTask&) {
 #define FIVEFOLD_STORE(Name) store_entry<Name##Entry>,
 #define FIVEFOLD_READ(Name) read_entry<Name##Entry>,
 #define FIVEFOLD_ATTENTION(Name) attention<Name##Entry>,
+#define FIVEFOLD_KEY_SCORES(Name) key_scores<Name##Entry>,
 const Kernels FIVEFOLD_TABLE = {
     FIVEFOLD_ISA,
     kWidth,
@@ -80,6 +82,8 @@ const Kernels FIVEFOLD_TABLE = {
     {FIVEFOLD_ENTRIES(FIVEFOLD_ATTENTION)},
     attention_merge,
     attention_finish,
+    {FIVEFOLD_ENTRIES(FIVEFOLD_KEY_SCORES)},
+    observe_scores,
     largest_logit,
     softmax_weights,
     read_sum,

@@ -103,7 +103,10 @@ class CacheStorage:
     ) -> None: ...
     def copy_head_entries(
         self, layer: int, head: int, page_from: _Int32, slot_from: _Int32, page_to: _Int32, slot_to: _Int32
-    ) -> None: ...
+    ) -> None:
+        """Copy entries of one layer and one head of the pages, in order."""
+    def read_entries(self, layer: int, head: int, pages: _Int32, count: int) -> tuple[_Float32, _Float32]:
+        """Keys and values of the first `count` entries of a table with these pages."""
     def read_entry(self, layer: int, page: int, head: int, slot: int) -> tuple[_Float32, _Float32]: ...
     def write_entry(self, layer: int, page: int, head: int, slot: int, k: _Float32, v: _Float32) -> None: ...
 
@@ -161,5 +164,7 @@ class Executor:
 
     def view(self, buffer: int) -> _Float32:
         """The buffer's rows themselves, which the next run overwrites."""
+    def observation(self, number: int) -> list[tuple[int, _Float32]]:
+        """What an observing node found in the last run: sequences of the batch with their (heads, slots)."""
     def profile(self, enable: bool) -> None: ...
     def timings(self) -> list[tuple[str, float]]: ...

@@ -6,12 +6,16 @@ are committed. It schedules nothing. How a batch is run is each backend's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fivefold.cache import PagedCache, Storage
-from fivefold.core.batch import Batch, Commit, Float32, Step
-from fivefold.core.layout import CacheLayout
+from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
+from fivefold.core.errors import UnsupportedError
+from fivefold.core.layout import PAGE_SIZE, CacheLayout
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.runner import CacheFigures
+
+from .importance import Importance, observes
 
 
 class CachedRunner:
@@ -21,6 +25,8 @@ class CachedRunner:
         self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int, slots: int = 0
     ) -> None:
         self.cache = PagedCache(layout, pages, storage, rows, slots)
+        self.lookahead: LookaheadModule | None = None
+        self._importance: dict[int, Importance] = {}
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -42,6 +48,39 @@ class CachedRunner:
         """Room for a sequence of that many entries, held from now on; False changes nothing."""
         return self.cache.reserve(sequence, entries)
 
+    def fork(self, sequence: int) -> int:
+        """A second sequence with the same entries; its number."""
+        return self.cache.fork(sequence)
+
+    def length(self, sequence: int, group: str) -> int:
+        """Entries that a sequence keeps of a cache group, in its first table."""
+        return self.cache.length(sequence, group)
+
+    def evict(self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]]) -> None:
+        """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B)."""
+        self.cache.evict(sequence, kept)
+
+    def entries(self, sequence: int, group: str, first: int = 0) -> tuple[Float32, Float32]:
+        """Keys and values of a sequence from slot `first` on, (layers, KV heads, n, width), as stored.
+
+        Of groups whose heads share a table.
+        """
+        pages = self.cache.pages(sequence, group)[first // PAGE_SIZE :]
+        skipped, count = (
+            first % PAGE_SIZE,
+            self.cache.length(sequence, group) - first // PAGE_SIZE * PAGE_SIZE,
+        )
+        keys, values = self._read_entries(group, pages, count)
+        return keys[:, :, skipped:], values[:, :, skipped:]
+
+    def importance(self, sequence: int) -> Importance:
+        """What the observers of the sequence's last span found, of the entries that it has.
+
+        By cache group (layers, query heads, slots): attention summed over them, or its maximum.
+        """
+        lengths = {group.name: self.cache.length(sequence, group.name) for group in self.cache.layout.groups}
+        return {name: found[..., : lengths[name]] for name, found in self._importance[sequence].items()}
+
     def publish(self, sequence: int, tokens: Sequence[int], salt: str = "") -> None:
         """Offer the entries of a sequence, which are those of `tokens`, to others."""
         self.cache.publish(sequence, tokens, salt)
@@ -60,7 +99,20 @@ class CachedRunner:
 
     def run(self, step: Step, *, copy: bool = True) -> Float32:
         """Run the step; logits (n, V) of the rows that want them, the runner's own memory unless copied."""
-        return self._logits(self.cache.prepare(step), copy)
+        batch = self.cache.prepare(step)
+        if not observes(step):
+            return self._logits(batch, copy)
+        logits, self._importance = self._observe(batch, step, copy)
+        return logits
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         raise NotImplementedError
+
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        raise UnsupportedError("entries of this backend cannot be read", remedy="use the native backend")
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        """Logits, and what each sequence's observers found."""
+        raise UnsupportedError(
+            "this backend does not tell what attention is paid to entries", remedy='set eviction = "none"'
+        )

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fivefold.core.batch import Batch, Float32
+from fivefold.core.batch import Batch, Float32, Int32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
-from fivefold.program import Model, ReferenceCache, ReferenceExecutor
+from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor
 
+from .adapted import observing_program, with_module
 from .cached import CachedRunner
+from .importance import Importance, importance_of
 
 
 class NativeRunner(CachedRunner):
@@ -37,10 +39,11 @@ class NativeRunner(CachedRunner):
         pages = model.layout.pages(entries, settings.max_rows)
         storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
         super().__init__(model.layout, pages, storage, settings.max_rows, sequences)
-        self.executor = NativeExecutor(
-            model.main, checkpoint.tensors.__getitem__, storage, settings,
-            packing=Packing(str(checkpoint.path), packed),
-        )  # fmt: skip
+        self._storage, self._settings, self._tensors = storage, settings, checkpoint.tensors.__getitem__
+        self._packing = Packing(str(checkpoint.path), packed, {})
+        self.executor = NativeExecutor(model.main, self._tensors, storage, settings, packing=self._packing)
+        self._main = model.main
+        self._observing: tuple[Program, NativeExecutor] | None = None
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
 
@@ -51,6 +54,24 @@ class NativeRunner(CachedRunner):
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self.executor.run(batch, copy=copy).buffers[self._output]
+
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        return self._storage.read_entries(group, pages, count)
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        """By a Program of its own, so that steps without observers cost what they did; weights are shared."""
+        if self._observing is None:
+            program = observing_program(self._main, self.lookahead)
+            tensors = with_module(self._tensors, self.lookahead)
+            self._observing = (
+                program,
+                NativeExecutor(
+                    program, tensors, self._storage, self._settings, self.executor.pool, packing=self._packing
+                ),
+            )
+        program, executor = self._observing
+        out = executor.run(batch, copy=copy)
+        return out.buffers[self._output], importance_of(program, out.results, step)
 
 
 class ReferenceRunner(CachedRunner):
@@ -70,6 +91,7 @@ class ReferenceRunner(CachedRunner):
         super().__init__(model.layout, pages, storage, self.max_rows, sequences)
         self._weights: dict[str, Float32] = {}
         self._checkpoint = checkpoint
+        self._main, self._storage = model.main, storage
         self._executor = ReferenceExecutor(model.main, self._weight, storage)
         self._output = model.main.outputs[0]
 
@@ -80,3 +102,16 @@ class ReferenceRunner(CachedRunner):
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self._executor.run(batch).buffers[self._output]
+
+    def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        return self._storage.read_entries(group, pages, count)
+
+    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+        program = observing_program(self._main, self.lookahead)
+        tensors = with_module(self._checkpoint.tensors.__getitem__, self.lookahead)
+
+        def weight(name: str) -> Float32:
+            return self._weight(name) if name in self._checkpoint.tensors else dequantize(tensors(name))
+
+        out = ReferenceExecutor(program, weight, self._storage).run(batch)
+        return out.buffers[self._output], importance_of(program, out.results, step)

@@ -222,6 +222,13 @@ class PagedCache:
         one = kept.tables[group][table]
         return kept.length(one) - one.gone * self._groups[group].page_size
 
+    def pages(self, sequence: int, group: str, table: int = 0) -> Int32:
+        """The numbers of the pages of a table that hold its entries, those that are gone left out."""
+        kept = self._sequences[sequence]
+        one = kept.tables[group][table]
+        held: Int32 = one.pages[one.gone : pages_for(kept.length(one), self._groups[group].page_size)]
+        return held
+
     def prepare(self, step: Step) -> Batch:
         """The batch of a step; OutOfPagesError leaves all that rows can see as it was."""
         spans = step.spans

@@ -28,6 +28,16 @@ ALL = "all"
 LOGITS = "logits"
 """The row set of the rows whose logits are wanted."""
 
+OBSERVERS = "observers"
+"""The row set of the rows whose attention to each slot is summed: what eviction is decided by."""
+
+PEAK_OBSERVERS = "peak_observers"
+"""The same, of which the largest attention to each slot is kept."""
+
+LOOKAHEAD = "lookahead"
+"""The row set of lookahead rows: learned inputs in place of tokens, and low-rank parts of their own. It is
+also the name of the input that gives them, (n, hidden)."""
+
 
 def joined(parts: Sequence[Array]) -> Array:
     """Arrays behind one another; a single one as it is."""

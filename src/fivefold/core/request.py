@@ -78,11 +78,27 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class EvictionChoice:
+    """Which entries of a prompt stay in the cache: a policy by name ("none": all), and how many.
+
+    budget  entries that each layer and KV head keeps: a whole number, or a share of the prompt below 1.
+    every   tokens of the answer after which it is done again; 0: once, behind the prompt.
+    least   tokens of a prompt that is evicted from at all; shorter ones keep everything.
+    """
+
+    policy: str = "none"
+    budget: int | float = 0
+    every: int = 0
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation: the prompt as token ids, and how to go on from it.
 
     identity  no two requests that are under way may have the same.
     salt      requests with different salts share no cached prefix, so none can measure another's.
+    eviction  None: as the engine does with all requests.
     shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
               other special tokens is left out.
     """
@@ -92,6 +108,7 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     salt: str = ""
     shown: frozenset[int] = frozenset()
+    eviction: EvictionChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

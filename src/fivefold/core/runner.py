@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .batch import Commit, Float32, Step
+from .batch import Commit, Float32, Int32, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,25 @@ class Runner(Protocol):
 
     def publish(self, sequence: int, tokens: Sequence[int], salt: str = "") -> None:
         """Offer the entries of a sequence, which are those of `tokens`, to others that begin the same."""
+        ...
+
+    def fork(self, sequence: int) -> int:
+        """A second sequence with the same entries, in the same pages until one of them writes; its number."""
+        ...
+
+    def length(self, sequence: int, group: str) -> int:
+        """Entries that a sequence keeps of a cache group, in its first table."""
+        ...
+
+    def importance(self, sequence: int) -> Mapping[str, Float32]:
+        """What the observers of a sequence's span in the last run found, of the entries that it has.
+
+        By cache group (layers, query heads, slots): attention summed over them, or its maximum.
+        """
+        ...
+
+    def evict(self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]]) -> None:
+        """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B)."""
         ...
 
     def figures(self) -> CacheFigures:

@@ -63,12 +63,18 @@ class Admission:
     def remove(self, task: Task) -> None:
         """A request has ended: its pages are free."""
         (self.running if task in self.running else self.waiting).remove(task)
+        task.released()
         self._runner.close(task.sequence)
         self._full = False
 
     def preempt_last(self) -> Task:
         """Take the pages of the running request that came last; it waits before all others."""
-        task = self.running.pop()
+        return self.preempt(self.running[-1])
+
+    def preempt(self, task: Task) -> Task:
+        """Take the pages of a running request, which begins anew."""
+        self.running.remove(task)
+        task.released()
         self._runner.truncate(task.sequence, 0)
         task.preempted()
         self.waiting.appendleft(task)

@@ -21,6 +21,7 @@ from fivefold.core.request import FinishReason, Request, SamplingParams, TokenEv
 from fivefold.decode import AutoregressiveDecoder
 
 from .admission import Admission
+from .evictions import Evictions
 from .figures import EngineFigures, EngineOptions, Totals
 from .generation import Generation, joined
 from .loader import LoadedModel
@@ -50,6 +51,7 @@ class Engine:
         self._stepping = Stepping(
             loaded.runner, loaded.vocabulary.size, self._admission, self._options, self._totals, clock
         )
+        self._evictions = Evictions(loaded, self._options.eviction)
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []
@@ -192,7 +194,8 @@ class Engine:
         text = StreamDecoder(
             vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown, sampling.min_tokens
         )
-        return Task(request, decoder, sequence, text, self._clock)
+        evicting = self._evictions.around(decoder, sequence, request)
+        return Task(request, evicting, sequence, text, self._clock)
 
     def _advance(self) -> None:
         """One step, its events given to whom they belong. If it is interrupted, they are told so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fivefold.core.request import EvictionChoice
 from fivefold.core.runner import CacheFigures
 
 from .pace import STRETCH
@@ -16,6 +17,7 @@ class EngineOptions:
     max_sequences  requests that run side by side.
     max_queue      requests that wait; one more is refused.
     prefix_cache   whether requests share what they begin with alike.
+    eviction       of requests that say nothing of it.
     stretch        how much longer prompts may make a step of those who write, as a factor.
     """
 
@@ -23,6 +25,7 @@ class EngineOptions:
     max_queue: int = 256
     prefix_cache: bool = True
     stretch: float = STRETCH
+    eviction: EvictionChoice = field(default_factory=EvictionChoice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FileError, InputError
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
-from fivefold.files import give_back, open_checkpoint, vocabulary_of
+from fivefold.files import found_lookahead_module, give_back, open_checkpoint, vocabulary_of
 from fivefold.program import Model
 
 from .described import NATIVE, REFERENCE, Described, described
@@ -42,6 +43,7 @@ class LoadedModel:
     settings: Settings
     backend: str = NATIVE
     notice: str = ""
+    lookahead: LookaheadModule | None = None
 
     @property
     def template(self) -> str | None:
@@ -78,10 +80,13 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     if chosen.sequences < 1:
         raise InputError(f"states of {chosen.sequences} sequences", remedy="give at least one")
     runner = _runner(found, settings, entries, chosen.sequences)
+    lookahead = None
+    if isinstance(runner, NativeRunner | ReferenceRunner):
+        lookahead = runner.lookahead = found_lookahead_module(found.model, stored)
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
-        found.notice,
+        found.notice, lookahead,
     )  # fmt: skip
 
 

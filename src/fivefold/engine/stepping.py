@@ -63,6 +63,7 @@ class Stepping:
         self._runner.commit([decision.commit for _, decision in decided])
         for task, decision in decided:
             self._publish(task)
+            self._settle(task)
             event = task.event(decision)
             if event is not None:
                 self._totals.output_tokens += len(decision.tokens)
@@ -93,16 +94,19 @@ class Stepping:
         most = left = self._runner.max_rows
         proposed: list[tuple[Task, Span]] = []
         for place, task in enumerate(writers):
-            span = task.decoder.propose(left // (len(writers) - place))
+            share = max(left // (len(writers) - place), min(task.decoder.least_rows, left))
+            span = task.decoder.propose(share)
             if span is not None:
                 proposed.append((task, span))
                 left -= len(span.tokens)
         crowd = len(readers) / max(len(writers), 1)
         budget = min(left, self._pace.reading_rows(most - left, left, crowd))
         for index, rows in shares([task.backlog for task in readers], budget).items():
-            span = readers[index].decoder.propose(rows)
+            decoder = readers[index].decoder
+            span = decoder.propose(max(rows, min(decoder.least_rows, left)))
             if span is not None:
                 proposed.append((readers[index], span))
+                left -= len(span.tokens)
         if not proposed:
             raise FivefoldError("no decoder can use the rows of a step", remedy="raise max_rows")
         return proposed
@@ -122,6 +126,15 @@ class Stepping:
                 outcome.failed.append((task, error))
             first = last
         return outcome, decided
+
+    def _settle(self, task: Task) -> None:
+        """Let it evict; a request for which there is no page to move entries into begins anew."""
+        try:
+            task.settle()
+        except OutOfPagesError:
+            if len(self._admission.running) == 1:
+                raise
+            self._admission.preempt(task)
 
     def _publish(self, task: Task) -> None:
         """Offer the pages that have become whole to others."""

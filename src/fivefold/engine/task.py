@@ -16,6 +16,8 @@ from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import FinishReason, Request, Timings, TokenEvent
 
+from .evicting import EvictingDecoder
+
 
 class Task:
     """A request with its decoder and the number of its sequence. `clock` gives seconds.
@@ -61,6 +63,16 @@ class Task:
         if self.cached is None:
             self.cached = cached
             self._started = self._clock()
+
+    def settle(self) -> None:
+        """Its rows are committed: evict what is to be evicted. OutOfPagesError if it must begin anew."""
+        if isinstance(self.decoder, EvictingDecoder):
+            self.decoder.settle()
+
+    def released(self) -> None:
+        """Its sequence is about to be given up."""
+        if isinstance(self.decoder, EvictingDecoder):
+            self.decoder.drop()
 
     def preempted(self) -> None:
         """It has lost its pages and will read its text again."""

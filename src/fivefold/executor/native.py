@@ -20,7 +20,7 @@ from fivefold.core.checkpoint import Tensor
 from fivefold.core.errors import FileError, FivefoldError, UnsupportedError
 from fivefold.core.layout import CacheLayout
 from fivefold.formats import format_of
-from fivefold.program import Node, Program, StepOutput, plan_memory
+from fivefold.program import Node, Program, StepOutput, complete, plan_memory
 
 from .packing import pack
 
@@ -52,6 +52,7 @@ class NativeCache:
     def __init__(
         self, layout: CacheLayout, pages: Mapping[str, int], form: str = "f16", slots: int = 0
     ) -> None:
+        self._layout = layout
         self.storages = {
             group.name: CacheStorage(
                 len(group.layers), pages[group.name], group.heads_per_page, group.page_size,
@@ -74,6 +75,20 @@ class NativeCache:
     ) -> None:
         """Copy entry by entry, in order."""
         self.storages[name].copy_entries(page_from, slot_from, page_to, slot_to)
+
+    def read_entries(self, name: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        """The first `count` entries of a table with these pages, in all layers and heads of a page.
+
+        Keys (layers, heads, count, key width) and values (layers, heads, count, value width).
+        """
+        group, storage = self._layout.group(name), self.storages[name]
+        heads = range(group.heads_per_page)
+        parts = [
+            [storage.read_entries(layer, head, pages, count) for head in heads]
+            for layer in range(len(group.layers))
+        ]
+        keys, values = (np.array([[one[which] for one in layer] for layer in parts]) for which in (0, 1))
+        return keys, values
 
     def copy_head_entries(
         self, name: str, layer: int, head: int,
@@ -127,7 +142,7 @@ class NativeExecutor:
         self._program = program
         self._tensors = tensors
         self._settings = settings
-        self._pool = pool or ThreadPool(settings.threads)
+        self.pool = self._pool = pool or ThreadPool(settings.threads)
         self._core = Executor(self._pool, settings.isa, settings.activations, settings.max_rows)
         self._matrices: dict[str, int] = {}
         self._vectors: dict[tuple[str, float], int] = {}
@@ -142,6 +157,8 @@ class NativeExecutor:
         self._states = {
             group.name: self._core.add_state(cache.states[group.name]) for group in program.layout.states
         }
+        self._observing: list[str] = []
+        self._partial = any(program.buffers[name].row_set != ALL for name in program.inputs)
         self._buffers = self._add_buffers(taps)
         for node in program.nodes:
             self._add(node)
@@ -156,6 +173,8 @@ class NativeExecutor:
 
         Without `copy` they are the executor's own memory, which the next run overwrites.
         """
+        if self._partial:
+            batch = complete(batch, self._program)
         groups = [batch.groups[name] for name in self._groups]
         views = [(g.tables, g.start, g.stop, g.write, g.mask, g.mask_from) for g in groups]
         sets = [batch.row_sets.get(name, _EMPTY) for name in self._row_set_names]
@@ -167,7 +186,16 @@ class NativeExecutor:
             raise FivefoldError(f"the step cannot run: {error}", where=self._program.name) from error
         wanted = (*self._program.outputs, *taps)
         take = self._core.buffer if copy else self._core.view
-        return StepOutput({name: take(self._buffers[name]) for name in wanted})
+        return StepOutput({name: take(self._buffers[name]) for name in wanted}, self._observed())
+
+    def _observed(self) -> dict[str, dict[str, dict[int, Float32]]]:
+        """What observing nodes found, as the reference executor names it."""
+        results = {}
+        for number, label in enumerate(self._observing):
+            found = dict(self._core.observation(number))
+            if found:
+                results[label] = {"importance": found}
+        return results
 
     def _add_buffers(self, taps: Sequence[str]) -> dict[str, int]:
         memory = plan_memory(self._program, taps)
@@ -200,10 +228,8 @@ class NativeExecutor:
         floats = [
             float(value) for value in map(node.attributes.get, op.floats) if isinstance(value, int | float)
         ]
-        if node.attributes.get("importance"):
-            raise UnsupportedError(
-                "attention has no native kernel that returns importance", where=self._program.name
-            )
+        if node.op == "observe":
+            self._observing.append(f"{node.layer}.{node.label}")
         row_set = node.attributes.get("row_set", node.row_set)
         self._core.add_node(
             op.kernel,

@@ -12,6 +12,13 @@ from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place
+from fivefold.files.lookahead_found import found_lookahead_module
+from fivefold.files.lookahead_module import (
+    lookahead_module_for,
+    model_fingerprint,
+    read_lookahead_module,
+    write_lookahead_module,
+)
 from fivefold.files.mapped import give_back
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
@@ -44,6 +51,7 @@ __all__ = [
     "catalogue",
     "copy_other_files",
     "default_store",
+    "found_lookahead_module",
     "gguf_layout",
     "gguf_vocabulary",
     "give_back",
@@ -51,12 +59,15 @@ __all__ = [
     "leftovers",
     "list_models",
     "list_running",
+    "lookahead_module_for",
+    "model_fingerprint",
     "open_checkpoint",
     "open_gguf",
     "open_safetensors",
     "part_paths",
     "pull",
     "pulled_model",
+    "read_lookahead_module",
     "read_safetensors",
     "register",
     "remove_leftovers",
@@ -66,4 +77,5 @@ __all__ = [
     "safetensors_layout",
     "vocabulary_of",
     "write_gguf",
+    "write_lookahead_module",
 ]

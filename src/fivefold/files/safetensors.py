@@ -72,6 +72,18 @@ def read_safetensors(data: bytes | mmap.mmap, where: str) -> Mapping[str, Tensor
     return MappingProxyType(tensors)
 
 
+def free_text(path: Path) -> Mapping[str, str]:
+    """What the writer of a safetensors file says of it in the header: strings by name, none of them checked.
+
+    Raises FileError as `open_safetensors`.
+    """
+    where = str(path)
+    header, _ = _header(map_file(path, ".safetensors"), where)
+    found = header.get(_FREE_TEXT, {})
+    _check_free_text(found, where)
+    return MappingProxyType(dict(found))
+
+
 def _header(data: bytes | mmap.mmap, where: str) -> tuple[dict[str, Any], int]:
     """The header, and the byte at which it ends."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fivefold.core.errors import InputError
 from fivefold.files.gguf_values import NAME_LIMIT, shown
@@ -42,7 +42,7 @@ def safetensors_layout(
     sizes: dict[str, int] = {}
     places: dict[str, Place] = {}
     for name, shard in zip(names, shards, strict=True):
-        heads[name], held = _file(name, shard, where)
+        heads[name], held = single_file(name, shard, {"format": "pt"}, where)
         sizes[name] = len(heads[name]) + sum(place.size for place in held.values())
         places |= held
     if len(shards) > 1:
@@ -76,9 +76,14 @@ def _shards(tensors: Sequence[Outlined], limit: int, where: str) -> list[list[Ou
     return shards
 
 
-def _file(file: str, tensors: Sequence[Outlined], where: str) -> tuple[bytes, dict[str, Place]]:
-    """The beginning of one file, and the places of its tensors."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def single_file(
+    file: str, tensors: Sequence[Outlined], free_text: Mapping[str, str], where: str = ""
+) -> tuple[bytes, dict[str, Place]]:
+    """The beginning of one file, with a free text of strings, and the places of its tensors.
+
+    Raises InputError for what such a file cannot hold.
+    """
+    header: dict[str, object] = {"__metadata__": dict(free_text)}
     offsets: dict[str, tuple[int, int]] = {}
     offset = 0
     for tensor in sorted(tensors, key=lambda one: -SAFETENSORS_FORMATS[one.format][1]):

@@ -3,9 +3,11 @@
 Grouped queries share KV heads. A row sees the slots of its interval, minus what its bit mask
 hides; intervals are per table, so KV heads may keep different entries. `entries` is the layer whose entries
 are read: mostly the node's own, but some layers store none and read an earlier one's. With `value_in_key` the
-value is the leading part of the key (a latent cache). With `importance` naming a row set, the op
-also returns how much attention the rows of that set pay to each slot: a list over the batch's
-sequences of (KV heads, slots) arrays, summed over those rows and the heads of a group.
+value is the leading part of the key (a latent cache).
+
+`observe` stands beside an attention and is given the queries of a row set: its result is how much attention
+they pay to each slot, for each of the batch's sequences an array (query heads, slots), summed over the rows,
+or the largest of them with `peak`. Eviction decides by it which entries stay.
 """
 
 from __future__ import annotations
@@ -58,16 +60,6 @@ def _attend(call: Call) -> tuple[Float32, ...]:
     layout = call.cache.layout.group(group)
     share = heads // layout.kv_heads
     out = np.zeros((len(call.rows), heads, layout.value_width), np.float32)
-    watched = call.attributes["importance"]
-    wanted = set(call.batch.row_sets[str(watched)].tolist()) if watched else set()
-    importance = (
-        [
-            np.zeros((layout.kv_heads, view.tables.shape[2] * layout.page_size), np.float32)
-            for _ in view.tables
-        ]
-        if watched
-        else []
-    )
     for index, row in enumerate(int(r) for r in call.rows):
         queries = call.inputs[0][index].reshape(heads, -1)
         for kv_head in range(layout.kv_heads):
@@ -78,11 +70,32 @@ def _attend(call: Call) -> tuple[Float32, ...]:
             for head in range(kv_head * share, (kv_head + 1) * share):
                 weights = _row_head(call, queries[head], keys, head)
                 out[index, head] = call.cache.weigh(group, weights, values, slots) @ values
-                if row in wanted:
-                    importance[call.batch.sequence[row]][kv_head, slots] += weights
-    if watched:
-        call.results["importance"] = importance
     return (out.reshape(len(call.rows), -1),)
+
+
+def _observe(call: Call) -> tuple[Float32, ...]:
+    group, heads = str(call.attributes["group"]), call.integer("heads")
+    view, layout = call.batch.groups[group], call.cache.layout.group(group)
+    importance = call.results.setdefault("importance", {})
+    for index, row in enumerate(int(r) for r in call.rows):
+        queries = call.inputs[0][index].reshape(heads, -1)
+        slots_in_all = view.tables.shape[2] * layout.page_size
+        empty = np.zeros((heads, slots_in_all), np.float32)
+        found = importance.setdefault(int(call.batch.sequence[row]), empty)
+        for head in range(heads):
+            kv_head = head * layout.kv_heads // heads
+            slots = visible_slots(view, row, kv_head // layout.heads_per_page)
+            if not len(slots):
+                continue
+            keys, _ = call.cache.read(call.batch, group, call.integer("entries"), row, kv_head, slots)
+            weights = _row_head(call, queries[head], keys, head)
+            before = found[head, slots]
+            found[head, slots] = np.maximum(before, weights) if call.integer("peak") else before + weights
+    return ()
+
+
+def _observe_cost(sizes: Sizes) -> Cost:
+    return Cost(flops=0.0 if not sizes.rows else 2.0 * sizes.pairs * sizes.widths[0])
 
 
 def _store_cost(sizes: Sizes) -> Cost:
@@ -126,9 +139,22 @@ DECLARED = (
         _attend,
         _attend_cost,
         weights=("sinks?",),
-        attributes=("group", "entries", "heads", "scale", "soft_cap", "importance"),
+        attributes=("group", "entries", "heads", "scale", "soft_cap"),
         kernel="attention",
         integers=("heads",),
+        floats=("scale", "soft_cap"),
+        sequence=True,
+    ),
+    Op(
+        "observe",
+        ("q",),
+        (),
+        _observe,
+        _observe_cost,
+        weights=("sinks?",),
+        attributes=("group", "entries", "heads", "scale", "soft_cap", "peak"),
+        kernel="observe",
+        integers=("heads", "peak"),
         floats=("scale", "soft_cap"),
         sequence=True,
     ),

@@ -1,8 +1,6 @@
-"""Matrix products: the plain one, and a low-rank one for adapters on a subset of rows."""
+"""The matrix product."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from fivefold.core.batch import Float32
 
@@ -20,18 +18,4 @@ def _cost(sizes: Sizes) -> Cost:
     return Cost(2.0 * sizes.rows * outer * inner, sum(sizes.weight_bytes), sizes.row_bytes())
 
 
-def _low_rank(call: Call) -> tuple[Float32, ...]:
-    down, up = call.weight(0), call.weight(1)  # (R, K), (M, R)
-    y: Float32 = np.matmul(call.inputs[0] @ down.T, up.T, dtype=np.float32)
-    return (y,)
-
-
-def _low_rank_cost(sizes: Sizes) -> Cost:
-    flops = sum(2.0 * sizes.rows * shape[0] * shape[1] for shape in sizes.weight_shapes)
-    return Cost(flops, sum(sizes.weight_bytes), sizes.row_bytes())
-
-
-DECLARED = (
-    Op("linear", ("x",), ("y",), _reference, _cost, weights=("weight", "bias?"), kernel="linear"),
-    Op("low_rank", ("x",), ("y",), _low_rank, _low_rank_cost, weights=("down", "up")),
-)
+DECLARED = (Op("linear", ("x",), ("y",), _reference, _cost, weights=("weight", "bias?"), kernel="linear"),)

@@ -121,6 +121,7 @@ class Op:
     sequence    the op knows which rows belong to which sequence.
     positional  the op knows of its rows no more than their positions: each part of a Program that is cut
                 in layers can compute it again.
+    in_place    its output may lie where its first input was, and most of it is the same.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Op:
     floats: tuple[str, ...] = ()
     sequence: bool = False
     positional: bool = False
+    in_place: bool = False
 
 
 def rowwise_cost(flops_per_number: float) -> Callable[[Sizes], Cost]:

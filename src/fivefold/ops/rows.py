@@ -43,6 +43,7 @@ DECLARED = (
         rowwise_cost(0),
         attributes=("row_set",),
         kernel="scatter_rows",
+        in_place=True,
     ),
     Op(
         "scatter_add_rows",
@@ -52,5 +53,6 @@ DECLARED = (
         rowwise_cost(1),
         attributes=("row_set",),
         kernel="scatter_add_rows",
+        in_place=True,
     ),
 )

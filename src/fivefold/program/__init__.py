@@ -4,12 +4,14 @@ from .builder import Builder, Routing
 from .memory import Memory, plan_memory
 from .model import Model
 from .program import Buffer, Node, Program
-from .reference import ReferenceCache, ReferenceExecutor, ReferenceState, StepOutput
+from .reference import ReferenceCache, ReferenceExecutor, ReferenceState, StepOutput, complete
+from .rewrite import LowRank, looking_ahead, observed, split_layers
 from .rotary import RopeScaling, inverse_frequencies
 from .weight import HeadRows, Source, Weight, of_heads, stacked, taken
 
 __all__ = [
-    "Buffer", "Builder", "HeadRows", "Memory", "Model", "Node", "Program", "ReferenceCache",
+    "Buffer", "Builder", "HeadRows", "LowRank", "Memory", "Model", "Node", "Program", "ReferenceCache",
     "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
-    "inverse_frequencies", "of_heads", "plan_memory", "stacked", "taken",
+    "complete", "inverse_frequencies", "looking_ahead", "observed", "of_heads", "plan_memory", "split_layers",
+    "stacked", "taken",
 ]  # fmt: skip

@@ -239,7 +239,6 @@ class Builder:
         scale: float,
         soft_cap: float = 0.0,
         sinks: str | None = None,
-        importance: str = "",
     ) -> str:
         """Store (k, v), or a latent (k,), or nothing, and then attend to the cache; or attend to the entries
         that an earlier layer stores, given as its number."""
@@ -257,7 +256,6 @@ class Builder:
             heads=heads,
             scale=scale,
             soft_cap=soft_cap,
-            importance=importance,
         )
 
     def gate_rows(self, x: str, gate: str) -> str:

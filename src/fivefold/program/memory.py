@@ -1,8 +1,9 @@
 """Sharing memory between the buffers of a Program: which slot of the arena each buffer takes.
 
 A buffer lives from the node that writes it to the last one that reads it; after that its slot may
-hold another. Buffers that a caller wants after the step keep their slot to the end. Greedy and in
-order, the smallest free slot that is wide enough; not optimal, and the same every time.
+hold another, or goes to the output of an op that works in place. Buffers that a caller wants after the
+step keep their slot to the end. Greedy and in order, the smallest free slot that is wide enough; not
+optimal, and the same every time.
 """
 
 from __future__ import annotations
@@ -46,9 +47,12 @@ def plan_memory(program: Program, keep: Iterable[str] = ()) -> Memory:
     for name in program.inputs:
         take(name)
     for index, node in enumerate(program.nodes):
-        for name in node.outputs:
+        in_place = node.declaration.in_place and last[node.inputs[0]] == index
+        if in_place:
+            slots[node.outputs[0]] = slots[node.inputs[0]]
+        for name in node.outputs if not in_place else ():
             take(name)
         for name in dict.fromkeys((*node.inputs, *node.outputs)):
-            if last[name] == index:
+            if last[name] == index and not (in_place and name == node.inputs[0]):
                 free.append(slots[name])
     return Memory(slots, tuple(widths))

@@ -79,7 +79,7 @@ class Program:
         """Names of the row sets that the batch must give, in order of first use."""
         found: dict[str, None] = {}
         for node in self.nodes:
-            for name in (node.row_set, node.attributes.get("row_set"), node.attributes.get("importance")):
+            for name in (node.row_set, node.attributes.get("row_set")):
                 if isinstance(name, str) and name and name != ALL:
                     found[name] = None
         for name in self.inputs:

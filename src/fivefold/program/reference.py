@@ -9,7 +9,7 @@ steps but these, and it plans nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from fivefold.formats import UNROUNDED, EntryFormat
 from fivefold.ops import Call
 
 from .program import Node, Program
+
+_NO_ROWS: Int32 = np.zeros(0, np.int32)
 
 
 class ReferenceCache:
@@ -101,6 +103,21 @@ class ReferenceCache:
             for source, place, target, here in zip(page_from, slot_from, page_to, slot_to, strict=True):
                 store[:, target, :, here] = store[:, source, :, place]
 
+    def read_entries(self, name: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
+        """The first `count` entries of a table with these pages, in all layers and heads of a page.
+
+        Keys (layers, heads, count, key width) and values (layers, heads, count, value width).
+        """
+        keys = self._keys[name][:, pages]
+        values = self._values[name][:, pages] if name in self._values else keys
+        width = self.layout.group(name).value_width
+        found = []
+        for stored, wide in ((keys, keys.shape[-1]), (values, width)):  # (layers, pages, heads, slots, width)
+            whole = stored.swapaxes(1, 2)
+            flat = whole.reshape(*whole.shape[:2], -1, whole.shape[-1])
+            found.append(np.ascontiguousarray(flat[:, :, :count, :wide]))
+        return found[0], found[1]
+
     def copy_head_entries(
         self, name: str, layer: int, head: int,
         page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32,
@@ -138,6 +155,17 @@ class ReferenceState:
             array[:, target] = array[:, source]
 
 
+def complete(batch: Batch, program: Program) -> Batch:
+    """The batch with what a Program names and no span of the step has: row sets and inputs without rows."""
+    sets = {name: batch.row_sets.get(name, _NO_ROWS) for name in program.row_sets}
+    inputs = dict(batch.inputs)
+    for name in program.inputs:
+        buffer = program.buffers[name]
+        if name not in inputs and buffer.row_set != ALL and not len(sets[buffer.row_set]):
+            inputs[name] = np.zeros((0, buffer.width), np.float32)
+    return replace(batch, row_sets={**batch.row_sets, **sets}, inputs=inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """What a step brought: the asked-for buffers by name, and results beside rows by node label."""
@@ -156,6 +184,7 @@ class ReferenceExecutor:
 
     def run(self, batch: Batch, taps: Sequence[str] = ()) -> StepOutput:
         """Run the batch; returns the Program's outputs and the tapped buffers."""
+        batch = complete(batch, self._program)
         held: dict[str, Float32] = {name: batch.inputs[name] for name in self._program.inputs}
         results: dict[str, Any] = {}
         for node in self._program.nodes:

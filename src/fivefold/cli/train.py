@@ -1,0 +1,108 @@
+"""The command `train lookahead`: learned rows that tell which cache entries an answer will need."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fivefold.core.errors import UnsupportedError
+from fivefold.executor import allowed_threads
+from fivefold.files import open_checkpoint
+from fivefold.models import load_model
+
+from .options import AsJson, ModelArgument, Threads, find_model, print_json
+from .terminal import app
+
+group = typer.Typer(help="Train learned parts that stand beside a frozen model.", rich_markup_mode=None)
+app.add_typer(group, name="train")
+
+INTERRUPTED = 130
+TOLD_EVERY = 10
+
+
+@group.command("lookahead")
+def lookahead(
+    model: ModelArgument,
+    examples: Annotated[Path, typer.Option("--examples", help="A folder of stored examples.")],
+    out: Annotated[Path, typer.Option("--out", help="The module, a .safetensors file.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps; each is one document.")] = 1500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the beginning and of the documents' order.")] = 0,
+    rows: Annotated[int, typer.Option(min=1, help="Lookahead rows.")] = 16,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the pairs on matrices.")] = 8,
+    alpha: Annotated[
+        float, typer.Option(min=0.01, help="What pairs add is multiplied by alpha / rank.")
+    ] = 32,
+    rate: Annotated[float, typer.Option(min=0.0, help="Learning rate at its height.")] = 2e-3,
+    held_out: Annotated[
+        int, typer.Option(min=1, help="Documents, the last by name, that are only looked at.")
+    ] = 8,
+    every: Annotated[int, typer.Option(min=1, help="Look at them after so many steps.")] = 100,
+    each_query: Annotated[
+        bool, typer.Option("--each-query", help="Compare query heads, and not their mean for a KV head.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what was stopped.")] = False,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a lookahead module for a model from stored examples.
+
+    The state is saved every 5 minutes and when the command is interrupted; with --resume it goes on to the
+    same numbers. State, curves (.jsonl) and their picture (.png) lie beside the module.
+    """
+    trainer, torch = _trainer()
+    torch.set_num_threads(threads or allowed_threads())
+    path = find_model(model)
+    checkpoint = open_checkpoint(path)
+    training = trainer.Training(
+        steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, rate=rate, held_out=held_out, every=every,
+        each_query=each_query,
+    )  # fmt: skip
+    run = trainer.Run(load_model(checkpoint), checkpoint, trainer.Places(examples, out), training, resume)
+    if run.done:
+        typer.echo(f"going on after step {run.done} of {steps}", err=True)
+    name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
+    finished = trainer.train(run, _tell, lambda: run.save(name, command))
+    if not finished:
+        typer.echo(f"stopped after step {run.done} of {steps}; --resume goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED)
+    held = run.looked_at()
+    if as_json:
+        print_json({"module": str(out), "steps": run.done, "parameters": run.plan.count, "held_out": held})
+        return
+    typer.echo(f"held out: {_figures(held)}")
+    typer.echo(str(out))
+
+
+def _trainer() -> tuple[Any, Any]:
+    """The trainer and torch; UnsupportedError says what to install."""
+    if importlib.util.find_spec("torch") is None:
+        raise UnsupportedError(
+            "training needs torch, which is not installed", remedy="pip install 'fivefold[train]'"
+        )
+    return importlib.import_module("fivefold.train.lookahead.run"), importlib.import_module("torch")
+
+
+def _tell(progress: Any) -> None:
+    """A line on stderr every few steps, and wherever the documents held out were looked at."""
+    held = progress.line.get("held_out")
+    if progress.step % TOLD_EVERY and held is None and progress.step > 1:
+        return
+    line = (
+        f"step {progress.step} of {progress.steps}, KL {progress.line['kl']:.4f}, "
+        f"{progress.seconds:.2f} s a step, {progress.left / 60:.1f} minutes left"
+    )
+    typer.echo(line if held is None else f"{line}; held out: {_figures(held)}", err=True)
+
+
+def _figures(held: dict[str, Any]) -> str:
+    parts = [
+        f"recall at {budget} {found:.3f} of {held['best'][budget]:.3f}"
+        for budget, found in held["recall"].items()
+    ]
+    return ", ".join([f"KL {held['kl']:.4f}", *parts])

@@ -1,0 +1,212 @@
+"""A request whose entries are evicted: its decoder, held back where something is to be evicted.
+
+To the engine it is one more decoder. At some points (behind the prompt, and behind every so many tokens of
+the answer) rows observe: the last ones before the point, in spans of their own, or learned rows that are
+appended and never kept. When such a step is committed, the policy chooses and the cache evicts. Where a
+policy wants more steps, for a draft or for a repetition of the prompt, they come between, and the decoder
+waits.
+What the decoder sees does not change: its tokens are the same rows in the same order.
+
+Points and observing rows depend on the request alone. So a request that begins anew after it was preempted
+evicts the same entries again and writes the same text. (Where all rows of a prompt observe, their sum
+depends on how the prompt was cut, in the last bits.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fivefold.cache.eviction import Budget, Draft, LearnedRows, Observation, Policy, Repetition, policy_named
+from fivefold.core.batch import Float32, Span
+from fivefold.core.decoder import Decision, Decoder
+from fivefold.core.lookahead import LookaheadModule
+
+from .observing import Observed, with_learned_rows, with_observers
+from .probes import Drafting, Probing, repeating
+from .selecting import Evicted
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """How the entries of one request are evicted.
+
+    every  tokens of the answer after which it is done again; 0: only behind the prompt.
+    """
+
+    policy: Policy
+    budget: Budget
+    every: int = 0
+    module: LookaheadModule | None = None
+
+
+class EvictingDecoder:
+    """A decoder of one sequence whose entries are evicted. See `core.decoder.Decoder` for the contract.
+
+    `settle` is to be called when a step with its rows is committed, and `drop` when its sequence is given up.
+    """
+
+    def __init__(
+        self, inner: Decoder, sequence: int, prompt: int, eviction: Eviction, evicted: Evicted
+    ) -> None:
+        self._inner = inner
+        self._sequence = sequence
+        self._prompt = prompt
+        self._eviction = eviction
+        self._evicted = evicted
+        self._kept = eviction.budget.resolve(prompt)
+        self._probing: Probing | None = None
+        self._logits: Float32 | None = None
+        self._done = False
+        self._start(prompt)
+        parts = [a - b for a, b in zip((*self._cuts[1:], prompt), self._cuts, strict=True)]
+        together = 1 if self._in_parts else max(parts)
+        learned = 0 if self._module is None else self._module.rows
+        drafted = self._observation.probe.tokens if isinstance(self._observation.probe, Draft) else 0
+        self._least = max(inner.least_rows, together + learned, drafted)
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The decoder's own."""
+        return self._inner.tokens
+
+    @property
+    def committed(self) -> int:
+        """The decoder's own: positions, not slots."""
+        return self._inner.committed
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that observe together, or the rows of a probe."""
+        return self._least
+
+    def resume(self, cached: int) -> int:
+        """Build on what is cached, but for rows that are to observe."""
+        self.drop()
+        self._start(self._prompt)
+        return self._inner.resume(min(cached, self._cuts[0]))
+
+    def propose(self, limit: int) -> Span | None:
+        """The decoder's rows up to the next place where something observes, or those of a probe."""
+        if self._probing is not None:
+            return self._probing.propose(limit)
+        if self._point is None:
+            return self._inner.propose(limit)
+        self._first = self._inner.committed
+        rows, module = self._next_rows(self._point, limit)
+        span = self._inner.propose(rows) if rows else None
+        if span is None:
+            return None
+        watched = self._first >= self._cuts[0] and self._first < self._point and bool(self._windows)
+        self._observing = watched or module is not None
+        if watched:
+            span = with_observers(span)
+        return span if module is None else with_learned_rows(span, module)
+
+    def _next_rows(self, point: int, limit: int) -> tuple[int, LookaheadModule | None]:
+        """How many rows of the decoder's are next, 0 if the limit is too low, and what stands behind them.
+
+        Rows that observe together are in one span, so that their sum does not depend on how a prompt is cut.
+        """
+        stop = next(cut for cut in (*self._cuts, point) if cut > self._first)
+        module = self._module if stop == point else None
+        more = 0 if module is None else module.rows
+        known, room = len(self._inner.tokens) - self._first, stop - self._first
+        if known < room:
+            return min(known, limit), None
+        if room + more <= limit:
+            return room, module
+        if self._windows and self._first >= self._cuts[0] and not self._in_parts:
+            return 0, None
+        return min(limit, room - (1 if more else 0)), None
+
+    def decide(self, logits: Float32) -> Decision:
+        """The decoder's decision, or that of a probe, which has no tokens."""
+        if self._probing is not None:
+            return Decision(self._probing.decide(logits))
+        decision = self._inner.decide(logits)
+        self._logits, self._done = logits, decision.done is not None
+        return decision
+
+    def settle(self) -> None:
+        """The rows are committed: take what was observed, and evict where that is due.
+
+        OutOfPagesError if entries cannot be moved; then the request has to begin anew.
+        """
+        if self._done or self._point is None:
+            return
+        if self._probing is not None:
+            self._probing.settle(self._seen)
+            if self._probing.finished:
+                self._probing = None
+                self._evict(self._point)
+            return
+        if self._observing:
+            self._observing = False
+            first = self._point if self._module is not None else self._first
+            self._seen.add(self._evicted.importance(self._sequence), first)
+        if self._inner.committed < self._point:
+            return
+        self._probing = self._probe(self._point)
+        if self._probing is None:
+            self._evict(self._point)
+
+    def drop(self) -> None:
+        """Give up what a probe holds."""
+        if self._probing is not None:
+            self._probing.drop()
+            self._probing = None
+
+    def _start(self, point: int | None) -> None:
+        """Everything that belongs to the next point of eviction; None: there is no more."""
+        self._point = point
+        if point is None:
+            return
+        observation = self._observation = self._eviction.policy.observation(point)
+        self._module = self._eviction.module if isinstance(observation.probe, LearnedRows) else None
+        self._windows = _windows(observation, point)
+        self._in_parts = any(size >= point for size in self._windows)
+        self._cuts = [max(point - size, 0) for size in self._windows] or [point]
+        self._observing = False
+        self._first = 0
+        self._seen = Observed(point, self._windows, observation.reduce)
+
+    def _probe(self, point: int) -> Probing | None:
+        """The steps that a policy wants beside the prompt's own."""
+        probe = self._observation.probe
+        if isinstance(probe, Draft):
+            return self._draft(probe, point)
+        if isinstance(probe, Repetition):
+            tokens = np.array(self._inner.tokens[:point], np.int32)
+            return repeating(self._evicted, self._sequence, tokens, probe.chunk)
+        return None
+
+    def _draft(self, probe: Draft, point: int) -> Probing:
+        """The fork that a draft is written on, evicted by the draft's own policy."""
+        by = policy_named(probe.by)
+        seen = self._seen.window(by.observation(point).window)
+        fork = self._evicted.runner.fork(self._sequence)
+        try:
+            self._evicted.evict(fork, by, seen, self._kept)
+        except BaseException:
+            self._evicted.runner.close(fork)
+            raise
+        assert self._logits is not None
+        first = int(self._logits[0].argmax())
+        return Drafting(self._evicted, (self._sequence, fork), point, (first, probe.tokens))
+
+    def _evict(self, point: int) -> None:
+        seen = self._seen.window(self._observation.window)
+        self._evicted.evict(self._sequence, self._eviction.policy, seen, self._kept)
+        every = self._eviction.every
+        self._start(point + every if every else None)
+
+
+def _windows(observation: Observation, point: int) -> tuple[int, ...]:
+    """Numbers of last rows that observe, each for a purpose of its own: the policy's, and its draft's."""
+    wanted = {observation.window}
+    if isinstance(observation.probe, Draft):
+        wanted.add(policy_named(observation.probe.by).observation(point).window)
+    return tuple(sorted(wanted - {0}, reverse=True))

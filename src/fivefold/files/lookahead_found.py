@@ -1,0 +1,43 @@
+"""Which lookahead module belongs to a model: one that lies beside it, or one of those that are shipped.
+
+Beside a file NAME it is NAME.lookahead.safetensors, in a folder lookahead.safetensors. Shipped ones lie in this
+package (`shipped/`), and are told apart by the fingerprint in their heads alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.lookahead import LookaheadModule
+from fivefold.files.lookahead_module import lookahead_module_for, model_fingerprint
+from fivefold.files.safetensors import free_text
+from fivefold.program import Model
+
+SUFFIX = ".lookahead.safetensors"
+BESIDE = "lookahead.safetensors"
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def found_lookahead_module(
+    model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED
+) -> LookaheadModule | None:
+    """The model's module, or None. One that lies beside the model has to be the model's: errors as of reading."""
+    path = checkpoint.path
+    beside = path / BESIDE if path.is_dir() else path.with_name(path.name + SUFFIX)
+    if beside.exists():
+        return lookahead_module_for(beside, model, checkpoint)
+    if not model.programs or not shipped.is_dir():
+        return None
+    wanted = model_fingerprint(model, checkpoint)
+    for candidate, fingerprint in _shipped(shipped):
+        if fingerprint == wanted:
+            return lookahead_module_for(candidate, model, checkpoint)
+    return None
+
+
+def _shipped(folder: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        yield path, str(json.loads(free_text(path).get("fingerprint", '""')))

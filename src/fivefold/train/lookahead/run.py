@@ -1,0 +1,283 @@
+"""Training a lookahead module: a step is one document with all of its questions.
+
+The base model is frozen; its entries of the prompts and what the answers looked at are stored examples, so a
+step runs the lookahead rows alone. Everything follows from the settings and the number of the step: which
+document it takes, its rate. So a run that was stopped goes on to the same bits, on as many threads. Rates and
+the rest are choices of ours where the paper (arXiv 2603.10899) is silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.errors import InputError, NotFiniteError
+from fivefold.core.lookahead import POOLING, LookaheadModule, Origin
+from fivefold.executor import dequantize
+from fivefold.files import model_fingerprint, write_lookahead_module
+from fivefold.program import Model
+
+from .curves import Curves, Line
+from .examples import list_documents, read_document
+from .loss import Targets, divergence, recall
+from .network import Network
+from .optimizer import Adam, Schedule
+from .parameters import Plan
+from .state import State, restore_state, save_state
+
+BUDGETS = (64, 128)
+"""Entries for each layer and KV head at which recall of the documents held out is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The settings of a run.
+
+    rows         lookahead rows; `rank` and `alpha` are of the pairs.
+    rate         of the optimizer at its height, after `warm_up` steps; `clip` bounds a gradient's length.
+    held_out     documents, the last by name, that are not trained with; they are looked at every `every`
+                 steps.
+    each_query   the loss compares each query head, and not the mean over those of a KV head.
+    """
+
+    steps: int = 1500
+    seed: int = 0
+    rows: int = 16
+    rank: int = 8
+    alpha: float = 32.0
+    rate: float = 2e-3
+    warm_up: int = 50
+    clip: float = 1.0
+    held_out: int = 8
+    every: int = 100
+    each_query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run reads and writes: the folder of examples, and the module. The state, the curves and their
+    picture lie beside it, named after it."""
+
+    examples: Path
+    module: Path
+
+    @property
+    def state(self) -> Path:
+        """What is needed to go on."""
+        return self.module.with_suffix(".state.npz")
+
+    @property
+    def curves(self) -> Path:
+        """A JSON line for each step."""
+        return self.module.with_suffix(".jsonl")
+
+    @property
+    def picture(self) -> Path:
+        """The curves drawn."""
+        return self.module.with_suffix(".png")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """After a step: its number, its line of the curves, and seconds a step and to the end."""
+
+    step: int
+    steps: int
+    line: Line
+    seconds: float
+    left: float
+
+
+class Run:
+    """One run, ready to step. InputError, FileError or UnsupportedError say what does not fit."""
+
+    def __init__(
+        self, model: Model, checkpoint: Checkpoint, places: Places, training: Training, resume: bool = False
+    ) -> None:
+        self.places, self.training = places, training
+        self._check()
+        self._model = model
+        self._fingerprint = model_fingerprint(model, checkpoint)
+        found = list_documents(places.examples)
+        if len(found) <= training.held_out:
+            raise InputError(
+                f"{len(found)} documents, and {training.held_out} are held out", where=str(places.examples),
+                remedy="make more examples or give a smaller --held-out",
+            )  # fmt: skip
+        self._trained = found[: len(found) - training.held_out]
+        self._held_out = found[len(self._trained) :]
+        self._network = Network(model, lambda name: dequantize(checkpoint.tensors[name]))
+        self.plan = Plan(training.rows, model.shape.hidden, training.rank, self._network.linears)
+        table = dequantize(checkpoint.tensors[self._network.table])
+        self._optimizer = Adam(self.plan.begin(table, training.seed), training.clip)
+        self._schedule = Schedule(training.rate, training.warm_up, training.steps)
+        self._identity = self._described()
+        self.done, self._seconds = 0, 0.0
+        if resume:
+            self._resume()
+        elif places.state.exists():
+            raise InputError(
+                "the state of another run lies there", where=str(places.state),
+                remedy="go on with --resume, or remove it",
+            )  # fmt: skip
+        self._curves = Curves(places.curves, self.done)
+
+    def steps(self) -> Iterator[Progress]:
+        """Run the steps that are left; nothing is saved."""
+        training = self.training
+        while self.done < training.steps:
+            begun = time.perf_counter()
+            number = self.done + 1
+            line = self._step(number)
+            if number % training.every == 0 or number == training.steps:
+                line["held_out"] = self.looked_at()
+            took = time.perf_counter() - begun
+            self.done, self._seconds = number, self._seconds + took
+            self._curves.note(line | {"seconds": round(took, 3)})
+            each = self._seconds / number
+            yield Progress(number, training.steps, line, each, each * (training.steps - number))
+
+    def save(self, model_name: str = "", command: str = "") -> LookaheadModule:
+        """Write the state, the module as it is now, and the picture; the module."""
+        save_state(
+            self.places.state, self._identity, State(self.done, self._seconds, self._optimizer.arrays())
+        )
+        made = self.module(model_name, command)
+        write_lookahead_module(self.places.module, made)
+        if self._curves.lines:
+            self._curves.draw(self.places.picture)
+        return made
+
+    def module(self, model_name: str = "", command: str = "") -> LookaheadModule:
+        """The module after the steps that are done."""
+        embeddings, pairs = self.plan.parts(self._optimizer.vector.detach())
+        lengths = [read_document(path).longest for path in self._trained]
+        origin = Origin(
+            model_name, self._fingerprint, self._model.shape.family, self._model.shape.layers,
+            (min(lengths), max(lengths)), self.training.seed, self.done, command,
+        )  # fmt: skip
+        return LookaheadModule(
+            embeddings.numpy().copy(),
+            {name: (down.numpy().copy(), up.numpy().copy()) for name, (down, up) in pairs.items()},
+            self.training.alpha, self.training.rank, POOLING, origin=origin,
+        )  # fmt: skip
+
+    def looked_at(self) -> dict[str, Any]:
+        """KL and recall of the documents held out, and the best recall there is; the mean over documents."""
+        kl: list[float] = []
+        found: dict[str, list[float]] = {str(budget): [] for budget in BUDGETS}
+        best: dict[str, list[float]] = {str(budget): [] for budget in BUDGETS}
+        with torch.no_grad():
+            for path in self._held_out:
+                importance, targets = self._importance(path)
+                kl.append(float(divergence(importance, targets)))
+                by_heads = Targets(read_document(path), self._model.shape.kv_heads)
+                for budget in BUDGETS:
+                    one = recall(importance, by_heads, budget, POOLING)
+                    found[str(budget)].append(one.found)
+                    best[str(budget)].append(one.best)
+        return {
+            "kl": float(np.mean(kl)), "recall": {key: float(np.mean(each)) for key, each in found.items()},
+            "best": {key: float(np.mean(each)) for key, each in best.items()},
+        }  # fmt: skip
+
+    def _step(self, number: int) -> dict[str, Any]:
+        path = self._document(number)
+        loss = divergence(*self._importance(path))
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise NotFiniteError(f"the loss of step {number} is {value}", where=path.name)
+        loss.backward()
+        rate = self._schedule.at(number)
+        length = self._optimizer.step(number, rate)
+        return {"step": number, "kl": value, "rate": rate, "gradient": length, "document": path.name}
+
+    def _importance(self, path: Path) -> tuple[Sequence[Any], Targets]:
+        document = read_document(path)
+        embeddings, pairs = self.plan.parts(self._optimizer.vector)
+        scale = self.training.alpha / self.training.rank
+        outcome = self._network.run(embeddings, pairs, scale, document)
+        return outcome.importance, Targets(document, self._model.shape.kv_heads, self.training.each_query)
+
+    def _document(self, number: int) -> Path:
+        """The document of a step: all in a new order again and again."""
+        around, place = divmod(number - 1, len(self._trained))
+        order = np.random.default_rng([self.training.seed, around]).permutation(len(self._trained))
+        return self._trained[int(order[place])]
+
+    def _described(self) -> dict[str, Any]:
+        """What another run differs in; the threads are part of it, because sums depend on them."""
+        names = "\n".join(path.name for path in (*self._trained, *self._held_out))
+        return {
+            **asdict(self.training), "model": self._fingerprint, "threads": torch.get_num_threads(),
+            "documents": hashlib.sha256(names.encode()).hexdigest(),
+        }  # fmt: skip
+
+    def _resume(self) -> None:
+        state = restore_state(self.places.state, self._identity)
+        try:
+            self._optimizer.restore(state.arrays)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"the state cannot be read ({error})", where=str(self.places.state),
+                remedy="run without --resume, which begins anew",
+            ) from None  # fmt: skip
+        self.done, self._seconds = state.steps, state.seconds
+
+    def _check(self) -> None:
+        training = self.training
+        for name in ("steps", "rows", "rank", "every", "held_out"):
+            if getattr(training, name) < 1:
+                raise InputError(f"{getattr(training, name)}", where=f"--{name.replace('_', '-')}",
+                                 remedy="give at least 1")  # fmt: skip
+        if not self.places.module.parent.is_dir():
+            raise InputError("there is no such folder", where=str(self.places.module.parent),
+                             remedy="make it first")  # fmt: skip
+
+
+def train(
+    run: Run, told: Callable[[Progress], None], save: Callable[[], object], save_every: float = 300.0
+) -> bool:
+    """Run all steps and save every so many seconds, and at the end; false if it was stopped before.
+
+    SIGINT and SIGTERM stop it after the step that is under way.
+    """
+    with _stopped() as stopped:
+        saved = time.monotonic()
+        for progress in run.steps():
+            told(progress)
+            if stopped.is_set():
+                break
+            if time.monotonic() - saved > save_every:
+                save()
+                saved = time.monotonic()
+        save()
+    return run.done == run.training.steps
+
+
+@contextmanager
+def _stopped() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set inside, where this is the main thread."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {
+        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
