@@ -1,4 +1,4 @@
-"""Programs that were rewritten: what other rows compute stays the same, bit for bit, and the reference agrees."""
+"""Programs that were rewritten: what other rows compute keeps its bits, and the reference agrees."""
 
 from __future__ import annotations
 

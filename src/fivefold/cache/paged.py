@@ -197,7 +197,7 @@ class PagedCache:
         """
         retain(self._room, self._sequences[sequence], (name, place), slots)
 
-    def evict(self, sequence: int, kept: Mapping[str, Kept]) -> None:
+    def evict(self, sequence: int, kept: Mapping[str, Kept], offered: bool = False) -> None:
         """Keep only these entries of the named groups, each layer and KV head its own; the rest is evicted.
 
         A group's are (layers, KV heads, B) ascending slots. Where KV heads have tables of their own, they may
@@ -206,15 +206,16 @@ class PagedCache:
 
         The entries lie in slots 0 to B - 1 afterwards. Slot i has the highest position of the entries in it,
         so that whoever comes later sees all of them. Pages behind are released at once, and so is what
-        was reserved and what the prefix tree held of this sequence alone. It is not published any more,
-        and it cannot be truncated to a position before its present end, except to 0. Groups that are not
-        named keep what they have.
+        was reserved and what the prefix tree held of this sequence alone; with `offered` the tree keeps that,
+        as it keeps the beginnings of sequences that were closed, until its pages are needed. The sequence is
+        not published any more, and it cannot be truncated to a position before its present end, except to 0.
+        Groups that are not named keep what they have.
 
         InputError for slots that do not ascend within the tables, and for a group with a window or with
         chunks, which hide entries by their positions; OutOfPagesError if others hold the pages and there are
         none for copies. Neither changes anything.
         """
-        evict(self._room, self._sequences[sequence], kept)
+        evict(self._room, self._sequences[sequence], kept, offered)
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
