@@ -1,7 +1,7 @@
 """Passages of wanted lengths, out of the texts of one side.
 
 A passage begins at a paragraph and ends at one where it can. Kinds of text are drawn by their shares, then
-packages alike, so that a large package does not fill the exercises; where in a package is drawn by characters.
+packages alike, so that a large package does not fill the exercises; the place in a package is drawn evenly.
 A file that ends too early is followed by the next of its package. Tokens are counted by a function of the
 caller's.
 """
