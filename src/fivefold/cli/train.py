@@ -131,7 +131,7 @@ def _tell(progress: Any) -> None:
 
 def _figures(held: dict[str, Any]) -> str:
     parts = [
-        f"recall at {budget} {found:.3f} of {held['best'][budget]:.3f}"
+        f"recall at {budget} {found:.3f} ({held['single'][budget]:.3f} unpooled) of {held['best'][budget]:.3f}"
         for budget, found in held["recall"].items()
     ]
     return ", ".join([f"KL {held['kl']:.4f}", *parts])
