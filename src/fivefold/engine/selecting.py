@@ -47,7 +47,7 @@ class Evicted:
         if slots <= kept:
             return
         chosen = policy.select(Evidence(self.layers, self.kv_heads, slots, seen), kept)
-        self.runner.evict(sequence, self._by_group(chosen))
+        self.runner.evict(sequence, self._by_group(chosen), offered=True)
 
     def _by_group(self, chosen: Selection) -> Mapping[str, Int32 | list[Int32]]:
         """The choice by cache group: (layers, KV heads, B), or for each KV head (layers, B)."""
