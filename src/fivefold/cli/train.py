@@ -130,8 +130,9 @@ def _tell(progress: Any) -> None:
 
 
 def _figures(held: dict[str, Any]) -> str:
+    single, best = held["single"], held["best"]
     parts = [
-        f"recall at {budget} {found:.3f} of {held['best'][budget]:.3f}"
+        f"recall at {budget} {found:.3f} ({single[budget]:.3f} unpooled) of {best[budget]:.3f}"
         for budget, found in held["recall"].items()
     ]
     return ", ".join([f"KL {held['kl']:.4f}", *parts])

@@ -192,21 +192,27 @@ class Run:
         )  # fmt: skip
 
     def looked_at(self) -> dict[str, Any]:
-        """KL and recall of the documents held out, and the best recall there is; the mean over documents."""
+        """KL and recall of the documents held out, the mean over documents.
+
+        Recall is told with scores pooled as in service, of `single` scores, and the `best` that there is.
+        """
         looks = list(self._pool.map(self._look, self._held_out))
-        recalls = [one for _, found in looks for one in found]
+        pooled = [one for _, found, _ in looks for one in found]
+        single = [one for _, _, found in looks for one in found]
         return {
-            "kl": float(np.mean([kl for kl, _ in looks])),
-            "recall": _by_budget(recalls, lambda one: one.found),
-            "best": _by_budget(recalls, lambda one: one.best),
+            "kl": float(np.mean([kl for kl, _, _ in looks])),
+            "recall": _by_budget(pooled, lambda one: one.found),
+            "single": _by_budget(single, lambda one: one.found),
+            "best": _by_budget(single, lambda one: one.best),
         }
 
-    def _look(self, path: Path) -> tuple[float, list[Recall]]:
+    def _look(self, path: Path) -> tuple[float, list[Recall], list[Recall]]:
         with torch.no_grad():
             importance, targets = self._importance(path)
             by_heads = Targets(read_document(path), self._model.shape.kv_heads)
-            found = [recall(importance, by_heads, budget, POOLING) for budget in BUDGETS]
-            return float(divergence(importance, targets)), found
+            pooled = [recall(importance, by_heads, budget, POOLING) for budget in BUDGETS]
+            single = [recall(importance, by_heads, budget, 1) for budget in BUDGETS]
+            return float(divergence(importance, targets)), pooled, single
 
     def _step(self, number: int) -> dict[str, Any]:
         paths = self._documents(number)
