@@ -152,7 +152,10 @@ class Storm:
         self.shorten(number, self.dice.randint(0, self.book.next_position(number)))
 
     def shorten(self, number: int, position: int) -> None:
-        """Back to a position; a page before the end at least can be had, whatever windows have let go of."""
+        """Back to the end of an entry, where the next row comes; a page before the end at least can be had,
+        whatever windows have let go of, unless there was an eviction."""
+        entries = self.book.known[number].entries
+        position = max((one + 1 for one, _ in entries if one < position), default=0)
         if 0 < position < self.book.cache._sequences[number].floor:
             with pytest.raises(InputError, match="is gone"):
                 self.book.truncate(number, position)
