@@ -47,6 +47,10 @@ class Evicted:
         if slots <= kept:
             return
         chosen = policy.select(Evidence(self.layers, self.kv_heads, slots, seen), kept)
+        self.keep(sequence, chosen)
+
+    def keep(self, sequence: int, chosen: Selection) -> None:
+        """Keep these slots."""
         self.runner.evict(sequence, self._by_group(chosen), offered=True)
 
     def _by_group(self, chosen: Selection) -> Mapping[str, Int32 | list[Int32]]:
