@@ -51,7 +51,7 @@ class Evicted:
 
     def keep(self, sequence: int, chosen: Selection) -> None:
         """Keep these slots."""
-        self.runner.evict(sequence, self._by_group(chosen))
+        self.runner.evict(sequence, self._by_group(chosen), offered=True)
 
     def _by_group(self, chosen: Selection) -> Mapping[str, Int32 | list[Int32]]:
         """The choice by cache group: (layers, KV heads, B), or for each KV head (layers, B)."""

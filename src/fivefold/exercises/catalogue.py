@@ -40,7 +40,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One package: where it is had, exactly which one, and what is taken of it. `sha256` is the download's."""
+    """One package: where it is had, exactly which one, what is taken. `sha256` is the download's."""
 
     name: str
     index: Index

@@ -15,15 +15,14 @@ from types import MappingProxyType
 LEAST_TEXT = 0.85
 """Share of a text's characters that must be letters, digits, blanks and common marks of ASCII."""
 LONGEST_WORD = 120
-_BLOCKS = frozenset(
-    "address article blockquote dd div dl dt h1 h2 h3 h4 h5 h6 li ol p pre section table tr ul".split()
-)
-_HIDDEN = frozenset("head nav script style footer".split())
+_BLOCKS = re.compile("address|article|blockquote|dd|div|dl|dt|h[1-6]|li|ol|p|pre|section|table|tr|ul")
+_HIDDEN = re.compile("head|nav|script|style|footer")
 _HIDDEN_CLASSES = frozenset(
-    "docnav indexterm toc headerlink sphinxsidebar related navheader navfooter".split()
+    {"docnav", "headerlink", "indexterm", "navfooter", "navheader", "related", "sphinxsidebar", "toc"}
 )
-_EMPTY = frozenset("area br col hr img input link meta wbr".split())
-_BROKEN = re.compile(r"^(?![-*+•|#>.%\d\s])\S.{39,110}$")
+_EMPTY = re.compile("area|br|col|hr|img|input|link|meta|wbr")
+_BROKEN = re.compile(r"(?![-*+•|#>.%])\S.{39,110}")
+_PROSE = re.compile(r"[A-Za-z\"'(][^{}=;]*")
 _ASCII_STRING = b"\x00\x04\x00\x09"
 
 
@@ -37,14 +36,14 @@ class _Page(HTMLParser):
         self.hidden_from = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _EMPTY:
+        if _EMPTY.fullmatch(tag):
             self.parts.append("\n" if tag == "br" else "")
             return
         self.open.append(tag)
         classes = set((dict(attrs).get("class") or "").split())
-        if (tag in _HIDDEN or classes & _HIDDEN_CLASSES) and not self.hidden_from:
+        if (_HIDDEN.fullmatch(tag) or classes & _HIDDEN_CLASSES) and not self.hidden_from:
             self.hidden_from = len(self.open)
-        if tag in _BLOCKS:
+        if _BLOCKS.fullmatch(tag):
             self.parts.append("\n\n")
 
     def handle_endtag(self, tag: str) -> None:
@@ -54,7 +53,7 @@ class _Page(HTMLParser):
             pass
         if len(self.open) < self.hidden_from:
             self.hidden_from = 0
-        if tag in _BLOCKS:
+        if _BLOCKS.fullmatch(tag):
             self.parts.append("\n\n")
 
     def handle_data(self, data: str) -> None:
@@ -139,7 +138,7 @@ def decoded(content: bytes) -> str:
 
 def joined(text: str) -> str:
     """The text with lines of a paragraph joined, where it was only broken to a width."""
-    paragraphs = re.split(r"\n[ \t]*(?:\n[ \t]*)+\n?", _without_margin(text))
+    paragraphs = re.split(r"\n(?:[ \t]*\n)+", _without_margin(text))
     return "\n\n".join(_one_line(paragraph) for paragraph in paragraphs)
 
 
@@ -154,9 +153,14 @@ def _without_margin(text: str) -> str:
 
 
 def _one_line(paragraph: str) -> str:
+    """The paragraph on one line, if all but its last line are about as wide as a terminal."""
     lines = paragraph.strip("\n").split("\n")
-    if len(lines) > 1 and all(_BROKEN.match(line) for line in lines[:-1]) and lines[-1][:1].strip():
-        return " ".join(line.strip() for line in lines)
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    even = all(len(line) - len(line.lstrip()) == margin for line in lines)
+    fitting = _PROSE if margin else _BROKEN
+    broken = all(_BROKEN.fullmatch(line.strip()) and fitting.fullmatch(line.strip()) for line in lines[:-1])
+    if len(lines) > 1 and even and broken:
+        return " " * margin + " ".join(line.strip() for line in lines)
     return paragraph.strip("\n")
 
 

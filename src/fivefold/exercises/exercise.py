@@ -6,6 +6,7 @@ messages only; what a chat template makes of them, and tokens, belong to the cal
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 Message = dict[str, str]
@@ -28,8 +29,11 @@ class Question:
     depth: float | None = None
 
     def is_right(self, said: str) -> bool:
-        """Whether what was said after the prefix contains the answer; blanks and case do not matter."""
-        return self.answer is not None and plain(self.answer) in plain(said)
+        """Whether what was said after the prefix has the answer, in whole words; case does not matter."""
+        if self.answer is None:
+            return False
+        whole = re.escape(plain(self.answer))
+        return re.search(rf"(?<!\w){whole}(?!\w)", plain(said)) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class Hidden:
 
 
 def drawn(order: Order, phrasing: Needle, count: int, text: str, between: str = " ") -> list[Hidden]:
-    """So many needles of one phrasing, with keys and 7-digit values that are neither in the text nor twice."""
+    """So many needles of one phrasing, with keys and 7-digit values that are not in the text, nor twice."""
     keys: set[str] = set()
     values: set[str] = set()
     made = []
@@ -35,7 +35,7 @@ def drawn(order: Order, phrasing: Needle, count: int, text: str, between: str = 
 def asked(
     order: Order, phrasing: Needle, needles: list[Hidden], depths: list[float], kind: str
 ) -> tuple[Question, ...]:
-    """As many questions as the order wants, if the phrasing has them: every needle before one is asked twice."""
+    """As many questions as the order wants, if the phrasing has them: every needle once, then again."""
     turns = list(range(len(needles)))
     order.random.shuffle(turns)
     wordings = list(phrasing.questions)

@@ -1,8 +1,9 @@
 """Passages of wanted lengths, out of the texts of one side.
 
-A passage begins at a paragraph and ends at one where it can. Kinds of text are drawn alike, then packages
-alike, so that a large package does not fill the exercises; where in a package is drawn by characters. A file
-that ends too early is followed by the next of its package. Tokens are counted by a function of the caller's.
+A passage begins at a paragraph and ends at one where it can. Kinds of text are drawn by their shares, then
+packages alike, so that a large package does not fill the exercises; the place in a package is drawn evenly.
+A file that ends too early is followed by the next of its package. Tokens are counted by a function of the
+caller's.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import bisect
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from random import Random
+from types import MappingProxyType
 
 from fivefold.core.errors import InputError
 
@@ -24,6 +26,8 @@ from .texts import Text
 CountTokens = Callable[[str], int]
 PROSE: tuple[Kind, ...] = ("prose", "manual", "legal", "talk")
 ANY: tuple[Kind, ...] = (*PROSE, "code")
+SHARES: Mapping[Kind, int] = MappingProxyType({"prose": 3, "manual": 3, "code": 2, "legal": 1, "talk": 1})
+"""How often each kind of text is drawn, beside the others that may be drawn."""
 MOST_CHARACTERS = 6
 """Characters of a token at most, as a mean over a passage: so much text is looked at for each."""
 CLOSE = 0.94
@@ -66,7 +70,7 @@ class Library:
             raise InputError(
                 f"no package has {tokens} tokens of {', '.join(kinds)}", remedy="ask for shorter documents"
             )
-        kind = random.choice(found)
+        kind = random.choices(found, [SHARES[kind] for kind in found])[0]
         key = random.choice([key for key in enough if key[0] == kind])
         place = random.randrange(self._ends[key][-1])
         number = bisect.bisect_right(self._ends[key], place)
@@ -77,7 +81,7 @@ class Library:
         return Passage(self.cut(text, tokens), first.package, title)
 
     def _from(self, key: tuple[Kind, str], number: int, start: int, characters: int) -> str:
-        """So much text of a package from a place on, going on with the next files, at its end from the first."""
+        """So much text of a package from a place on, its next files too, after the last the first."""
         shelf = self._shelves[key]
         parts = [shelf[number].text[start:]]
         while sum(map(len, parts)) < characters:

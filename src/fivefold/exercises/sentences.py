@@ -6,6 +6,7 @@ length and a beginning of their own, and leaves the rest alone.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from random import Random
@@ -42,7 +43,7 @@ def named_sentences(text: str) -> list[Sentence]:
     places = [0, *breaks(text), len(text)]
     whole = plain(text)
     found = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         sentence = text[start:end].strip()
         words = sentence.split(" ")
         if not FEWEST_WORDS <= len(words) <= MOST_WORDS or not _SENTENCE.fullmatch(sentence):

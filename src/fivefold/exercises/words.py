@@ -1,4 +1,7 @@
-"""Names and values for needles and tables: words of everyday English, those of the test on a list of their own."""
+"""Names and values for needles and tables, of everyday words; a side has its own.
+
+That a name was seen in training must not help to find it in a test.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,34 @@ from fivefold.core.errors import InputError
 from .catalogue import Side
 
 _ADJECTIVES = {
-    "training": "amber ancient bitter brave bright broken calm clever crimson curious eager early faint frozen "
-    "gentle golden hidden hollow humble icy jolly keen lazy lively lonely lucky merry narrow noisy patient "
-    "polished proud quick quiet rapid rusty sharp silent silver sleepy smooth steady stormy tall",
-    "held_out": "azure bold breezy cheerful chilly clumsy cosmic dusty elegant fancy fearless fuzzy giant graceful "
-    "grumpy honest jagged mellow mighty misty nimble odd pale plucky purple royal shiny sturdy tidy tiny "
-    "velvet vivid wandering wild witty wooden young zesty",
+    "training": """
+        amber ancient bitter brave bright broken calm clever crimson curious eager early faint frozen
+        gentle golden hidden hollow humble icy jolly keen lazy lively lonely lucky merry narrow noisy
+        patient polished proud quick quiet rapid rusty sharp silent silver sleepy smooth steady stormy
+        tall
+    """,
+    "held_out": """
+        azure bold breezy cheerful chilly clumsy cosmic dusty elegant fancy fearless fuzzy giant graceful
+        grumpy honest jagged mellow mighty misty nimble odd pale plucky purple royal shiny sturdy tidy
+        tiny velvet vivid wandering wild witty wooden young zesty
+    """,
 }
 _NOUNS = {
-    "training": "anchor apple arrow badger barrel basket beacon bell bridge button candle canyon castle cherry "
-    "clock comet compass copper cradle crow desert dolphin drum eagle engine falcon feather fiddle forest fox "
-    "garden glacier hammer harbor helmet island jacket kettle ladder lantern lemon lion maple marble meadow "
-    "mirror needle oak orchard otter paddle pebble pepper piano pigeon pirate planet raven ribbon river rocket "
-    "saddle sailor shovel spider summit thunder tiger tower tunnel turtle valley violin walnut whistle",
-    "held_out": "acorn almond antelope balloon banjo beetle blanket boulder breeze cactus camel canoe carpet "
-    "cello cliff clover cobra cottage dagger daisy dragon ember fern fountain gazelle goblet hedgehog heron "
-    "igloo jasmine jungle koala lagoon lizard locket magnet mammoth mango moose nectar obelisk octopus oyster "
-    "panther parrot pelican pumpkin quartz rabbit saffron sandal satchel sparrow teapot tulip umbrella vulture "
-    "wagon willow yacht zebra",
+    "training": """
+        anchor apple arrow badger barrel basket beacon bell bridge button candle canyon castle cherry
+        clock comet compass copper cradle crow desert dolphin drum eagle engine falcon feather fiddle
+        forest fox garden glacier hammer harbor helmet island jacket kettle ladder lantern lemon lion
+        maple marble meadow mirror needle oak orchard otter paddle pebble pepper piano pigeon pirate
+        planet raven ribbon river rocket saddle sailor shovel spider summit thunder tiger tower tunnel
+        turtle valley violin walnut whistle
+    """,
+    "held_out": """
+        acorn almond antelope balloon banjo beetle blanket boulder breeze cactus camel canoe carpet cello
+        cliff clover cobra cottage dagger daisy dragon ember fern fountain gazelle goblet hedgehog heron
+        igloo jasmine jungle koala lagoon lizard locket magnet mammoth mango moose nectar obelisk octopus
+        oyster panther parrot pelican pumpkin quartz rabbit saffron sandal satchel sparrow teapot tulip
+        umbrella vulture wagon willow yacht zebra
+    """,
 }
 
 

@@ -11,6 +11,8 @@ from fivefold.exercises.kind import Asking, ExerciseKind, Order, Phrasings, Unfi
 NAME = "code"
 FEWEST = 2
 """Functions with a name of their own that a passage must have."""
+SHORTEST_LINE = 12
+"""Characters of a first line that can be asked for."""
 INTRODUCTIONS = Phrasings(
     training=(
         "Here is some Python code.",
@@ -83,7 +85,7 @@ def named_functions(text: str) -> list[Function]:
         name = match["name"]
         arguments = " ".join(match["arguments"].split()).strip(" ,")
         once = len(re.findall(rf"def {name}\(", text)) == 1
-        if once and arguments not in {"", "self", "cls"} and len(match["line"].strip()) > 8:
+        if once and arguments not in {"", "self", "cls"} and len(match["line"].strip()) >= SHORTEST_LINE:
             found.append(Function(name, arguments, match["line"].strip(), match.start() / len(text)))
     return found
 
@@ -96,20 +98,21 @@ def build(order: Order) -> Exercise:
     functions = named_functions(passage.text)
     if len(functions) < max(FEWEST, order.questions // 2):
         raise UnfitPassage
-    made = []
-    for number in range(order.questions):
-        function = functions[number % len(functions)] if number else random.choice(functions)
-        if number == 0:
-            random.shuffle(functions)
-            functions.sort(key=lambda other: other is function)
-        if number == 2 or (number == 1 and order.questions == 2):
-            made.append(_question(random.choice(OPEN.of(side)), function, None))
+    random.shuffle(functions)
+    made: dict[str, Question] = {}
+    for number in range(3 * order.questions):
+        if len(made) == order.questions:
+            break
+        function = functions[number % len(functions)]
+        if len(made) == 1 + order.questions // 3:
+            question = _question(random.choice(OPEN.of(side)), function, None)
         elif random.random() < 0.5:
-            made.append(_question(random.choice(ARGUMENTS.of(side)), function, function.arguments))
+            question = _question(random.choice(ARGUMENTS.of(side)), function, function.arguments)
         else:
-            made.append(_question(random.choice(BODIES.of(side)), function, function.line))
+            question = _question(random.choice(BODIES.of(side)), function, function.line)
+        made.setdefault(question.text, question)
     document = f"{introduction}\n\n```python\n{passage.text}\n```"
-    return Exercise(NAME, document, tuple(made), (passage.package,))
+    return Exercise(NAME, document, tuple(made.values()), (passage.package,))
 
 
 def _question(asking: Asking, function: Function, answer: str | None) -> Question:

@@ -1,4 +1,4 @@
-"""Look-ups in settings, tables and lists that stand in a text: names on one side, digits or words on the other."""
+"""Look-ups in settings, tables and lists that stand in a text: names, and digits or words for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several short documents in one prompt, each with a title: which of them says something, and what one says."""
+"""Several short documents in one prompt, each with a title: which says something, and what one says."""
 
 from __future__ import annotations
 

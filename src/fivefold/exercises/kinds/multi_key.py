@@ -1,4 +1,4 @@
-"""Several keys in one text of prose, each with a value, and a question for one of them. RULER's niah_multikey.
+"""Several keys in one text of prose, each with a value, one of them asked for. RULER's niah_multikey.
 
 The wrong needles look like the right one, so the cache must keep them all, or know which is asked for.
 """
@@ -58,8 +58,8 @@ NEEDLES = Phrasings(
     ),
     held_out=(
         Needle(
-            "Some special magic numbers are hidden within the following text. Make sure to memorize them. I will "
-            "quiz you about one of the numbers afterwards.",
+            "Some special magic numbers are hidden within the following text. Make sure to memorize them. I "
+            "will quiz you about one of the numbers afterwards.",
             "One of the special magic numbers for {key} is: {value}.",
             (
                 (
@@ -69,7 +69,7 @@ NEEDLES = Phrasings(
             ),
         ),
         Needle(
-            "There are flights listed throughout this document. Be ready to name the flight of one traveller.",
+            "There are flights listed throughout this document. Be ready to name one traveller's flight.",
             "Traveller {key} booked flight {value}.",
             (("Name the flight that traveller {key} booked.", "Traveller {key} booked flight"),),
         ),

@@ -12,7 +12,7 @@ from fivefold.exercises.needles import asked, drawn
 NAME = "needle_noise"
 NOISE = Phrasings(
     training=(
-        "The train leaves at noon. The coffee is warm. Somebody is singing. Nothing else happens. Time goes by.",
+        "The train leaves at noon. The coffee is warm. Somebody sings. Nothing else happens. Time goes by.",
         "Rain falls on the roof. The cat is asleep. A door stands open. It is a quiet day in the village.",
         "One page follows another. The clerk turns them slowly. There is nothing written here. He goes on.",
         "The waves come in. The waves go out. Gulls cry over the pier. The lamp of the lighthouse turns.",
@@ -26,7 +26,7 @@ NOISE = Phrasings(
 NEEDLES = Phrasings(
     training=(
         Needle(
-            "Most of the following text says nothing. Somewhere in it there is a code. I will ask you for it.",
+            "Most of the following text says nothing. Somewhere in it there is a code. I will ask for it.",
             "The access code of the {key} is {value}.",
             (
                 ("What is the access code of the {key}?", "The access code of the {key} is"),
@@ -73,8 +73,8 @@ NEEDLES = Phrasings(
     ),
     held_out=(
         Needle(
-            "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz "
-            "you about the number afterwards.",
+            "A special magic number is hidden within the following text. Make sure to memorize it. I will "
+            "quiz you about the number afterwards.",
             "One of the special magic numbers for {key} is: {value}.",
             (
                 (

@@ -69,8 +69,8 @@ NEEDLES = Phrasings(
     ),
     held_out=(
         Needle(
-            "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will "
-            "quiz you about the numbers afterwards.",
+            "Some special magic numbers are hidden within the following text. Make sure to memorize it. I "
+            "will quiz you about the numbers afterwards.",
             "One of the special magic numbers for {key} is: {value}.",
             (
                 (
