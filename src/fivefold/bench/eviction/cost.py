@@ -30,6 +30,8 @@ from fivefold.executor import read_bandwidth
 
 PLAIN, LEARNED, DRAFT, CHEAP = "plain", "lookahead", "laq", "snapkv"
 ENDLESS = 1e6
+SLACK = 192
+"""Entries of a conversation beside its own: half-full pages, and rows that observe."""
 APART = 3
 """Tokens of the conversation before, after which the next one comes."""
 Sides = dict[str, Callable[[int], Any]]
@@ -54,7 +56,7 @@ class Cost:
     @property
     def entries(self) -> int:
         """Entries of the cache: what the conversations have, the same for all."""
-        return self.held * (self.conversation + self.written + 64)
+        return self.held * (self.conversation + self.written + SLACK)
 
 
 def measure_cost(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
