@@ -49,7 +49,7 @@ def measure_quality(loaded: LoadedModel, texts: Sequence[Text], asked: Quality, 
     model = model_figures(loaded.checkpoint.path)
     identity = {
         **model, "module": module_hash(loaded.lookahead), "policies": [policy.name for policy in policies],
-        "budgets": list(asked.budgets), "seed": asked.selected.seed, "answer_tokens": ANSWER_TOKENS,
+        "budgets": list(asked.budgets), "seed": asked.selected.seed, "answer_tokens": ANSWER_TOKENS, "instruction_set": loaded.settings.isa,
         "cache_format": loaded.settings.cache_format, "activations": loaded.settings.activations,
         "version": __version__,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def measure_quality(loaded: LoadedModel, texts: Sequence[Text], asked: Quality, 
     records = [record for record in state.records.values() if record["document"] in set(wanted)]
     return {
         "work": "eviction", **identity, "processor": machine["processor"], "machine": machine,
-        "instruction_set": loaded.settings.isa, "threads": loaded.settings.threads, "notes": notes,
+        "threads": loaded.settings.threads, "notes": notes,
         "lookahead_rows": None if loaded.lookahead is None else loaded.lookahead.rows,
         **figures(records, [policy.name for policy in policies], asked.budgets), "records": records,
     }  # fmt: skip
