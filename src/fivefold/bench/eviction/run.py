@@ -49,9 +49,9 @@ def measure_quality(loaded: LoadedModel, texts: Sequence[Text], asked: Quality, 
     model = model_figures(loaded.checkpoint.path)
     identity = {
         **model, "module": module_hash(loaded.lookahead), "policies": [policy.name for policy in policies],
-        "budgets": list(asked.budgets), "seed": asked.selected.seed, "answer_tokens": ANSWER_TOKENS, "instruction_set": loaded.settings.isa,
-        "cache_format": loaded.settings.cache_format, "activations": loaded.settings.activations,
-        "version": __version__,
+        "budgets": list(asked.budgets), "seed": asked.selected.seed, "answer_tokens": ANSWER_TOKENS,
+        "instruction_set": loaded.settings.isa, "cache_format": loaded.settings.cache_format,
+        "activations": loaded.settings.activations, "version": __version__,
     }  # fmt: skip
     state = State(asked.state, identity)
     bench = opened(loaded, policies, asked.budgets)
