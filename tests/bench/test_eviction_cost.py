@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fivefold.backends import NativeRunner
+from fivefold.bench import draw
 from fivefold.bench.eviction import Cost, cost_lines, measure_cost
 from fivefold.core.errors import InputError
 from fivefold.core.lookahead import LookaheadModule
@@ -33,7 +34,7 @@ def loaded(rows: int) -> LoadedModel:
     return replace(found, lookahead=module)
 
 
-def test_costs_of_all_sides_are_told() -> None:
+def test_costs_of_all_sides_are_told(tmp_path: Path) -> None:
     answer = measure_cost(loaded(12), SMALL)
     sides = {"plain", "snapkv", "laq", "lookahead", "lookahead_8"}
     assert answer["lookahead_rows"] == 12
@@ -56,6 +57,8 @@ def test_costs_of_all_sides_are_told() -> None:
     assert {name: side["requests"] for name, side in talk["sides"].items()} == {"plain": 3, "lookahead": 4}
     assert answer["read_bandwidth"] > 0
     assert any("4 conversations of 48" in line for line in cost_lines(answer))
+    draw(answer, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_a_module_only_the_others_are_measured() -> None:

@@ -106,6 +106,14 @@ def test_a_cache_that_keeps_everything_is_the_full_one(loaded: LoadedModel) -> N
             assert one["right"] is True
 
 
+def test_a_document_longer_than_the_context_is_left_out(loaded: LoadedModel) -> None:
+    bench = bench_of(loaded, "window")
+    (record,) = measure_document(bench, document(loaded, 100))
+    assert (record["tokens"], record["answer_tokens"], record["policies"]) == (100, 0, {})
+    bench.evicted.runner.check_integrity()
+    assert bench.evicted.runner.figures().used == 0
+
+
 def test_own_tables_change_nothing(loaded: LoadedModel) -> None:
     even = tuple(name for name in NAMES if not POLICIES[name].ragged)
     asked = document(loaded, 90)

@@ -29,6 +29,7 @@ SINKS, LAST = 4, 32
 _LONG = 1 << 20
 _DIGITS = 6
 Record = dict[str, Any]
+NOTHING: Record = {"answer_tokens": 0, "right": None, "policies": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Bench:
     policies: tuple[Policy, ...]
     budgets: tuple[int, ...]
     module: LookaheadModule | None = None
+    context: int = _LONG
 
     @property
     def reader(self) -> Reader:
@@ -54,8 +56,14 @@ class Bench:
 
 
 def measure_document(bench: Bench, document: AskedDocument) -> Iterator[Record]:
-    """A record for each prompt of a document, under the keys of docs/bench.md."""
+    """A record for each prompt of a document, under the keys of docs/bench.md.
+
+    Prompts that are longer than the model's context, or have no answer, have a record without policies.
+    """
     reader, runner = bench.reader, bench.evicted.runner
+    if any(len(prompt.tokens) >= bench.context for prompt in document.prompts):
+        yield from ({**_about(document, prompt), **NOTHING} for prompt in document.prompts)
+        return
     shortest = min(len(prompt.tokens) for prompt in document.prompts)
     shared = min(document.shared, shortest - reader.reach)
     beginning = reader.beginning(np.array(document.prompts[0].tokens[:shared], np.int32))
@@ -81,7 +89,7 @@ def _about(document: AskedDocument, prompt: Prompt) -> Record:
 def _measure(bench: Bench, prompt: Prompt, read: Read) -> Record:
     truth = bench.answering.truth(read.sequence, read.length, read.logits)
     if truth is None:
-        return {"answer_tokens": 0, "right": None, "policies": {}}
+        return dict(NOTHING)
     question = prompt.question
     right = None if question.answer is None else question.is_right(bench.answering.text(truth.tokens))
     wanted: Right | None = question.is_right if right else None

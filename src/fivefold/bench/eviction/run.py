@@ -120,7 +120,9 @@ def opened(loaded: LoadedModel, policies: tuple[Policy, ...], budgets: tuple[int
     runner = NativeRunner(model, loaded.checkpoint, loaded.settings, entries)
     runner.lookahead = loaded.lookahead
     evicted = Evicted(runner, model.layout)
-    return Bench(evicted, Answering(evicted, loaded.vocabulary), policies, budgets, loaded.lookahead)
+    return Bench(
+        evicted, Answering(evicted, loaded.vocabulary), policies, budgets, loaded.lookahead, loaded.context
+    )
 
 
 def module_hash(module: LookaheadModule | None) -> str | None:
