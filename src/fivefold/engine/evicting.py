@@ -61,11 +61,12 @@ class EvictingDecoder:
         self._kept = eviction.budget.resolve(prompt)
         self._probing: Probing | None = None
         self._logits: Float32 | None = None
+        self._likeliest: dict[int, int] = {}  # the token behind a point of eviction, where drafts begin
         self._done = False
         self.kept: int | None = None
         self._start(prompt)
         parts = [a - b for a, b in zip((*self._cuts[1:], prompt), self._cuts, strict=True)]
-        together = 1 if self._in_parts else max(parts)
+        together = 1 if self._in_parts else max(1, *parts)
         learned = 0 if self._module is None else self._module.rows
         drafted = self._observation.probe.tokens if isinstance(self._observation.probe, Draft) else 0
         self._least = max(inner.least_rows, together + learned, drafted)
@@ -189,6 +190,9 @@ class EvictingDecoder:
 
     def _draft(self, probe: Draft, point: int) -> Probing:
         """The fork that a draft is written on, evicted by the draft's own policy."""
+        assert self._logits is not None
+        if len(self._logits):  # none of a text that is read again: its next token is known
+            self._likeliest[point] = int(self._logits[0].argmax())
         by = policy_named(probe.by)
         seen = self._seen.window(by.observation(point).window)
         fork = self._evicted.runner.fork(self._sequence)
@@ -197,9 +201,8 @@ class EvictingDecoder:
         except BaseException:
             self._evicted.runner.close(fork)
             raise
-        assert self._logits is not None
-        first = int(self._logits[0].argmax())
-        return Drafting(self._evicted, (self._sequence, fork), point, (first, probe.tokens))
+        draft = (self._likeliest[point], probe.tokens)
+        return Drafting(self._evicted, (self._sequence, fork), point, draft)
 
     def _evict(self, point: int) -> int:
         seen = self._seen.window(self._observation.window)

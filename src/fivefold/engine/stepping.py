@@ -103,7 +103,7 @@ class Stepping:
         budget = min(left, self._pace.reading_rows(most - left, left, crowd))
         for index, rows in shares([task.backlog for task in readers], budget).items():
             decoder = readers[index].decoder
-            span = decoder.propose(max(rows, min(decoder.least_rows, left)))
+            span = decoder.propose(min(max(rows, decoder.least_rows), left)) if left else None
             if span is not None:
                 proposed.append((readers[index], span))
                 left -= len(span.tokens)
