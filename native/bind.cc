@@ -149,9 +149,8 @@ std::vector<std::pair<int, Result>> observation(const Executor& executor, int nu
   const Observation& found = executor.observation(number);
   std::vector<std::pair<int, Result>> all;
   for (const ObservedView& view : found.views) {
-    const size_t heads = size_t(found.heads), slots = size_t(view.pages) * kPageSize;
-    auto [array, data] = new_array({heads, slots});
-    std::copy_n(found.importance.data() + view.first, heads * slots, data);
+    auto [array, data] = new_array({size_t(found.heads), size_t(view.pages) * kPageSize});
+    std::copy_n(found.importance.data() + view.first, array.size(), data);
     all.emplace_back(view.sequence, array);
   }
   return all;
@@ -242,24 +241,22 @@ double clock_of_thread(double seconds) {
 
 void copy_head_entries(CacheStorage& cache, int layer, int head, Words page_from, Words slot_from,
                        Words page_to, Words slot_to) {
-  const int count =
-      same_size({page_from.size(), slot_from.size(), page_to.size(), slot_to.size()}, "pages and slots");
+  const auto sizes = {page_from.size(), slot_from.size(), page_to.size(), slot_to.size()};
+  const size_t count = size_t(same_size(sizes, "pages and slots"));
   nb::gil_scoped_release release;
   cache.copy_head_entries(layer, head, page_from.data(), slot_from.data(), page_to.data(), slot_to.data(),
-                          size_t(count));
+                          count);
 }
 
-// The first `count` entries of a table with these pages: keys (count, key width), values (count, value
-// width).
+// The first entries of a table with these pages: keys (count, key width), values (count, value width).
 nb::tuple read_entries(const CacheStorage& cache, int layer, int head, Words pages, int count) {
   if (count < 0 || size_t(count) > pages.size() * size_t(kPageSize))
     throw std::invalid_argument("these pages do not hold so many entries");
-  auto [keys, key_data] = new_array({size_t(count), size_t(cache.key_width())});
-  auto [values, value_data] = new_array({size_t(count), size_t(cache.value_width())});
-  for (int slot = 0; slot < count; ++slot)
-    cache.read_entry(layer, pages.data()[slot / kPageSize], head, slot % kPageSize,
-                     key_data + size_t(slot) * size_t(cache.key_width()),
-                     value_data + size_t(slot) * size_t(cache.value_width()));
+  const size_t key = size_t(cache.key_width()), value = size_t(cache.value_width());
+  auto [keys, k] = new_array({size_t(count), key});
+  auto [values, v] = new_array({size_t(count), value});
+  for (int i = 0; i < count; ++i, k += key, v += value)
+    cache.read_entry(layer, pages.data()[i / kPageSize], head, i % kPageSize, k, v);
   return nb::make_tuple(keys, values);
 }
 
@@ -279,11 +276,10 @@ void bind_cache(nb::module_& m) {
       .def(
           "copy_entries",
           [](CacheStorage& cache, Words page_from, Words slot_from, Words page_to, Words slot_to) {
-            const int count = same_size({page_from.size(), slot_from.size(), page_to.size(), slot_to.size()},
-                                        "pages and slots");
+            const auto sizes = {page_from.size(), slot_from.size(), page_to.size(), slot_to.size()};
+            const size_t count = size_t(same_size(sizes, "pages and slots"));
             nb::gil_scoped_release release;
-            cache.copy_entries(page_from.data(), slot_from.data(), page_to.data(), slot_to.data(),
-                               size_t(count));
+            cache.copy_entries(page_from.data(), slot_from.data(), page_to.data(), slot_to.data(), count);
           },
           nb::arg("page_from"), nb::arg("slot_from"), nb::arg("page_to"), nb::arg("slot_to"))
       .def("copy_head_entries", copy_head_entries, nb::arg("layer"), nb::arg("head"), nb::arg("page_from"),

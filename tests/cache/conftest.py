@@ -24,12 +24,17 @@ SIZE = 4
 Entry = tuple[int, int]
 """Position and value."""
 
+Lanes = tuple[int, ...]
+"""What a slot has for each layer and head of its page."""
+
 
 class Slots:
-    """A storage of values by group, page and slot; reading one that was never written fails."""
+    """A storage of values by group, page and slot, one for each layer and head of the page, and the place of
+    the table; reading one that was never written fails."""
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, int, int], tuple[int, int]] = {}
+        self.values: dict[tuple[str, int, int], tuple[Lanes, int]] = {}
+        self.heads: dict[str, int] = {}
         self.copied = 0
         self.copied_states: list[tuple[int, int]] = []
 
@@ -39,6 +44,19 @@ class Slots:
         moves = zip(page_from.tolist(), slot_from.tolist(), page_to.tolist(), slot_to.tolist(), strict=True)
         for page, slot, to_page, to_slot in moves:
             self.values[name, to_page, to_slot] = self.values[name, page, slot]
+            self.copied += 1
+
+    def copy_head_entries(
+        self, name: str, layer: int, head: int,
+        page_from: Int32, slot_from: Int32, page_to: Int32, slot_to: Int32,
+    ) -> None:  # fmt: skip
+        lane = layer * self.heads[name] + head
+        moves = zip(page_from.tolist(), slot_from.tolist(), page_to.tolist(), slot_to.tolist(), strict=True)
+        for page, slot, to_page, to_slot in moves:
+            lanes, place = self.values[name, page, slot]
+            old = list(self.values.get((name, to_page, to_slot), (lanes, place))[0])
+            old[lane] = lanes[lane]
+            self.values[name, to_page, to_slot] = (tuple(old), place)
             self.copied += 1
 
     def copy_state(self, source: int, target: int) -> None:
@@ -52,7 +70,7 @@ class Known:
     salt: str
     tokens: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    tables: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
+    tables: dict[tuple[str, int], list[tuple[int, Lanes]]] = field(default_factory=dict)
     exact: bool = True
     promised: int = 0
 
@@ -80,6 +98,8 @@ class Book:
         self.cache = PagedCache(layout, each, self.storage, rows, slots)
         self.known: dict[int, Known] = {}
         self._sizes = {group.name: group.page_size for group in layout.groups}
+        self.storage.heads = {group.name: group.heads_per_page for group in layout.groups}
+        self._lanes = {group.name: len(group.layers) * group.heads_per_page for group in layout.groups}
 
     @staticmethod
     def value(before: object, position: int, token: int) -> int:
@@ -100,7 +120,8 @@ class Book:
             before = self.value(before, position, token)
             known.entries.append((position, before))
         known.tokens = list(tokens[:found])
-        known.tables = {key: list(known.entries) for key in known.tables}
+        for name, place in known.tables:
+            known.tables[name, place] = [(p, (value,) * self._lanes[name]) for p, value in known.entries]
         self.check(number)
         return found
 
@@ -151,8 +172,8 @@ class Book:
                 known.exact = known.exact and rows.positions[row] == len(known.entries)
                 known.entries.append((rows.positions[row], part[row]))
                 known.tokens.append(rows.tokens[row])
-                for table in known.tables.values():
-                    table.append(known.entries[-1])
+                for (name, _), table in known.tables.items():
+                    table.append((rows.positions[row], (part[row],) * self._lanes[name]))
             self.check(number)
 
     def publish(self, number: int, count: int | None = None) -> None:
@@ -187,6 +208,24 @@ class Book:
         known.exact, known.promised = False, 0
         self.check(number)
 
+    def evict(self, number: int, kept: dict[str, Any]) -> None:
+        """`kept` is as PagedCache takes it; each lane of a slot then has the value of its own entry."""
+        known = self.known[number]
+        self.cache.evict(number, kept)
+        for name, wanted in kept.items():
+            group = self.layout.group(name)
+            each = list(np.moveaxis(wanted, 1, 0)) if isinstance(wanted, np.ndarray) else wanted
+            for place in range(group.tables):
+                heads = each[place * group.heads_per_page :][: group.heads_per_page]
+                lanes = [head[layer].tolist() for layer in range(len(group.layers)) for head in heads]
+                old = known.tables[name, place]
+                known.tables[name, place] = [
+                    (max(old[slot][0] for slot in slots), tuple(old[s][1][i] for i, s in enumerate(slots)))
+                    for slots in zip(*lanes, strict=True)
+                ]
+        known.exact, known.promised = False, 0
+        self.check(number)
+
     def reserve(self, number: int, entries: int) -> bool:
         taken = self.cache.reserve(number, entries)
         if taken:
@@ -197,10 +236,9 @@ class Book:
         self.cache.close(number)
         del self.known[number]
 
-    def pages(self, number: int, key: tuple[str, int] = ("kv", 0)) -> list[int]:
+    def pages(self, number: int, key: tuple[str, int] = ("kv", 0)) -> Any:
         """The pages of one table."""
-        numbers: list[int] = self.cache._sequences[number].tables[key[0]][key[1]].pages.tolist()
-        return numbers
+        return self.cache._sequences[number].tables[key[0]][key[1]].pages.tolist()
 
     def alive(self, salt: str) -> list[tuple[int, ...]]:
         """The tokens from the root to each node of a salt, by the tree itself."""
@@ -274,7 +312,8 @@ class Book:
                 for place, slot in enumerate(slots):
                     page = int(view.tables[sequence, place, slot // group.page_size])
                     assert pool.holders(page) == 1, "a page that others have is written"
-                    self.storage.values[group.name, page, slot % group.page_size] = (values[row], place)
+                    lanes = (values[row],) * self._lanes[group.name]
+                    self.storage.values[group.name, page, slot % group.page_size] = (lanes, place)
 
     def _see(self, batch: Batch, row: int, index: int, number: int, rows: Rows, values: list[int]) -> None:
         """The last row of a span sees the kept entries of each table, the rows before it, and itself."""
@@ -285,13 +324,14 @@ class Book:
         for name, place in self.known[number].tables:
             group = self.layout.group(name)
             view, size, window = batch.groups[name], group.page_size, group.window
-            seen = list[tuple[int, int]]()
+            seen = list[tuple[Lanes, int]]()
             for slot in range(int(view.start[row, place]), int(view.stop[row, place])):
                 bit = slot - int(view.mask_from[row, place]) if view.mask_from is not None else -1
                 if view.mask is None or bit < 0 or int(view.mask[row, bit // 64]) >> bit % 64 & 1:
                     page = int(view.tables[index, place, slot // size])
                     seen.append(self.storage.values[name, page, slot % size])
-            entries = self.known[number].tables[name, place] + path[::-1]
+            new = [(position, (value,) * self._lanes[name]) for position, value in path[::-1]]
+            entries = self.known[number].tables[name, place] + new
             least = 0 if window is None else rows.positions[-1] - window + 1
             assert seen == [(value, place) for position, value in entries if position >= least]
 
@@ -326,8 +366,13 @@ def draft_tree(number: int, first: int, random: random.Random, most: int) -> Row
     return rows
 
 
-def group(name: str = "kv", tables: int = 1, size: int = SIZE, window: int | None = None) -> CacheGroup:
-    return CacheGroup(name, (0,), tables, 8, 8, tables=tables, page_size=size, window=window)
+def group(
+    name: str = "kv", tables: int = 1, size: int = SIZE, window: int | None = None,
+    layers: int = 1, heads: int = 1,
+) -> CacheGroup:  # fmt: skip
+    """`heads` are those of each table."""
+    there = tuple(range(layers))
+    return CacheGroup(name, there, tables * heads, 8, 8, tables=tables, page_size=size, window=window)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from fivefold.cache.eviction import (
     QueryStatistics,
     Repetition,
     TrueAnswer,
-    per_head,
     policy_named,
 )
 from fivefold.core.errors import InputError, NotFiniteError
@@ -179,10 +178,3 @@ def test_policies_are_found_by_name() -> None:
     assert policy_named("snapkv") is POLICIES["snapkv"]
     with pytest.raises(InputError, match="no eviction policy 'best'; choose of adakv, "):
         policy_named("best")
-
-
-def test_a_group_of_one_layer_takes_its_heads_apart() -> None:
-    ragged = POLICIES["adakv"].select(world(100).evidence(), 40)
-    found = per_head(ragged, 2)
-    assert [head.shape for head in found] == [(1, len(head)) for head in ragged[2]]
-    assert len({head.shape for head in found}) > 1, "heads keep different numbers"

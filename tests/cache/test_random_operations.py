@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fivefold.cache import OutOfPagesError
@@ -25,6 +26,7 @@ GROUPS: dict[str, tuple[tuple[Any, ...], ...]] = {
     "two groups": (("kv", 1, 4), ("wide", 2, 4)),
     "windows": (("kv", 1, 4), ("near", 1, 4, 5), ("heads", 2, 4, 3)),
     "windows alone": (("kv", 1, 4, 6),),
+    "layers and heads": (("kv", 1, 4, None, 2, 2), ("wide", 2, 4, None, 2)),
 }
 PAGES = {"windows": {"kv": 22, "near": 15, "heads": 28}, "windows alone": {"kv": 18}}
 """Fewer than the others have, so that what windows have let go of is needed."""
@@ -39,7 +41,7 @@ class Storm:
         self.counts: Counter[str] = Counter()
         self.operations: dict[Callable[[], None], int] = {
             self.admit: 18, self.extend: 40, self.publish: 14, self.fork: 4, self.truncate: 6,
-            self.retain: 2, self.reserve: 4, self.cancel: 6, self.preempt: 3, self.resume: 3,
+            self.retain: 2, self.evict: 4, self.reserve: 4, self.cancel: 6, self.preempt: 3, self.resume: 3,
         }  # fmt: skip
 
     def run(self, count: int, whole_every: int) -> None:
@@ -150,7 +152,10 @@ class Storm:
         self.shorten(number, self.dice.randint(0, self.book.next_position(number)))
 
     def shorten(self, number: int, position: int) -> None:
-        """Back to a position; a page before the end at least can be had, whatever windows have let go of."""
+        """Back to the end of an entry, where the next row comes; a page before the end at least can be had,
+        whatever windows have let go of, unless there was an eviction."""
+        entries = self.book.known[number].entries
+        position = max((one + 1 for one, _ in entries if one < position), default=0)
         if 0 < position < self.book.cache._sequences[number].floor:
             with pytest.raises(InputError, match="is gone"):
                 self.book.truncate(number, position)
@@ -169,6 +174,41 @@ class Storm:
         except OutOfPagesError:
             self.counts["no room to evict"] += 1
             self.book.check(number)
+
+    def evict(self) -> None:
+        """Any slots of each layer and head of some groups; nobody but the sequence's own pages is touched."""
+        number, nodes = self.any(), self.nodes()
+        groups = [group for group in self.book.layout.groups if group.window is None]
+        some = self.dice.sample(groups, self.dice.randint(min(1, len(groups)), len(groups)))
+        kept = {group.name: self.chosen(number, group) for group in some}
+        before = self.book.cache.figures()
+        try:
+            self.book.evict(number, kept)
+        except OutOfPagesError:
+            self.counts["no room to evict"] += 1
+            assert (self.book.cache.figures(), self.nodes()) == (before, nodes), "a refusal changes nothing"
+            self.book.check(number)
+            return
+        self.counts["evicted"] += 1
+        self.counts["dropped"] += nodes - self.nodes()
+        self.shared(number)
+
+    def chosen(self, number: int, group: Any) -> Any:
+        lengths = [self.book.cache.length(number, group.name, place) for place in range(group.tables)]
+        counts = [self.dice.randint(0, length) for length in lengths]
+        slots = [
+            [sorted(self.dice.sample(range(length), count)) for _ in group.layers]
+            for length, count in zip(lengths, counts, strict=True)
+            for _ in range(group.heads_per_page)
+        ]
+        ragged = [np.array(each, np.int32).reshape(len(group.layers), -1) for each in slots]
+        return np.stack(ragged, axis=1) if group.tables == 1 else ragged
+
+    def shared(self, number: int) -> None:
+        """Whoever else is there has what he had."""
+        for other in self.dice.sample(list(self.book.known), min(2, len(self.book.known))):
+            self.book.check(other)
+        assert not self.book.cache._sequences[number].nodes
 
     def reserve(self) -> None:
         number = self.any()
@@ -199,7 +239,7 @@ def _finish(storm: Storm) -> None:
     """Everything happened, and all pages come back."""
     rare = ["too little for the windows", "too far back"] if storm.windows else ["no room to evict"]
     for kind in ("attached whole", "attached part", "no room to reserve", "no room for a step", "published",
-                 "twins", *rare):  # fmt: skip
+                 "twins", "evicted", *rare):  # fmt: skip
         assert storm.counts[kind] > 3, f"{kind} hardly ever happened"
     for number in list(storm.book.known):
         storm.book.close(number)
@@ -222,7 +262,7 @@ def test_ten_thousand_operations(make_book: Any, make_tree: Any, groups: str) ->
 @pytest.mark.soak
 @pytest.mark.parametrize("groups", GROUPS)
 def test_half_a_million_operations(make_book: Any, make_tree: Any, groups: str) -> None:
-    """Four times half a million; the short test is the same with a look at everything all the time."""
+    """Five times half a million; the short test is the same with a look at everything all the time."""
     began = time.perf_counter()
     storm = Storm(make_book(PAGES.get(groups, 22), GROUPS[groups]), make_tree, seed=11)
     storm.run(500_000, whole_every=50)

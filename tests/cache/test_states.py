@@ -25,6 +25,9 @@ class Copies:
     def copy_entries(self, *_: Any) -> None:
         pass
 
+    def copy_head_entries(self, *_: Any) -> None:
+        pass
+
     def copy_state(self, source: int, target: int) -> None:
         self.states.append((source, target))
 

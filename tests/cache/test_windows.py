@@ -35,6 +35,9 @@ class Nothing:
     def copy_entries(self, name: str, *places: Int32) -> None:
         """There is nothing to copy."""
 
+    def copy_head_entries(self, name: str, layer: int, head: int, *places: Int32) -> None:
+        """Nor here."""
+
     def copy_state(self, source: int, target: int) -> None:
         """Nor here."""
 

@@ -36,9 +36,10 @@ def begin(random_model: Any, examples: Any, tmp_path: Path) -> Callable[..., Run
     model = load_model(checkpoint)
     folder = examples(model, 6)
 
-    def make(name: str, steps: int = 20, resume: bool = False, **changes: Any) -> Run:
+    def make(name: str, steps: int = 20, resume: bool = False, threads: int = 1, **changes: Any) -> Run:
         training = Training(steps=steps, **{**SETTINGS, **changes})
-        return Run(model, checkpoint, Places(folder, tmp_path / f"{name}.safetensors"), training, resume)
+        places = Places(folder, tmp_path / f"{name}.safetensors")
+        return Run(model, checkpoint, places, training, threads, resume)
 
     return make
 
@@ -50,7 +51,7 @@ def test_the_loss_falls_and_the_module_is_the_models(begin: Any, random_model: A
     assert train(run, told.append, lambda: run.save("tiny", "fivefold train lookahead tiny"))
     after = run.looked_at()
     assert after["kl"] < 0.8 * before["kl"]
-    assert after["recall"]["64"] <= after["best"]["64"] + 1e-6
+    assert before["single"]["64"] < after["single"]["64"] <= after["best"]["64"] + 1e-6
     assert [progress.step for progress in told] == list(range(1, 41)) and told[-1].left == 0
     module = read_lookahead_module(run.places.module)
     assert module.rows == 4 and module.rank == 2 and module.origin.steps == 40
@@ -78,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(begin: Any) -> None:
     for progress in first.steps():  # two steps more that nobody saved, and their lines
         if progress.step == 9:
             break
-    second = begin("parts", resume=True)
+    second = begin("parts", resume=True, threads=2)  # on any number of threads
     assert second.done == 7
     assert train(second, lambda _: None, second.save)
     assert whole.places.module.read_bytes() == second.places.module.read_bytes()
@@ -124,11 +125,11 @@ def test_the_optimizer_is_adamw_without_decay() -> None:
     schedule = Schedule(0.01, 3, 10)
     for step in range(1, 11):
         gradient = torch.tensor(random.standard_normal(12).astype(np.float32))
-        ours.vector.grad, theirs.grad = gradient.clone(), gradient.clone()
+        theirs.grad = gradient.clone()
         torch.nn.utils.clip_grad_norm_([theirs], 1.0)
         adamw.param_groups[0]["lr"] = schedule.at(step)
         adamw.step()
-        ours.step(step, schedule.at(step))
+        ours.step(gradient, step, schedule.at(step))
     assert torch.allclose(ours.vector, theirs, atol=1e-6)
     assert schedule.at(1) == pytest.approx(0.01 / 3) and schedule.at(3) == 0.01
     assert schedule.at(10) == pytest.approx(0.0, abs=1e-9)

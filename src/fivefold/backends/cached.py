@@ -56,9 +56,11 @@ class CachedRunner:
         """Entries that a sequence keeps of a cache group, in its first table."""
         return self.cache.length(sequence, group)
 
-    def evict(self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]]) -> None:
+    def evict(
+        self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]], offered: bool = False
+    ) -> None:
         """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B)."""
-        self.cache.evict(sequence, kept)
+        self.cache.evict(sequence, kept, offered)
 
     def entries(self, sequence: int, group: str, first: int = 0) -> tuple[Float32, Float32]:
         """Keys and values of a sequence from slot `first` on, (layers, KV heads, n, width), as stored.

@@ -49,10 +49,10 @@ def retain(room: PageRoom, kept: Sequence, where: tuple[str, int], slots: Int32)
     room.fit(kept)
 
 
-def evict(room: PageRoom, kept: Sequence, slots: Mapping[str, Kept]) -> None:
+def evict(room: PageRoom, kept: Sequence, slots: Mapping[str, Kept], offered: bool = False) -> None:
     """Keep only these slots of the named groups, each layer and KV head its own."""
     assert kept.pending is None, "an eviction between a step and its commit"
-    lone = room.tree.lone(kept.nodes)
+    lone = [] if offered else room.tree.lone(kept.nodes)
     plans = [
         _plan(room, group, table, chosen, {page for node in lone for page in node.pages.get(name, ())})
         for name, wanted in slots.items()
@@ -67,7 +67,7 @@ def evict(room: PageRoom, kept: Sequence, slots: Mapping[str, Kept]) -> None:
         (int(at[-1]) + 1 for _, table in kept.each(room.groups) if len(at := kept.positions(table))),
         default=0,
     )
-    room.tree.drop(kept.nodes)
+    (room.tree.let_go if offered else room.tree.drop)(kept.nodes)
     kept.nodes = []
     kept.spell_out(room.groups)
     for plan in plans:

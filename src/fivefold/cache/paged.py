@@ -42,7 +42,6 @@ class PagedCache:
         self.layout = layout
         self._rows = rows
         self._groups = {group.name: group for group in layout.groups}
-        self._windows = [group for group in layout.groups if group.window is not None]
         self._storage = storage
         self._room = PageRoom(layout, pages, storage, rows)
         self._pools, self._tree, self._size = self._room.pools, self._room.tree, self._room.size
@@ -117,7 +116,7 @@ class PagedCache:
         self._tree.hold(nodes)
         kept.nodes = nodes
         for name, tables in kept.tables.items():
-            gone = self._let_go(kept, self._groups[name])
+            gone = self._room.let_go(kept, self._groups[name])
             for place, table in enumerate(tables):
                 self._room.hold(name, table, [node.pages[name][place] for node in nodes[gone:]])
         return kept.count
@@ -198,7 +197,7 @@ class PagedCache:
         """
         retain(self._room, self._sequences[sequence], (name, place), slots)
 
-    def evict(self, sequence: int, kept: Mapping[str, Kept]) -> None:
+    def evict(self, sequence: int, kept: Mapping[str, Kept], offered: bool = False) -> None:
         """Keep only these entries of the named groups, each layer and KV head its own; the rest is evicted.
 
         A group's are (layers, KV heads, B) ascending slots. Where KV heads have tables of their own, they may
@@ -207,15 +206,16 @@ class PagedCache:
 
         The entries lie in slots 0 to B - 1 afterwards. Slot i has the highest position of the entries in it,
         so that whoever comes later sees all of them. Pages behind are released at once, and so is what
-        was reserved and what the prefix tree held of this sequence alone. It is not published any more,
-        and it cannot be truncated to a position before its present end, except to 0. Groups that are not
-        named keep what they have.
+        was reserved and what the prefix tree held of this sequence alone; with `offered` the tree keeps that,
+        as it keeps the beginnings of sequences that were closed, until its pages are needed. The sequence is
+        not published any more, and it cannot be truncated to a position before its present end, except to 0.
+        Groups that are not named keep what they have.
 
         InputError for slots that do not ascend within the tables, and for a group with a window or with
         chunks, which hide entries by their positions; OutOfPagesError if others hold the pages and there are
         none for copies. Neither changes anything.
         """
-        evict(self._room, self._sequences[sequence], kept)
+        evict(self._room, self._sequences[sequence], kept, offered)
 
     def length(self, sequence: int, group: str, table: int = 0) -> int:
         """Entries that a sequence keeps in a table."""
@@ -236,7 +236,7 @@ class PagedCache:
         kept = [self._sequences[span.sequence] for span in spans]
         counts = [len(span.tokens) for span in spans]
         for sequence in kept:
-            self._slide(sequence)
+            self._room.slide(sequence)
         states = [sequence.state for sequence in kept]
         for place, span in zip(states, spans, strict=True):
             self._states.check(place, span)
@@ -286,22 +286,6 @@ class PagedCache:
         capacity, free, only = (count // group.tables * group.page_size for count in pages)
         endless = capacity >= group.held_entries(sys.maxsize, self._rows)
         return CacheFigures(capacity, free, only, sys.maxsize if endless else capacity)
-
-    def _let_go(self, kept: Sequence, group: CacheGroup) -> int:
-        """Let go of the first pages of a group that no row from a page before the end on sees; how many."""
-        gone = group.passed(kept.count - group.page_size)
-        for table in kept.tables[group.name]:
-            for page in table.let_go(gone):
-                self._pools[group.name].release(page)
-        if gone and group.window is not None:
-            kept.floor = max(kept.floor, gone * group.page_size + group.window - 1)
-        return gone
-
-    def _slide(self, kept: Sequence) -> None:
-        """Let go of what the windows of a plain sequence have passed."""
-        if kept.plain:
-            for group in self._windows:
-                self._let_go(kept, group)
 
     def _keep(self, kept: Sequence, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Listing
 
+import numpy as np
+
 from fivefold.core.batch import Int32
 from fivefold.core.layout import PAGE_SIZE, CacheGroup, CacheLayout
 
@@ -84,9 +86,40 @@ class PageRoom:
 
     def promised(self, kept: Sequence, group: CacheGroup, table: Table, entries: int) -> int:
         """The slots that a table is to have pages for when `entries` are reserved."""
-        if group.window is None or not kept.plain:
+        if group.window is None:
             return entries
         return min(entries, table.gone * group.page_size + group.held_entries(sys.maxsize, self._rows))
+
+    def let_go(self, kept: Sequence, group: CacheGroup) -> int:
+        """Let go of the first pages of a group that no row from a page before the end on sees; how many."""
+        gone = group.passed(kept.count - group.page_size)
+        for table in kept.tables[group.name]:
+            self.release(group.name, table.let_go(gone))
+        if gone and group.window is not None:
+            kept.floor = max(kept.floor, gone * group.page_size + group.window - 1)
+        return gone
+
+    def slide(self, kept: Sequence) -> None:
+        """Let go of what windows have passed."""
+        for group in self.groups.values():
+            if group.window is not None and kept.plain:
+                self.let_go(kept, group)
+            elif group.window is not None:
+                for table in kept.tables[group.name]:
+                    self._slide_spelled(kept, table, group, group.window)
+
+    def _slide_spelled(self, kept: Sequence, table: Table, group: CacheGroup, window: int) -> None:
+        """The same by the positions of entries: the table then begins with the first page that is left."""
+        positions = kept.positions(table)
+        if not len(positions):
+            return
+        seen = int(positions[-1]) + 1 - group.page_size - window + 1
+        gone = int(np.searchsorted(positions, seen)) // group.page_size
+        if gone:
+            kept.floor = max(kept.floor, int(positions[gone * group.page_size - 1]) + window)
+            table.positions = positions[gone * group.page_size :]
+            self.release(group.name, table.let_go(gone))
+            table.close_up()
 
     def hold(self, name: str, table: Table, pages: Listing[int]) -> None:
         """More pages at the end of a table, which others hold too."""

@@ -29,9 +29,12 @@ TOLD_EVERY = 10
 @group.command("lookahead")
 def lookahead(
     model: ModelArgument,
-    examples: Annotated[Path, typer.Option("--examples", help="A folder of stored examples.")],
+    data: Annotated[Path, typer.Option("--data", help="A folder of stored examples, outside of any source.")],
     out: Annotated[Path, typer.Option("--out", help="The module, a .safetensors file.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps; each is one document.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 1500,
+    documents: Annotated[
+        int, typer.Option(min=1, help="Documents of a step, with all of their questions; one a thread.")
+    ] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the beginning and of the documents' order.")] = 0,
     rows: Annotated[int, typer.Option(min=1, help="Lookahead rows.")] = 16,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the pairs on matrices.")] = 8,
@@ -55,15 +58,15 @@ def lookahead(
     The state is saved every 5 minutes and when the command is interrupted; with --resume it goes on to the
     same numbers. State, curves (.jsonl) and their picture (.png) lie beside the module.
     """
-    trainer, torch = _trainer()
-    torch.set_num_threads(threads or allowed_threads())
+    trainer = _trainer()
     path = find_model(model)
     checkpoint = open_checkpoint(path)
     training = trainer.Training(
-        steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, rate=rate, held_out=held_out, every=every,
-        each_query=each_query,
+        steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, documents=documents, rate=rate,
+        held_out=held_out, every=every, each_query=each_query,
     )  # fmt: skip
-    run = trainer.Run(load_model(checkpoint), checkpoint, trainer.Places(examples, out), training, resume)
+    places, at_once = trainer.Places(data, out), threads or allowed_threads()
+    run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
@@ -79,13 +82,39 @@ def lookahead(
     typer.echo(str(out))
 
 
-def _trainer() -> tuple[Any, Any]:
-    """The trainer and torch; UnsupportedError says what to install."""
+@group.command("examples")
+def make_examples(
+    model: ModelArgument,
+    texts: Annotated[
+        Path, typer.Option("--texts", help="Where packages with texts are kept, or fetched to.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The folder of examples; what it has is kept.")],
+    documents: Annotated[int, typer.Option(min=1, help="Documents; each has several questions.")] = 320,
+    shortest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at least.")] = 512,
+    longest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at most.")] = 4096,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn.")] = 0,
+    threads: Threads = 0,
+) -> None:
+    """Make examples to train a lookahead module with: the model reads texts and answers questions.
+
+    A document of 2,000 tokens with its questions takes about 50 MB. A folder that is not complete is filled
+    up.
+    """
+    collecting: Any = importlib.import_module("fivefold.train.lookahead.collecting")
+    collection = collecting.Collection(documents, (shortest, longest), seed)
+    made = collecting.collect_examples(
+        find_model(model), texts, out, collection, threads, lambda said: typer.echo(said.line(), err=True)
+    )
+    typer.echo(f"{made} documents made in {out}")
+
+
+def _trainer() -> Any:
+    """The trainer; UnsupportedError says what to install."""
     if importlib.util.find_spec("torch") is None:
         raise UnsupportedError(
             "training needs torch, which is not installed", remedy="pip install 'fivefold[train]'"
         )
-    return importlib.import_module("fivefold.train.lookahead.run"), importlib.import_module("torch")
+    return importlib.import_module("fivefold.train.lookahead.run")
 
 
 def _tell(progress: Any) -> None:
@@ -101,8 +130,9 @@ def _tell(progress: Any) -> None:
 
 
 def _figures(held: dict[str, Any]) -> str:
+    single, best = held["single"], held["best"]
     parts = [
-        f"recall at {budget} {found:.3f} of {held['best'][budget]:.3f}"
+        f"recall at {budget} {found:.3f} ({single[budget]:.3f} unpooled) of {best[budget]:.3f}"
         for budget, found in held["recall"].items()
     ]
     return ", ".join([f"KL {held['kl']:.4f}", *parts])

@@ -79,8 +79,13 @@ class Runner(Protocol):
         """
         ...
 
-    def evict(self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]]) -> None:
-        """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B)."""
+    def evict(
+        self, sequence: int, kept: Mapping[str, Int32 | Sequence[Int32]], offered: bool = False
+    ) -> None:
+        """Keep these slots of each group, (layers, KV heads, B) or for each KV head (layers, B).
+
+        With `offered` what was published of the sequence stays on offer until its pages are needed.
+        """
         ...
 
     def figures(self) -> CacheFigures:

@@ -40,8 +40,12 @@ class Evicted:
         if slots <= kept:
             return 0
         chosen = policy.select(Evidence(self.layers, self.kv_heads, slots, seen), kept)
-        self.runner.evict(sequence, self._by_group(chosen))
+        self.keep(sequence, chosen)
         return slots - kept
+
+    def keep(self, sequence: int, chosen: Selection) -> None:
+        """Keep these slots."""
+        self.runner.evict(sequence, self._by_group(chosen), offered=True)
 
     def _by_group(self, chosen: Selection) -> Mapping[str, Int32 | list[Int32]]:
         """The choice by cache group: (layers, KV heads, B), or for each KV head (layers, B)."""

@@ -1,7 +1,7 @@
 """Which lookahead module belongs to a model: one that lies beside it, or one of those that are shipped.
 
-Beside a file NAME it is NAME.lookahead.safetensors, in a folder lookahead.safetensors. Shipped ones lie in this
-package (`shipped/`), and are told apart by the fingerprint in their heads alone.
+Beside a file NAME it is NAME.lookahead.safetensors, in a folder lookahead.safetensors. Shipped ones lie in
+this package (`shipped/`), and are told apart by the fingerprint in their heads alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 def found_lookahead_module(
     model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED
 ) -> LookaheadModule | None:
-    """The model's module, or None. One that lies beside the model has to be the model's: errors as of reading."""
+    """The model's module, or None; errors as of reading if one lies beside the model and is not its own."""
     path = checkpoint.path
     beside = path / BESIDE if path.is_dir() else path.with_name(path.name + SUFFIX)
     if beside.exists():

@@ -16,7 +16,6 @@ from .policy import (
     Selection,
     TrueAnswer,
 )
-from .selection import per_head
 from .table import POLICIES, policy_named
 
 __all__ = [
@@ -31,6 +30,5 @@ __all__ = [
     "Repetition",
     "Selection",
     "TrueAnswer",
-    "per_head",
     "policy_named",
 ]

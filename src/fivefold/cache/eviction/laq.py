@@ -16,16 +16,17 @@ from .scored import Scored
 
 @dataclass(frozen=True, slots=True)
 class LookaheadQueries(Scored):
-    """`tokens` drafted tokens observe, and the rows of the window beside them."""
+    """`tokens` drafted tokens observe, and so many `last` rows of the prompt beside them."""
 
     name: str = "laq"
     window: int = 8
+    last: int = 8
     tokens: int = 8
     by: str = "snapkv"
 
     def observation(self, length: int) -> Observation:
         """The last rows and a draft."""
-        return Observation(window=min(self.window, length), probe=Draft(self.tokens, self.by))
+        return Observation(window=min(self.last, length), probe=Draft(self.tokens, self.by))
 
 
 POLICY = LookaheadQueries()

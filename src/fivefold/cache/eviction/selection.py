@@ -108,8 +108,3 @@ def grouped(observed: Float32) -> Float32:
     """(L, KV heads, S) of (L, KV heads, share, S): the mean over the query heads of each KV head."""
     mean: Float32 = observed.mean(axis=2, dtype=np.float32)
     return mean
-
-
-def per_head(selection: Selection, layer: int) -> list[Int32]:
-    """What a cache group of one layer is told to keep: for each KV head (1, B of that head)."""
-    return [np.asarray(slots, np.int32)[None] for slots in selection[layer]]

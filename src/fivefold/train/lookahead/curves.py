@@ -50,8 +50,10 @@ class Curves:
             colour = ("#1f6f8b", "#d9a05b", "#8d79b5", "#7fa650")[number % 4]
             found = [line["held_out"]["recall"][budget] for line in held]
             right.plot(seen, found, color=colour, label=f"{budget} entries")
+            single = [line["held_out"]["single"][budget] for line in held]
+            right.plot(seen, single, color=colour, linestyle="--")
             right.axhline(held[-1]["held_out"]["best"][budget], color=colour, linestyle=":")
-        right.set(xlabel="step", ylabel="recall (dotted: the best there is)")
+        right.set(xlabel="step", ylabel="recall (dashed: unpooled, dotted: the best)")
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(fontsize=8)

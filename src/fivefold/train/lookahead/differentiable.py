@@ -77,7 +77,7 @@ def _linear(call: TorchCall) -> Tensor:
     if pair is None:
         return y
     down, up = pair
-    return y + call.run.scale * functional.linear(functional.linear(x, down), up)
+    return torch.addmm(y, call.run.scale * functional.linear(x, down), up.t())
 
 
 def _rms_norm(call: TorchCall) -> Tensor:

@@ -71,7 +71,7 @@ class Network:
 
         InputError if the document is another model's.
         """
-        self._check_document(document)
+        self.require_document(document)
         entries = Entries(document, len(rows))
         layout = self._program.layout
         run = Pass(rows.repeat(entries.count, 1), pairs, scale, entries, layout)
@@ -121,8 +121,8 @@ class Network:
                 where=where, remedy="take a model with one table",
             )  # fmt: skip
 
-    def _check_document(self, document: Document) -> None:
-        """Entries of as many layers and heads as the model has."""
+    def require_document(self, document: Document) -> None:
+        """InputError unless its entries have the layers and heads of the model."""
         groups = self._program.layout.groups
         heads = {(group.kv_heads, group.key_width, group.value_width) for group in groups}
         layers, kv_heads, _, size = document.keys.shape

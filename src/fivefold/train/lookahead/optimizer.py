@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fivefold.core.batch import Float32
 
@@ -41,9 +42,8 @@ class Adam:
         self._clip = clip
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def step(self, number: int, rate: float) -> float:
-        """Move the vector along its gradient, which is taken away; the gradient's length before the cut."""
-        gradient = self.vector.grad
+    def step(self, gradient: Tensor, number: int, rate: float) -> float:
+        """Move the vector against its gradient; the gradient's length before the cut."""
         length = float(gradient.norm())
         gradient = gradient * min(1.0, self._clip / max(length, 1e-12))
         fade, square_fade = 0.9, 0.95
@@ -51,7 +51,6 @@ class Adam:
         self.second.mul_(square_fade).addcmul_(gradient, gradient, value=1 - square_fade)
         size = (self.second / (1 - square_fade**number)).sqrt_().add_(1e-8)
         self.vector.addcdiv_(self.first, size, value=-rate / (1 - fade**number))
-        self.vector.grad = None
         return length
 
     def arrays(self) -> dict[str, Float32]:

@@ -1,9 +1,11 @@
-"""Training a lookahead module: a step is one document with all of its questions.
+"""Training a lookahead module: a step is a few documents with all of their questions.
 
 The base model is frozen; its entries of the prompts and what the answers looked at are stored examples, so a
 step runs the lookahead rows alone. Everything follows from the settings and the number of the step: which
-document it takes, its rate. So a run that was stopped goes on to the same bits, on as many threads. Rates and
-the rest are choices of ours where the paper (arXiv 2603.10899) is silent.
+documents it takes, its rate. Each document runs on one thread, several of them beside each other, and their
+gradients are added in order. So a run that was stopped goes on to the same bits, on any number of threads,
+and threads wait for each other once a step only. Rates and the rest are choices of ours where the paper
+(arXiv 2603.10899) is silent.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError, NotFiniteError
@@ -30,7 +34,7 @@ from fivefold.program import Model
 
 from .curves import Curves, Line
 from .examples import list_documents, read_document
-from .loss import Targets, divergence, recall
+from .loss import Recall, Targets, divergence, recall
 from .network import Network
 from .optimizer import Adam, Schedule
 from .parameters import Plan
@@ -45,6 +49,7 @@ class Training:
     """The settings of a run.
 
     rows         lookahead rows; `rank` and `alpha` are of the pairs.
+    documents    of a step; more than there are threads are taken one after the other.
     rate         of the optimizer at its height, after `warm_up` steps; `clip` bounds a gradient's length.
     held_out     documents, the last by name, that are not trained with; they are looked at every `every`
                  steps.
@@ -56,6 +61,7 @@ class Training:
     rows: int = 16
     rank: int = 8
     alpha: float = 32.0
+    documents: int = 2
     rate: float = 2e-3
     warm_up: int = 50
     clip: float = 1.0
@@ -100,13 +106,24 @@ class Progress:
 
 
 class Run:
-    """One run, ready to step. InputError, FileError or UnsupportedError say what does not fit."""
+    """One run, ready to step. InputError, FileError or UnsupportedError say what does not fit.
+
+    Torch is set to one thread for each operation in the whole process; `threads` documents run at once.
+    """
 
     def __init__(
-        self, model: Model, checkpoint: Checkpoint, places: Places, training: Training, resume: bool = False
+        self,
+        model: Model,
+        checkpoint: Checkpoint,
+        places: Places,
+        training: Training,
+        threads: int = 1,
+        resume: bool = False,
     ) -> None:
         self.places, self.training = places, training
         self._check()
+        torch.set_num_threads(1)
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self._model = model
         self._fingerprint = model_fingerprint(model, checkpoint)
         found = list_documents(places.examples)
@@ -118,6 +135,7 @@ class Run:
         self._trained = found[: len(found) - training.held_out]
         self._held_out = found[len(self._trained) :]
         self._network = Network(model, lambda name: dequantize(checkpoint.tensors[name]))
+        self._lengths = [self._length(path) for path in found]
         self.plan = Plan(training.rows, model.shape.hidden, training.rank, self._network.linears)
         table = dequantize(checkpoint.tensors[self._network.table])
         self._optimizer = Adam(self.plan.begin(table, training.seed), training.clip)
@@ -162,7 +180,7 @@ class Run:
     def module(self, model_name: str = "", command: str = "") -> LookaheadModule:
         """The module after the steps that are done."""
         embeddings, pairs = self.plan.parts(self._optimizer.vector.detach())
-        lengths = [read_document(path).longest for path in self._trained]
+        lengths = self._lengths[: len(self._trained)]
         origin = Origin(
             model_name, self._fingerprint, self._model.shape.family, self._model.shape.layers,
             (min(lengths), max(lengths)), self.training.seed, self.done, command,
@@ -174,54 +192,78 @@ class Run:
         )  # fmt: skip
 
     def looked_at(self) -> dict[str, Any]:
-        """KL and recall of the documents held out, and the best recall there is; the mean over documents."""
-        kl: list[float] = []
-        found: dict[str, list[float]] = {str(budget): [] for budget in BUDGETS}
-        best: dict[str, list[float]] = {str(budget): [] for budget in BUDGETS}
-        with torch.no_grad():
-            for path in self._held_out:
-                importance, targets = self._importance(path)
-                kl.append(float(divergence(importance, targets)))
-                by_heads = Targets(read_document(path), self._model.shape.kv_heads)
-                for budget in BUDGETS:
-                    one = recall(importance, by_heads, budget, POOLING)
-                    found[str(budget)].append(one.found)
-                    best[str(budget)].append(one.best)
+        """KL and recall of the documents held out, the mean over documents.
+
+        Recall is told with scores pooled as in service, of `single` scores, and the `best` that there is.
+        """
+        looks = list(self._pool.map(self._look, self._held_out))
+        pooled = [one for _, found, _ in looks for one in found]
+        single = [one for _, _, found in looks for one in found]
         return {
-            "kl": float(np.mean(kl)), "recall": {key: float(np.mean(each)) for key, each in found.items()},
-            "best": {key: float(np.mean(each)) for key, each in best.items()},
-        }  # fmt: skip
+            "kl": float(np.mean([kl for kl, _, _ in looks])),
+            "recall": _by_budget(pooled, lambda one: one.found),
+            "single": _by_budget(single, lambda one: one.found),
+            "best": _by_budget(single, lambda one: one.best),
+        }
+
+    def _look(self, path: Path) -> tuple[float, list[Recall], list[Recall]]:
+        with torch.no_grad():
+            importance, targets = self._importance(path)
+            by_heads = Targets(read_document(path), self._model.shape.kv_heads)
+            pooled = [recall(importance, by_heads, budget, POOLING) for budget in BUDGETS]
+            single = [recall(importance, by_heads, budget, 1) for budget in BUDGETS]
+            return float(divergence(importance, targets)), pooled, single
 
     def _step(self, number: int) -> dict[str, Any]:
-        path = self._document(number)
-        loss = divergence(*self._importance(path))
-        value = float(loss.detach())
+        paths = self._documents(number)
+        parts = list(self._pool.map(self._derived, paths))
+        value = float(np.mean([loss for loss, _ in parts]))
+        gradient = torch.stack([each for _, each in parts]).mean(0)
         if not np.isfinite(value):
-            raise NotFiniteError(f"the loss of step {number} is {value}", where=path.name)
-        loss.backward()
+            named = ", ".join(path.name for path in paths)
+            raise NotFiniteError(f"the loss of step {number} is {value}", where=named)
         rate = self._schedule.at(number)
-        length = self._optimizer.step(number, rate)
-        return {"step": number, "kl": value, "rate": rate, "gradient": length, "document": path.name}
+        length = self._optimizer.step(gradient, number, rate)
+        return {
+            "step": number, "kl": value, "rate": rate, "gradient": length,
+            "documents": [path.name for path in paths],
+        }  # fmt: skip
 
-    def _importance(self, path: Path) -> tuple[Sequence[Any], Targets]:
+    def _derived(self, path: Path) -> tuple[float, Tensor]:
+        """The loss of a document and its gradient."""
+        loss = divergence(*self._importance(path))
+        (gradient,) = torch.autograd.grad(loss, self._optimizer.vector)
+        return float(loss.detach()), gradient
+
+    def _importance(self, path: Path) -> tuple[Sequence[Tensor], Targets]:
         document = read_document(path)
         embeddings, pairs = self.plan.parts(self._optimizer.vector)
         scale = self.training.alpha / self.training.rank
         outcome = self._network.run(embeddings, pairs, scale, document)
         return outcome.importance, Targets(document, self._model.shape.kv_heads, self.training.each_query)
 
-    def _document(self, number: int) -> Path:
-        """The document of a step: all in a new order again and again."""
-        around, place = divmod(number - 1, len(self._trained))
+    def _length(self, path: Path) -> int:
+        """Tokens of the longest prompt of a document, which is looked through so that none fails later."""
+        document = read_document(path)
+        self._network.require_document(document)
+        return document.longest
+
+    def _documents(self, number: int) -> list[Path]:
+        """The documents of a step: all in a new order again and again."""
+        each = self.training.documents
+        return [self._in_turn(place) for place in range((number - 1) * each, number * each)]
+
+    def _in_turn(self, turn: int) -> Path:
+        around, place = divmod(turn, len(self._trained))
         order = np.random.default_rng([self.training.seed, around]).permutation(len(self._trained))
         return self._trained[int(order[place])]
 
     def _described(self) -> dict[str, Any]:
-        """What another run differs in; the threads are part of it, because sums depend on them."""
+        """What another run differs in."""
         names = "\n".join(path.name for path in (*self._trained, *self._held_out))
         return {
-            **asdict(self.training), "model": self._fingerprint, "threads": torch.get_num_threads(),
-            "documents": hashlib.sha256(names.encode()).hexdigest(),
+            **asdict(self.training), "model": self._fingerprint,
+            "documents_of": hashlib.sha256(names.encode()).hexdigest(),
         }  # fmt: skip
 
     def _resume(self) -> None:
@@ -237,13 +279,24 @@ class Run:
 
     def _check(self) -> None:
         training = self.training
-        for name in ("steps", "rows", "rank", "every", "held_out"):
+        for name in ("steps", "rows", "rank", "documents", "every", "held_out"):
             if getattr(training, name) < 1:
                 raise InputError(f"{getattr(training, name)}", where=f"--{name.replace('_', '-')}",
                                  remedy="give at least 1")  # fmt: skip
+        if self.places.module.suffix != ".safetensors":
+            raise InputError(f"{self.places.module.name!r} is no module", where="--out",
+                             remedy="let it end with .safetensors")  # fmt: skip
         if not self.places.module.parent.is_dir():
             raise InputError("there is no such folder", where=str(self.places.module.parent),
                              remedy="make it first")  # fmt: skip
+
+
+def _by_budget(recalls: Sequence[Recall], figure: Callable[[Recall], float]) -> dict[str, float]:
+    """The mean of a figure for each budget."""
+    return {
+        str(budget): float(np.mean([figure(one) for one in recalls if one.budget == budget]))
+        for budget in BUDGETS
+    }
 
 
 def train(

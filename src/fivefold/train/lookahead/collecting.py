@@ -1,4 +1,4 @@
-"""Examples for a model out of exercises: each becomes tokens by the model's own template, and is answered by it.
+"""Examples for a model out of exercises: tokens by the model's own template, and answers by the model itself.
 
 Documents are numbered, and each depends on the seed and its number alone: a folder that is not complete is
 filled up, whatever it already has.
@@ -11,13 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fivefold.backends import NativeRunner
 from fivefold.chat import ChatTemplate
-from fivefold.core.errors import FivefoldError
+from fivefold.core.errors import FivefoldError, UnsupportedError
 from fivefold.core.vocabulary import Vocabulary
-from fivefold.exercises import WEIGHTS, Drawing, Exercise, Text, exercises
+from fivefold.engine import LoadOptions, load
+from fivefold.exercises import WEIGHTS, Drawing, Exercise, Text, exercises, texts
 
 from .examples import DOCUMENT, Document, write_document
 from .making import Asked, Making, make_document
+
+ROOM = 1024
+"""Tokens beside a document: its question and answer, and what a template adds."""
 
 LEAST_SHARED = 32
 """Tokens that the prompts of a document have alike, at least."""
@@ -41,6 +46,13 @@ class Said:
     number: int
     document: Document | None
     seconds: float
+
+    def line(self) -> str:
+        """For people."""
+        if self.document is None:
+            return f"document {self.number}: its answers are too short, {self.seconds:.0f} s"
+        kinds = ", ".join(sorted({question.kind for question in self.document.questions}))
+        return f"document {self.number}: {self.document.longest} tokens, {kinds}, {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,27 @@ def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
             break
         count += 1
     return count
+
+
+def collect_examples(
+    path: Path, kept: Path, folder: Path, collection: Collection, threads: int, tell: Callable[[Said], None]
+) -> int:
+    """Make what is missing of a collection with the model at `path`, of texts kept in a folder.
+
+    UnsupportedError for a model with more than one cache group or a backend whose entries cannot be read.
+    """
+    longest = collection.lengths[1] + ROOM
+    options = LoadOptions(threads=threads, context=longest, entries=longest * (collection.questions + 1))
+    loaded = load(path, options)
+    runner, names = loaded.runner, loaded.model.layout.names
+    if not isinstance(runner, NativeRunner) or len(names) != 1 or loaded.model.layout.states:
+        raise UnsupportedError(
+            "its layers do not all attend to everything, or another backend runs it", where=str(path),
+            remedy="lookahead modules are for models of one cache group",
+        )  # fmt: skip
+    making = Making(runner, names[0], frozenset(loaded.vocabulary.end_tokens))
+    prompts = Prompts(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
+    return collect(making, prompts, texts(kept, "training"), collection, folder, tell)
 
 
 def collect(
