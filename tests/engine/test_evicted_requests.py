@@ -239,3 +239,14 @@ def test_short_prompts_keep_everything(models: Load) -> None:
     assert (kept(40, EvictionChoice("window", 16)), kept(16, EvictionChoice("window", 16))) == (16, None)
     assert kept(80, EvictionChoice()) is None
     assert kept(50, EvictionChoice("window", 0.5)) == 25
+
+
+def test_a_long_answer_to_a_short_prompt_is_evicted_from_as_well(models: Load) -> None:
+    """At the first of the points behind which there is more than the budget."""
+    engine = Engine(models("snapkv", 2000), APART)
+    sampling = SamplingParams(max_tokens=40, temperature=0.0, ignore_eos=True)
+    for length, every, times in ((12, 8, 3), (20, 16, 2), (60, 16, 3), (12, 0, 0)):
+        before = engine.figures().evictions
+        choice = EvictionChoice("snapkv", 20, every)
+        list(engine.stream(Request("short", tuple(range(5, 5 + length)), sampling, eviction=choice)))
+        assert engine.figures().evictions - before == times, (length, every)

@@ -51,11 +51,13 @@ class EvictingDecoder:
     """
 
     def __init__(
-        self, inner: Decoder, sequence: int, prompt: int, eviction: Eviction, evicted: Evicted
+        self, inner: Decoder, sequence: int, points: tuple[int, int], eviction: Eviction, evicted: Evicted
     ) -> None:
+        """`points`: the prompt's tokens, and the position behind which something is evicted first."""
+        prompt, first = points
         self._inner = inner
         self._sequence = sequence
-        self._prompt = prompt
+        self._begin = first
         self._eviction = eviction
         self._evicted = evicted
         self._kept = eviction.budget.resolve(prompt)
@@ -64,8 +66,8 @@ class EvictingDecoder:
         self._likeliest: dict[int, int] = {}  # the token behind a point of eviction, where drafts begin
         self._done = False
         self.kept: int | None = None
-        self._start(prompt)
-        parts = [a - b for a, b in zip((*self._cuts[1:], prompt), self._cuts, strict=True)]
+        self._start(first)
+        parts = [a - b for a, b in zip((*self._cuts[1:], first), self._cuts, strict=True)]
         together = 1 if self._in_parts else max(1, *parts)
         learned = 0 if self._module is None else self._module.rows
         drafted = self._observation.probe.tokens if isinstance(self._observation.probe, Draft) else 0
@@ -90,7 +92,7 @@ class EvictingDecoder:
         """Build on what is cached, but for rows that are to observe."""
         self.drop()
         self.kept = None
-        self._start(self._prompt)
+        self._start(self._begin)
         return self._inner.resume(min(cached, self._cuts[0]))
 
     def propose(self, limit: int) -> Span | None:

@@ -6,9 +6,10 @@ entries for each head without page tables for each, keys and queries that nobody
 
 from __future__ import annotations
 
-from fivefold.cache.eviction import Budget
+from fivefold.cache.eviction import Budget, LearnedRows, Policy, Scored
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import InputError
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.request import EvictionChoice, Request
 
 from .described import TRANSFORMERS
@@ -42,16 +43,18 @@ class Evictions:
         require_module(policy, loaded.lookahead, loaded.path)
         if self._evicted is None:
             self._evicted = Evicted(loaded.runner, loaded.model.layout)
-        return Eviction(policy, Budget(choice.budget), choice.every, loaded.lookahead)
+        fitted = policy_with(policy, loaded.lookahead)
+        return Eviction(fitted, Budget(choice.budget), choice.every, loaded.lookahead)
 
     def around(self, decoder: Decoder, sequence: int, request: Request) -> Decoder:
         """The decoder, held back where its entries are evicted; itself if they are not."""
         choice = self._default if request.eviction is None else request.eviction
         eviction, length = self.check(choice), len(request.prompt)
-        if eviction is None or length < choice.least or length <= eviction.budget.resolve(length):
+        first = None if eviction is None else _first_point(eviction, length, choice.least)
+        if eviction is None or first is None:
             return decoder
         assert self._evicted is not None
-        evicting = EvictingDecoder(decoder, sequence, length, eviction, self._evicted)
+        evicting = EvictingDecoder(decoder, sequence, (length, first), eviction, self._evicted)
         if evicting.least_rows > self._loaded.runner.max_rows:
             raise InputError(
                 f"eviction {choice.policy!r} needs {evicting.least_rows} rows in one step, and steps have "
@@ -59,3 +62,19 @@ class Evictions:
                 remedy="load the model with more max_rows or choose another policy",
             )  # fmt: skip
         return evicting
+
+
+def _first_point(eviction: Eviction, prompt: int, least: int) -> int | None:
+    """The position behind which something is evicted first: the prompt's end, or where that is too short a point
+    in the answer. None if nothing ever is.
+    """
+    enough = max(eviction.budget.resolve(prompt) + 1, least)
+    if prompt >= enough or not eviction.every:
+        return prompt if prompt >= enough else None
+    return prompt + -(-(enough - prompt) // eviction.every) * eviction.every
+
+
+def policy_with(policy: Policy, module: LookaheadModule | None) -> Policy:
+    """The policy with the pooling that a module was made for, if it observes by the module's rows."""
+    learned = isinstance(policy.observation(1).probe, LearnedRows)
+    return policy.pooled_over(module.pooling) if learned and module and isinstance(policy, Scored) else policy
