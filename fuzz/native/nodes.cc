@@ -1,5 +1,6 @@
 // The description of a program, as it comes from Python: slots, buffers, weights, nodes and their numbers.
 // Whatever is said, it is refused or can be run.
+#include <iterator>
 #include <new>
 #include <stdexcept>
 
@@ -24,7 +25,8 @@ const char* const kNames[] = {"embed",         "rms_norm",
                               "head_linear",   "head_columns",
                               "head_join",     "gate_rows",
                               "delta_gates",   "scale_by",
-                              "expert_inputs", "scale_by_position"};
+                              "expert_inputs", "scale_by_position",
+                              "observe"};
 const int kWidths[] = {32, 32, 32, 64, 16, 8, 1, 2, 96, 33};
 
 const char* const kEntries[] = {"f16", "bf16", "int8", "fp8", "none such"};
@@ -144,7 +146,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const int buffers = int(executor.state().buffers.size()), weights = int(executor.state().weights.size());
     for (int i = taken.below(3); i > 0; --i) executor.add_input(taken.index(buffers));
     for (int i = 1 + taken.below(6); i > 0; --i) {
-      const char* name = kNames[taken.below(23)];
+      const char* name = kNames[taken.below(int(std::size(kNames)))];
       const std::vector<int> inputs = some(taken, 2, buffers), outputs = some(taken, 1, buffers);
       const std::vector<int> of = some(taken, 2, weights), integers = some(taken, 6, 33);
       std::vector<float> floats;

@@ -22,7 +22,7 @@ struct Model {
                                              entry_format(entries, value_in_key));
     const int set = executor.add_row_set();
     const int widths[] = {queries * key,   heads * key,     heads * value, key,
-                          queries * value, queries * value, kInput};
+                          queries * value, queries * value, kInput,        queries * key};
     executor.add_slots(std::vector<int>(std::begin(widths), std::end(widths)));
     const int q = executor.add_buffer(0, widths[0], kAllRows),
               k = executor.add_buffer(1, widths[1], kAllRows);
@@ -41,6 +41,10 @@ struct Model {
                       {0}, {}, group, kAllRows);
     executor.add_node("attention", {q}, {o}, {}, {0, queries}, {0.35f, tables == 2 ? 5.0f : 0.0f}, group,
                       kAllRows);
+    const int watched = executor.add_buffer(7, widths[7], set);
+    executor.add_node("gather_rows", {q}, {watched}, {}, {}, {}, -1, set);
+    executor.add_node("observe", {watched}, {}, {}, {0, queries, tables == 2 ? 1 : 0},
+                      {0.35f, tables == 2 ? 5.0f : 0.0f}, group, set);
     executor.add_node("gather_rows", {o}, {some}, {}, {}, {}, -1, set);
     executor.add_node("scatter_add_rows", {o, some}, {o}, {}, {}, {}, -1, set);
     result = o;
@@ -138,7 +142,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto& models = all[kind < 2 ? 0 : 1 + kind % 6];
   const std::vector<size_t> chosen = chosen_kernels(taken, models.size());
   const Arguments arguments(taken, models[0]->tables);
-  std::vector<float> first[2];
+  std::vector<float> first[3];
   int ran = 0;
   for (const size_t m : chosen) {
     Model& model = *models[m];
@@ -149,14 +153,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     } catch (const std::invalid_argument&) {
       continue;
     }
-    int which = 0;
-    for (int id : {model.result, model.gathered}) {
-      const Executor::View view = model.executor.buffer(id);
-      const size_t count = size_t(view.rows) * size_t(view.width);
-      if (m == chosen[0]) first[which].assign(view.data, view.data + count);
+    const auto compare = [&](int which, const float* data, size_t count) {
+      if (m == chosen[0]) first[which].assign(data, data + count);
       if (count != first[which].size()) fault("a result has another size");
-      same_bits(first[which++].data(), view.data, count, "attention differs between instruction sets");
+      same_bits(first[which].data(), data, count, "attention differs between instruction sets");
+    };
+    for (int which : {0, 1}) {
+      const Executor::View view = model.executor.buffer(which == 0 ? model.result : model.gathered);
+      compare(which, view.data, size_t(view.rows) * size_t(view.width));
     }
+    const std::vector<float>& importance = model.executor.observation(0).importance;
+    compare(2, importance.data(), importance.size());
   }
   if (ran != 0 && ran != int(chosen.size())) fault("a step is refused on one instruction set only");
   return 0;

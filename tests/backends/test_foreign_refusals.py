@@ -18,7 +18,8 @@ from foreign_models import save_foreign
 
 from fivefold.backends import transformers_backend
 from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
-from fivefold.engine import LoadOptions, inspect_model, load, need_of
+from fivefold.core.request import EvictionChoice, Request
+from fivefold.engine import Engine, LoadOptions, inspect_model, load, need_of
 from fivefold.engine.described import described
 from fivefold.files import open_checkpoint
 
@@ -208,3 +209,18 @@ def test_nothing_of_the_base_package_imports_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_its_entries_are_not_evicted(tmp_path: Path) -> None:
+    """Neither for all requests nor for one."""
+    save_foreign("olmo3", tmp_path)
+    reason = "entries of a model of the Transformers backend cannot be evicted; write eviction"
+    for name in ("window", "snapkv", "adakv"):
+        for refuse in (need_of, load):
+            with pytest.raises(UnsupportedError, match=reason):
+                refuse(tmp_path, LoadOptions(eviction=name))
+    assert inspect_model(tmp_path)["evictions"] == ["none"]
+    engine = Engine(load(tmp_path, LoadOptions(threads=1, entries=1000, max_rows=64)))
+    with pytest.raises(UnsupportedError, match=reason):
+        engine.submit(Request("x", tuple(range(5, 50)), eviction=EvictionChoice("window", 16)))
+    assert engine.figures().cache.used == 0 and not engine.busy

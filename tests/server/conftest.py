@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message
 
 from fivefold.chat import DIALECTS
-from fivefold.core.request import Request, Timings, TokenEvent
+from fivefold.core.request import EvictionChoice, Request, Timings, TokenEvent
 from fivefold.engine import (
     AsyncEngine,
     Engine,
@@ -158,6 +158,7 @@ class ScriptedEngine:
         self.script = script
         self.reason: Any = "stop"
         self.healthy = True
+        self.eviction = EvictionChoice()
         self.requests: list[Request] = []
         self._choose = random.Random(seed)
         self._writers: list[asyncio.Future[None]] = []

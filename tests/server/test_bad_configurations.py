@@ -32,7 +32,22 @@ CASES: dict[str, tuple[str, str]] = {
     "negative size": ('memory = "-1GB"', "key memory: '-1GB' is not a size; write it as"),
     "too little memory": ('memory = "9KB"', "key memory: "),
     "cache format": ('cache_format = "int4"', "cache format 'int4' is not known; choose f16"),
-    "eviction": ('eviction = "best"', "key eviction is 'best', which is not known; leave it out"),
+    "eviction": ('eviction = "best"\nbudget = 9', "key eviction: there is no eviction policy 'best'; choose"),
+    "measuring": ('eviction = "oracle"\nbudget = 9', "key eviction: eviction 'oracle' is for measurements"),
+    "no budget": ('eviction = "snapkv"', "key budget: eviction 'snapkv' has no budget; give the entries"),
+    "odd budget": ('eviction = "snapkv"\nbudget = 1.5', "key budget: a budget cannot be 1.5; give a number"),
+    "budget below": ('eviction = "snapkv"\nbudget = -2', "key budget: a budget cannot be -2; give a number"),
+    "lone budget": ("budget = 64", "key budget: 64 is given, and nothing is evicted; choose an eviction too"),
+    "lone every": ("eviction_every = 5", "key eviction_every: 5 is given, and nothing is evicted; choose an"),
+    "every below": ('eviction = "snapkv"\nbudget = 9\neviction_every = -1', "key eviction_every is -1; give"),
+    "ragged every": (
+        'eviction = "adakv"\nbudget = 9\neviction_every = 5', "key eviction_every: eviction 'adakv' is done"
+    ),
+    "least below": ("eviction_least = -1", "key eviction_least is -1; give at least 0"),
+    "no module": (
+        'eviction = "lookahead"\nbudget = 9',
+        "key eviction: there is no lookahead module for this model; train one: fivefold train lookahead /",
+    ),
     "decoding": ('decoding = "magic"', "key decoding is 'magic', which is not known; leave it out"),
     "format": ('format = "q9"', "key format: 'q9' is no format to load in; choose one of auto, nvfp4"),
     "address": ('source = ""\nupstream = "localhost:1"', "key upstream is 'localhost:1', which is not an"),

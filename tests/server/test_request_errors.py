@@ -36,6 +36,9 @@ WRONG_TYPES: dict[str, tuple[tuple[str, ...], list[Any]]] = {
     "ignore_eos": (BOTH, ["yes", 0]),
     "return_token_ids": (BOTH, [1]),
     "cache_salt": (BOTH, [5, ["a"]]),
+    "eviction": (BOTH, [5, True, ["snapkv"]]),
+    "budget": (BOTH, ["64", True, [64]]),
+    "eviction_every": (BOTH, ["64", 0.5, True]),
     "messages": ((CHAT,), ["hello", {}, [5], ["hello"], None]),
     "max_completion_tokens": ((CHAT,), ["5", 0.5]),
     "logprobs": ((CHAT,), [5, "true"]),
@@ -69,6 +72,8 @@ RANGES: list[tuple[tuple[str, ...], str, Any]] = [
     ((TEXT,), "logprobs", 21), ((TEXT,), "logprobs", -1), ((TEXT,), "prompt", []), ((TEXT,), "prompt", [[]]),
     ((TEXT,), "prompt", ""), ((TEXT,), "prompt", [""]), ((TEXT,), "prompt", [265]),
     ((TEXT,), "prompt", [-1]), ((TEXT,), "prompt", [[5], [2**40]]), ((TEXT,), "prompt", ["a"] * 65),
+    (BOTH, "eviction", "learned"), (BOTH, "eviction", "oracle"), (BOTH, "budget", 64), (BOTH, "budget", 1.0),
+    (BOTH, "budget", -1), (BOTH, "budget", 10**30), (BOTH, "eviction_every", -1), (BOTH, "eviction_every", 8),
     ((TEXT,), "prompt", [5, "a"]), ((TEXT,), "prompt", [5, [5]]),
 ]  # fmt: skip
 RANGE_CASES = [(path, name, value) for paths, name, value in RANGES for path in paths]
@@ -94,8 +99,8 @@ UNSUPPORTED: list[tuple[str, str, Any]] = [
         for name, value in [
             ("prompt_logprobs", 0), ("prompt_logprobs", 1), ("use_beam_search", True),
             ("guided_json", {"type": "object"}),
-            ("guided_regex", "a*"), ("structured_outputs", {"regex": "a"}), ("eviction", "learned"),
-            ("budget", 0.5), ("decoding", "speculative"),
+            ("guided_regex", "a*"), ("structured_outputs", {"regex": "a"}),
+            ("decoding", "speculative"),
         ]
     ),
 ]  # fmt: skip

@@ -186,7 +186,9 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "eviction=lookahead"], "planned"),
+        (["--set", "decoding=diffusion"], "planned"),
+        (["--set", "eviction=lookahead"], "--set: key budget: eviction 'lookahead' has no budget"),
+        (["--set", "eviction=best", "--set", "budget=64"], "there is no eviction policy 'best'"),
         (["--config", "none.toml"], "none.toml"),
     ],
 )
@@ -197,7 +199,11 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], n
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--memory", "1KB"], "1000 bytes of memory"), (["--context", "97"], "--context")],
+    [
+        (["--memory", "1KB"], "1000 bytes of memory"),
+        (["--context", "97"], "--context"),
+        (["--set", "eviction=lookahead", "--set", "budget=64"], "train one: fivefold train lookahead"),
+    ],
 )
 def test_what_loading_refuses(arguments: list[str], named: str) -> None:
     """The address was taken already; the process ends with the one line all the same."""

@@ -41,8 +41,10 @@ max_queue = 9
 prefix_cache = false
 format = "auto"
 cache_format = "f16"
-eviction = "none"
-budget = 0
+eviction = "snapkv"
+budget = 0.1
+eviction_every = 64
+eviction_least = 2000
 decoding = "autoregressive"
 memory = "1GB"
 wait = 0
@@ -82,7 +84,8 @@ def refused(folder: Path, text: str) -> str:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
-                        format="auto", cache_format="f16", decoding="autoregressive", memory=10**9,
+                        format="auto", cache_format="f16", eviction="snapkv", budget=0.1, eviction_every=64,
+                        eviction_least=2000, decoding="autoregressive", memory=10**9,
                         wait=0, idle=60, pinned=True, upstream_model="a", upstream_key="secret",
                         upstream_timeout=30,
                         upstream_connect_timeout=1.5, upstream_retries=0, upstream_check=5)  # fmt: skip
@@ -136,7 +139,8 @@ def test_what_is_unknown_or_missing_is_named(tmp_path: Path, text: str, named: s
         ("model", "aliases", "[[]]"), ("model", "context", '"4k"'), ("model", "context", "1.5"),
         ("model", "max_sequences", "0"), ("model", "max_sequences", "-1"), ("model", "max_queue", "0"),
         ("model", "max_queue", "true"), ("model", "prefix_cache", "1"), ("model", "prefix_cache", '"yes"'),
-        ("model", "budget", '"half"'), ("model", "context", "-1"), ("model", "memory", '"some"'),
+        ("model", "budget", '"half"'), ("model", "budget", "true"), ("model", "eviction_every", "0.5"),
+        ("model", "context", "-1"), ("model", "memory", '"some"'),
         ("model", "wait", "-1"), ("model", "wait", '"long"'), ("model", "wait", "nan"),
         ("model", "idle", "-0.5"),
         ("model", "idle", "inf"), ("model", "pinned", "1"), ("model", "upstream_timeout", "0"),
@@ -156,20 +160,14 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
     assert ("model 1" if table == "model" else "server") in line
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("eviction", '"lookahead"'), ("eviction", '"snapkv"'),
-        ("budget", "0.5"), ("decoding", '"speculative"'), ("decoding", '"diffusion"'),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("key", "value"), [("decoding", '"speculative"'), ("decoding", '"diffusion"')])
 def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = {value}\n')
     assert f"key {key} is {value.strip(chr(34))}".replace('"', "") in line.replace("'", "")
     assert "planned and not built" in line
 
 
-@pytest.mark.parametrize(("key", "value"), [("eviction", "learned"), ("decoding", "fast")])
+@pytest.mark.parametrize(("key", "value"), [("decoding", "fast")])
 def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value: str) -> None:
     line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = "{value}"\n')
     assert f"key {key} is '{value}', which is not known" in line

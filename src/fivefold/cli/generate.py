@@ -13,17 +13,20 @@ import typer
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import MOST_BIAS, MOST_BIASES, Request, SamplingParams, TokenEvent
-from fivefold.engine import Engine, LoadedModel
+from fivefold.engine import NONE, Engine, EngineOptions, LoadedModel
 
 from .options import (
     DEFAULT_MODEL,
     Activations,
     AsJson,
+    BudgetOption,
     Context,
+    Eviction,
     Format,
     Isa,
     KvUnlessSaid,
     Threads,
+    eviction_choice,
     load_options,
     open_model,
     print_json,
@@ -62,6 +65,8 @@ def run(
     activations: Activations = "int8",
     kv: KvUnlessSaid = None,
     form: Format = "auto",
+    eviction: Eviction = NONE,
+    budget: BudgetOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -73,12 +78,14 @@ def run(
         frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
+    choice = eviction_choice(eviction, budget)
+    options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
     with ended_by_interrupt():
-        loaded = open_model(model, load_options(isa, threads, context, activations, kv, form=form))
+        loaded = open_model(model, options)
         _check_biases(sampling.logit_bias, loaded.vocabulary.size)
         messages = [{"role": "system", "content": system}] if system else []
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
-        engine = Engine(loaded)
+        engine = Engine(loaded, EngineOptions(eviction=choice))
         events = []
         for event in engine.stream(Request("run", tuple(tokens), sampling)):
             events.append(event)
@@ -145,6 +152,7 @@ def _answer(loaded: LoadedModel, tokens: list[int], events: list[TokenEvent]) ->
         figures = {
             "prompt_tokens": took.prompt_tokens,
             "cached_tokens": took.cached_tokens,
+            "kept_tokens": took.kept_tokens,
             "output_tokens": took.output_tokens,
             "prompt_seconds": seconds,
             "output_seconds": took.decode_seconds,
@@ -183,11 +191,14 @@ def chat(
     activations: Activations = "int8",
     kv: KvUnlessSaid = None,
     form: Format = "auto",
+    eviction: Eviction = NONE,
+    budget: BudgetOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    options = load_options(isa, threads, context, activations, kv, form=form)
-    engine = Engine(open_model(model, options))
+    engine_options = EngineOptions(eviction=eviction_choice(eviction, budget))
+    options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
+    engine = Engine(open_model(model, options), engine_options)
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []
     history = list(first)
@@ -199,7 +210,7 @@ def chat(
             history = list(first)
         elif word == "/model":
             try:
-                engine = Engine(open_model(rest.strip(), options))
+                engine = Engine(open_model(rest.strip(), options), engine_options)
                 history = list(first)
             except FivefoldError as error:
                 typer.echo(f"fivefold: {error.line()}", err=True)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fivefold.cache.eviction import Budget
 from fivefold.core.errors import InputError
-from fivefold.engine import LoadedModel, LoadOptions, load
+from fivefold.core.request import EvictionChoice
+from fivefold.engine import NONE, SERVED, LoadedModel, LoadOptions, checked, load
 from fivefold.files import default_store, resolve
 from fivefold.formats import entry_format
 from fivefold.quantize import LoadedFormat, loaded_format
@@ -44,6 +46,15 @@ KvUnlessSaid = Annotated[
         show_default=False,
     ),
 ]
+Eviction = Annotated[
+    str, typer.Option(help=f"Which entries of the cache stay: {', '.join(SERVED)}; with a --budget.")
+]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget", help="Entries that each KV head keeps, such as 256, or a share of the prompt, 0.1."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -55,19 +66,31 @@ def load_options(
     kv: str | None,
     reference: bool = False,
     form: str = "auto",
+    eviction: str = NONE,
 ) -> LoadOptions:
     """Load options from the command's own; InputError for a kind that is not known."""
     if kv is not None:
         entry_format(kv, "--kv")
     conversion = loaded_format(form, "--format")
     rest = LoadOptions(
-        isa, threads, context=context or None, reference=reference, cache_format=kv, conversion=conversion
-    )
+        isa, threads, context=context or None, reference=reference, cache_format=kv, conversion=conversion,
+        eviction=eviction,
+    )  # fmt: skip
     if activations == "int8":
         return replace(rest, activations="int8")
     if activations == "float":
         return replace(rest, activations="float")
     raise InputError(f"{activations!r} is not known", where="--activations", remedy="choose int8 or float")
+
+
+def eviction_choice(eviction: str, budget: str) -> EvictionChoice:
+    """The eviction of a command's requests, of any length; InputError names the option that is wrong."""
+    try:
+        choice = EvictionChoice(eviction, Budget.parse(budget).value if budget else 0)
+        checked(choice)
+    except InputError as error:
+        raise InputError(error.what, where=f"--{error.where}", remedy=error.remedy) from None
+    return choice
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:

@@ -19,8 +19,9 @@ from .errors import InputError, UnsupportedError
 AFTER_PROMPT = "after the prompt"
 """The rule of positions: a prompt of T tokens has rows at T, T + 1 and so on."""
 
-POOLING = 7
-"""Neighbours whose largest score a token of the prompt takes."""
+POOLING = 1
+"""Neighbours whose largest score an entry takes: itself alone. Learned scores are near enough to what an
+answer looks at that pooling, which helps policies that guess, spoils them (docs/decisions/0011)."""
 
 _TRAIN = "train one for this model: fivefold train lookahead"
 

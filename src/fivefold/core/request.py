@@ -119,6 +119,7 @@ class Timings:
                      token; decode_seconds from there to its last.
     cached_tokens    tokens of the prompt that were found in the cache when it was first admitted.
     preemptions      how often it lost its pages and began anew.
+    kept_tokens      entries that each KV head has kept after the last eviction; None if nothing was evicted.
     """
 
     queue_seconds: float
@@ -128,6 +129,7 @@ class Timings:
     cached_tokens: int
     output_tokens: int
     preemptions: int = 0
+    kept_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

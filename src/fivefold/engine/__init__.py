@@ -11,10 +11,12 @@ from .options import LoadOptions
 from .residency import LoadError, Residency
 from .score import score, score_in_chunks, windows
 from .seats import Lease, Recipe
+from .servable import NONE, SERVED, checked
 
 __all__ = [
+    "NONE", "SERVED",
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
     "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
-    "inspect_model", "load", "need_of",
+    "checked", "inspect_model", "load", "need_of",
     "score", "score_in_chunks", "windows",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from fivefold.core.errors import FivefoldError
-from fivefold.core.request import Request, TokenEvent
+from fivefold.core.request import EvictionChoice, Request, TokenEvent
 
 from .engine import Engine
 from .figures import EngineFigures
@@ -76,6 +76,11 @@ class AsyncEngine:
     def loaded(self) -> LoadedModel:
         """The model."""
         return self._engine.loaded
+
+    @property
+    def eviction(self) -> EvictionChoice:
+        """Of requests that say nothing of it."""
+        return self._engine.eviction
 
     @property
     def healthy(self) -> bool:

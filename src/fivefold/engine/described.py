@@ -17,6 +17,7 @@ from fivefold.models import architecture_of, load_model
 from fivefold.program import Model
 
 from .options import LoadOptions
+from .servable import laid_out, served_policy
 
 NATIVE, REFERENCE, TRANSFORMERS = "native", "reference", "transformers"
 _TORCH_ENTRIES = ("f16", "bf16")
@@ -53,7 +54,8 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     architecture, native = architecture_of(checkpoint)
     if not native and checkpoint.kind == "huggingface":
         return _by_transformers(checkpoint, options, architecture)
-    model, loaded = load_model(checkpoint), as_loaded(checkpoint, options)
+    model = laid_out(load_model(checkpoint), served_policy(options.eviction))
+    loaded = as_loaded(checkpoint, options)
     _check_formats(model, loaded)
     names = {name for program in model.programs.values() for name in program.tensors}
     weights = sum(loaded.tensors[name].stored_bytes for name in names if name in loaded.tensors)
@@ -89,6 +91,7 @@ def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture:
             f"there is no family for this architecture, and {error.what}", where=where, remedy=error.remedy
         ) from None
     outline = backend.outline(checkpoint)
+    laid_out(outline.model, served_policy(options.eviction), native=False)
     form = UNROUNDED if outline.number == UNROUNDED.name else ENTRY_FORMATS[outline.number]
     if options.cache_format is not None:
         if options.cache_format not in _TORCH_ENTRIES:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from fivefold.chat import StreamDecoder
 from fivefold.core.errors import FivefoldError, InputError, NotFiniteError
-from fivefold.core.request import FinishReason, Request, SamplingParams, TokenEvent
+from fivefold.core.request import EvictionChoice, FinishReason, Request, SamplingParams, TokenEvent
 from fivefold.decode import AutoregressiveDecoder
 
 from .admission import Admission
@@ -63,11 +63,16 @@ class Engine:
         """Whether any request is waiting or running, or an event waits for the next step."""
         return bool(self._tasks or self._unclaimed)
 
+    @property
+    def eviction(self) -> EvictionChoice:
+        """Of requests that say nothing of it."""
+        return self._evictions.default
+
     def submit(self, request: Request) -> None:
         """Take a request; its events come from the steps that follow.
 
-        InputError if its prompt cannot be used or its identity is under way, OverloadedError if too
-        many wait already.
+        InputError if its prompt or its eviction cannot be used or its identity is under way, OverloadedError
+        if too many wait already.
         """
         if request.identity in self._tasks:
             raise InputError("a request of this name is under way", where=request.identity,
@@ -163,6 +168,8 @@ class Engine:
             output_tokens=totals.output_tokens,
             last_step_rows=totals.last_step_rows,
             last_step_seconds=totals.last_step_seconds,
+            evictions=totals.evictions,
+            evicted_entries=totals.evicted_entries,
         )
 
     def check_integrity(self) -> None:

@@ -46,23 +46,29 @@ class EvictingDecoder:
     """A decoder of one sequence whose entries are evicted. See `core.decoder.Decoder` for the contract.
 
     `settle` is to be called when a step with its rows is committed, and `drop` when its sequence is given up.
+    `kept` are the entries of each layer and KV head after the last eviction (their mean, where heads keep
+    different numbers); None before the first.
     """
 
     def __init__(
-        self, inner: Decoder, sequence: int, prompt: int, eviction: Eviction, evicted: Evicted
+        self, inner: Decoder, sequence: int, points: tuple[int, int], eviction: Eviction, evicted: Evicted
     ) -> None:
+        """`points`: the prompt's tokens, and the position behind which something is evicted first."""
+        prompt, first = points
         self._inner = inner
         self._sequence = sequence
-        self._prompt = prompt
+        self._begin = first
         self._eviction = eviction
         self._evicted = evicted
         self._kept = eviction.budget.resolve(prompt)
         self._probing: Probing | None = None
         self._logits: Float32 | None = None
+        self._likeliest: dict[int, int] = {}  # the token behind a point of eviction, where drafts begin
         self._done = False
-        self._start(prompt)
-        parts = [a - b for a, b in zip((*self._cuts[1:], prompt), self._cuts, strict=True)]
-        together = 1 if self._in_parts else max(parts)
+        self.kept: int | None = None
+        self._start(first)
+        parts = [a - b for a, b in zip((*self._cuts[1:], first), self._cuts, strict=True)]
+        together = 1 if self._in_parts else max(1, *parts)
         learned = 0 if self._module is None else self._module.rows
         drafted = self._observation.probe.tokens if isinstance(self._observation.probe, Draft) else 0
         self._least = max(inner.least_rows, together + learned, drafted)
@@ -80,12 +86,13 @@ class EvictingDecoder:
     @property
     def least_rows(self) -> int:
         """Rows that observe together, or the rows of a probe."""
-        return self._least
+        return self._least if self._probing is None else max(self._least, self._probing.rows)
 
     def resume(self, cached: int) -> int:
         """Build on what is cached, but for rows that are to observe."""
         self.drop()
-        self._start(self._prompt)
+        self.kept = None
+        self._start(self._begin)
         return self._inner.resume(min(cached, self._cuts[0]))
 
     def propose(self, limit: int) -> Span | None:
@@ -130,28 +137,28 @@ class EvictingDecoder:
         self._logits, self._done = logits, decision.done is not None
         return decision
 
-    def settle(self) -> None:
+    def settle(self) -> int:
         """The rows are committed: take what was observed, and evict where that is due.
 
-        OutOfPagesError if entries cannot be moved; then the request has to begin anew.
+        How many entries each layer and KV head has given up. OutOfPagesError if entries cannot be moved; then
+        the request has to begin anew.
         """
         if self._done or self._point is None:
-            return
+            return 0
         if self._probing is not None:
             self._probing.settle(self._seen)
-            if self._probing.finished:
-                self._probing = None
-                self._evict(self._point)
-            return
+            if not self._probing.finished:
+                return 0
+            self._probing = None
+            return self._evict(self._point)
         if self._observing:
             self._observing = False
             first = self._point if self._module is not None else self._first
             self._seen.add(self._evicted.importance(self._sequence), first)
         if self._inner.committed < self._point:
-            return
+            return 0
         self._probing = self._probe(self._point)
-        if self._probing is None:
-            self._evict(self._point)
+        return self._evict(self._point) if self._probing is None else 0
 
     def drop(self) -> None:
         """Give up what a probe holds."""
@@ -185,6 +192,9 @@ class EvictingDecoder:
 
     def _draft(self, probe: Draft, point: int) -> Probing:
         """The fork that a draft is written on, evicted by the draft's own policy."""
+        assert self._logits is not None
+        if len(self._logits):  # none of a text that is read again: its next token is known
+            self._likeliest[point] = int(self._logits[0].argmax())
         by = policy_named(probe.by)
         seen = self._seen.window(by.observation(point).window)
         fork = self._evicted.runner.fork(self._sequence)
@@ -193,15 +203,16 @@ class EvictingDecoder:
         except BaseException:
             self._evicted.runner.close(fork)
             raise
-        assert self._logits is not None
-        first = int(self._logits[0].argmax())
-        return Drafting(self._evicted, (self._sequence, fork), point, (first, probe.tokens))
+        draft = (self._likeliest[point], probe.tokens)
+        return Drafting(self._evicted, (self._sequence, fork), point, draft)
 
-    def _evict(self, point: int) -> None:
+    def _evict(self, point: int) -> int:
         seen = self._seen.window(self._observation.window)
-        self._evicted.evict(self._sequence, self._eviction.policy, seen, self._kept)
+        gone = self._evicted.evict(self._sequence, self._eviction.policy, seen, self._kept)
+        self.kept = self._kept
         every = self._eviction.every
         self._start(point + every if every else None)
+        return gone
 
 
 def _windows(observation: Observation, point: int) -> tuple[int, ...]:

@@ -6,16 +6,17 @@ entries for each head without page tables for each, keys and queries that nobody
 
 from __future__ import annotations
 
-from fivefold.cache.eviction import Budget, LearnedRows, Policy, TrueAnswer, policy_named
+from fivefold.cache.eviction import Budget, LearnedRows, Policy, Scored
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.errors import InputError
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.request import EvictionChoice, Request
 
+from .described import TRANSFORMERS
 from .evicting import EvictingDecoder, Eviction
 from .loader import LoadedModel
 from .selecting import Evicted
-
-NONE = "none"
+from .servable import checked, require_entries, require_module, require_tables
 
 
 class Evictions:
@@ -27,51 +28,53 @@ class Evictions:
         self._evicted: Evicted | None = None
         self.check(default)
 
+    @property
+    def default(self) -> EvictionChoice:
+        """Of requests that say nothing of it."""
+        return self._default
+
     def check(self, choice: EvictionChoice) -> Eviction | None:
         """The eviction of a choice, None if nothing is evicted; errors say what cannot be done and why."""
-        if choice.policy == NONE:
+        policy, loaded = checked(choice), self._loaded
+        if policy is None:
             return None
-        policy = policy_named(choice.policy)
-        if not choice.budget:
-            raise InputError(
-                f"eviction {choice.policy!r} has no budget", where="budget",
-                remedy="give the entries that each KV head keeps, such as 256, or a share of the prompt, 0.1",
-            )  # fmt: skip
+        require_entries(loaded.model.layout, loaded.backend != TRANSFORMERS)
+        require_tables(policy, loaded.model.layout)
+        require_module(policy, loaded.lookahead, loaded.path)
         if self._evicted is None:
-            self._evicted = Evicted(self._loaded.runner, self._loaded.model.layout)
-        self._check_policy(policy, choice)
-        return Eviction(policy, Budget(choice.budget), choice.every, self._loaded.lookahead)
+            self._evicted = Evicted(loaded.runner, loaded.model.layout)
+        fitted = policy_with(policy, loaded.lookahead)
+        return Eviction(fitted, Budget(choice.budget), choice.every, loaded.lookahead)
 
     def around(self, decoder: Decoder, sequence: int, request: Request) -> Decoder:
         """The decoder, held back where its entries are evicted; itself if they are not."""
         choice = self._default if request.eviction is None else request.eviction
         eviction, length = self.check(choice), len(request.prompt)
-        if eviction is None or length < choice.least or length <= eviction.budget.resolve(length):
+        first = None if eviction is None else _first_point(eviction, length, choice.least)
+        if eviction is None or first is None:
             return decoder
         assert self._evicted is not None
-        return EvictingDecoder(decoder, sequence, length, eviction, self._evicted)
+        evicting = EvictingDecoder(decoder, sequence, (length, first), eviction, self._evicted)
+        if evicting.least_rows > self._loaded.runner.max_rows:
+            raise InputError(
+                f"eviction {choice.policy!r} needs {evicting.least_rows} rows in one step, and steps have "
+                f"{self._loaded.runner.max_rows}", where="eviction",
+                remedy="load the model with more max_rows or choose another policy",
+            )  # fmt: skip
+        return evicting
 
-    def _check_policy(self, policy: Policy, choice: EvictionChoice) -> None:
-        assert self._evicted is not None
-        observation = policy.observation(1)
-        if isinstance(observation.probe, LearnedRows) and self._loaded.lookahead is None:
-            raise UnsupportedError(
-                "there is no lookahead module for this model", where=str(self._loaded.path),
-                remedy=f"train one: fivefold train lookahead {self._loaded.path}, or choose another policy",
-            )  # fmt: skip
-        if policy.ragged and not self._evicted.apart:
-            raise UnsupportedError(
-                f"eviction {policy.name!r} keeps different numbers of entries in each layer and KV head, and "
-                "this model was loaded with page tables for all of them together", where="eviction",
-                remedy=f'load the model with eviction = "{policy.name}"',
-            )  # fmt: skip
-        if policy.ragged and choice.every:
-            raise UnsupportedError(
-                f"eviction {policy.name!r} is done once, behind the prompt", where="every",
-                remedy="leave it out or choose a policy that keeps equally many entries in each head",
-            )  # fmt: skip
-        if observation.statistics or isinstance(observation.probe, TrueAnswer):
-            raise UnsupportedError(
-                f"eviction {policy.name!r} is for measurements alone", where="eviction",
-                remedy="choose another policy",
-            )  # fmt: skip
+
+def _first_point(eviction: Eviction, prompt: int, least: int) -> int | None:
+    """The position behind which something is evicted first: the prompt's end, or where that is too short a point
+    in the answer. None if nothing ever is.
+    """
+    enough = max(eviction.budget.resolve(prompt) + 1, least)
+    if prompt >= enough or not eviction.every:
+        return prompt if prompt >= enough else None
+    return prompt + -(-(enough - prompt) // eviction.every) * eviction.every
+
+
+def policy_with(policy: Policy, module: LookaheadModule | None) -> Policy:
+    """The policy with the pooling that a module was made for, if it observes by the module's rows."""
+    learned = isinstance(policy.observation(1).probe, LearnedRows)
+    return policy.pooled_over(module.pooling) if learned and module and isinstance(policy, Scored) else policy

@@ -30,7 +30,8 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """A snapshot. Requests now; totals of steps, preemptions and tokens since the start; the last step."""
+    """A snapshot. Requests now; totals of steps, preemptions, tokens and evictions since the start; the last
+    step. Evicted entries are positions: what one KV head of one layer gives up."""
 
     running: int
     waiting: int
@@ -42,6 +43,8 @@ class EngineFigures:
     output_tokens: int
     last_step_rows: int
     last_step_seconds: float
+    evictions: int = 0
+    evicted_entries: int = 0
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Totals:
     output_tokens: int = 0
     last_step_rows: int = 0
     last_step_seconds: float = field(default=0.0)
+    evictions: int = 0
+    evicted_entries: int = 0
 
     def plus(self, figures: EngineFigures) -> Totals:
         """These and an engine's together; the last step is the engine's."""
@@ -66,4 +71,6 @@ class Totals:
             self.output_tokens + figures.output_tokens,
             figures.last_step_rows,
             figures.last_step_seconds,
+            self.evictions + figures.evictions,
+            self.evicted_entries + figures.evicted_entries,
         )

@@ -17,15 +17,16 @@ from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import STEP_ROWS, CacheGroup
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import choose_isa
-from fivefold.files import open_checkpoint, vocabulary_of
+from fivefold.files import found_lookahead_module, open_checkpoint, vocabulary_of
 from fivefold.formats import ENTRY_FORMATS, EntryFormat
 from fivefold.models import left_by_part
 from fivefold.plan import step_cost
 from fivefold.program import Model
 
-from .described import Described, as_loaded, described
+from .described import TRANSFORMERS, Described, as_loaded, described
 from .need import LONGEST_CONTEXT, measured
 from .options import LoadOptions
+from .servable import allowed
 
 Object = dict[str, Any]
 _PLAIN = LoadOptions()
@@ -53,6 +54,7 @@ def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     told |= {f"loaded_{key}": value for key, value in _formats(checkpoint).items()}
     if found is not None:
         told |= _costs(found)
+        told |= _evictions(found, stored, refused)
     vocabulary = _tried(refused, lambda: vocabulary_of(stored))
     return {**told, **_talk(stored, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
 
@@ -147,6 +149,24 @@ def _costs(found: Described) -> Object:
         "decode_weight_bytes": int(decode.weight_bytes),
         "decode_flops": int(decode.flops),
     }
+
+
+def _evictions(found: Described, stored: Checkpoint, refused: list[str]) -> Object:
+    """The lookahead module that the model has, and the evictions that it can be served with."""
+    native = found.backend != TRANSFORMERS
+    module = _tried(refused, lambda: found_lookahead_module(found.model, stored)) if native else None
+    told = None
+    if module is not None:
+        origin = module.origin
+        told = {
+            "rows": module.rows,
+            "rank": module.rank,
+            "matrices": len(module.pairs),
+            "trained_for": origin.model,
+            "steps": origin.steps,
+            "prompt_tokens": list(origin.lengths),
+        }
+    return {"lookahead": told, "evictions": list(allowed(found.model, native, module))}
 
 
 def _group(group: CacheGroup, form: EntryFormat) -> Object:

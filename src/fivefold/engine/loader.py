@@ -22,6 +22,7 @@ from fivefold.program import Model
 from .described import NATIVE, REFERENCE, Described, described
 from .need import measured
 from .options import LoadOptions
+from .servable import require_module, served_policy
 
 MOST_THREADS = 1024
 
@@ -83,6 +84,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     lookahead = None
     if isinstance(runner, NativeRunner | ReferenceRunner):
         lookahead = runner.lookahead = found_lookahead_module(found.model, stored)
+    require_module(served_policy(chosen.eviction), lookahead, path)
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,

@@ -3,7 +3,7 @@ recurrent states of its sequences.
 
 Only the file's head and the model's description are read for that, no weight. What is wrong with the
 model's files (a missing shard, an unknown architecture, a format that this build lacks) is found here as
-well, so that it can be told before anything depends on it.
+well, so that it can be told before anything depends on it; so is an eviction that it cannot be served with.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 
 from fivefold.core.errors import InputError
 from fivefold.core.layout import CacheLayout
-from fivefold.files import open_checkpoint, vocabulary_of
+from fivefold.files import found_lookahead_module, open_checkpoint, vocabulary_of
 from fivefold.formats import EntryFormat
 
 from .described import Described, described
 from .options import LoadOptions
+from .servable import needs_module, require_module, served_policy
 
 LONGEST_CONTEXT = 8192
 """Tokens of context where nothing else is said and the model has as many."""
@@ -84,7 +85,11 @@ def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> 
     `with_vocabulary` looks at the tokenizer too, which takes longer.
     """
     checkpoint = open_checkpoint(path)
-    need = measured(described(checkpoint, options), options)
+    found = described(checkpoint, options)
+    need = measured(found, options)
+    policy = served_policy(options.eviction)
+    if policy is not None and needs_module(policy):
+        require_module(policy, found_lookahead_module(found.model, checkpoint), path)
     if with_vocabulary:
         vocabulary_of(checkpoint)
     return need

@@ -20,6 +20,8 @@ class LoadOptions:
     keep any number.
     `cache_format` is how entries are stored: f16, bf16, int8, fp8; None is f16, and float32 with `reference`.
     `conversion` says what tensors are loaded as; None is as they are stored.
+    `eviction` is the policy that requests are to be served with: one that keeps different numbers of entries
+    in each layer and head needs page tables for each. Others can be asked for too, if they need none.
     """
 
     isa: str = "auto"
@@ -33,3 +35,4 @@ class LoadOptions:
     cache_format: str | None = None
     conversion: Conversion | None = None
     sequences: int = 16
+    eviction: str = "none"

@@ -36,7 +36,7 @@ class Probing:
     @property
     def rows(self) -> int:
         """Rows that the next span has."""
-        return len(self._left[0].tokens)
+        return len(self._left[0].tokens) if self._left else 1
 
     def propose(self, limit: int) -> Span | None:
         """The next span; None if it has more rows than the limit."""
@@ -113,8 +113,11 @@ class Drafting(Probing):
 
 
 def repeating(evicted: Evicted, sequence: int, tokens: Int32, chunk: int) -> Probing:
-    """The prompt's tokens once more, so many at a time, each part behind the prompt."""
-    size = min(chunk, evicted.runner.max_rows)
+    """The prompt's tokens once more, so many at a time, each part behind the prompt.
+
+    A part is at most half of a step, so that it finds room beside those who write.
+    """
+    size = max(min(chunk, evicted.runner.max_rows // 2), 1)
     spans = []
     for first in range(0, len(tokens), size):
         span = Span.causal(sequence, tokens[first : first + size], len(tokens), _NOTHING)

@@ -6,7 +6,7 @@ layers share a budget, so they are put before the policy together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -22,32 +22,26 @@ class Evicted:
 
     def __init__(self, runner: Runner, layout: CacheLayout) -> None:
         self.runner = runner
-        self.groups = tuple(one for one in layout.groups if one.window is None and one.chunk is None)
-        if layout.states or not self.groups or len({one.kv_heads for one in self.groups}) > 1:
-            raise UnsupportedError(
-                "entries of this model cannot be evicted: " + _why(layout, self.groups),
-                where="eviction", remedy='write eviction = "none"',
-            )  # fmt: skip
+        self.groups = evicted_groups(layout)
         self.layers = sum(len(one.layers) for one in self.groups)
         self.kv_heads = self.groups[0].kv_heads
-
-    @property
-    def apart(self) -> bool:
-        """Whether layers and heads have page tables of their own and can keep different numbers."""
-        return all(len(one.layers) == 1 and one.tables == one.kv_heads for one in self.groups)
 
     def importance(self, sequence: int) -> Float32:
         """(L, H, S) of all groups' layers, of the sequence's last span."""
         found = self.runner.importance(sequence)
         return np.concatenate([found[group.name] for group in self.groups])
 
-    def evict(self, sequence: int, policy: Policy, seen: Float32 | None, kept: int) -> None:
-        """Keep what the policy chooses, about `kept` entries of each layer and KV head."""
+    def evict(self, sequence: int, policy: Policy, seen: Float32 | None, kept: int) -> int:
+        """Keep what the policy chooses, about `kept` entries of each layer and KV head.
+
+        How many entries each of them has given up.
+        """
         slots = self.runner.length(sequence, self.groups[0].name)
         if slots <= kept:
-            return
+            return 0
         chosen = policy.select(Evidence(self.layers, self.kv_heads, slots, seen), kept)
         self.keep(sequence, chosen)
+        return slots - kept
 
     def keep(self, sequence: int, chosen: Selection) -> None:
         """Keep these slots."""
@@ -66,6 +60,22 @@ class Evicted:
                 heads = range(self.kv_heads)
                 kept[group.name] = [np.stack([chosen[layer][head] for layer in layers]) for head in heads]
         return kept
+
+
+def evicted_groups(layout: CacheLayout) -> tuple[CacheGroup, ...]:
+    """The groups that are evicted from. UnsupportedError if there are none, or they differ."""
+    groups = tuple(one for one in layout.groups if one.window is None and one.chunk is None)
+    if layout.states or not groups or len({one.kv_heads for one in groups}) > 1:
+        raise UnsupportedError(
+            "entries of this model cannot be evicted: " + _why(layout, groups),
+            where="eviction", remedy='write eviction = "none"',
+        )  # fmt: skip
+    return groups
+
+
+def apart(groups: Iterable[CacheGroup]) -> bool:
+    """Whether layers and heads have page tables of their own and can keep different numbers."""
+    return all(len(one.layers) == 1 and one.tables == one.kv_heads for one in groups)
 
 
 def _why(layout: CacheLayout, groups: tuple[CacheGroup, ...]) -> str:

@@ -103,7 +103,7 @@ class Stepping:
         budget = min(left, self._pace.reading_rows(most - left, left, crowd))
         for index, rows in shares([task.backlog for task in readers], budget).items():
             decoder = readers[index].decoder
-            span = decoder.propose(max(rows, min(decoder.least_rows, left)))
+            span = decoder.propose(min(max(rows, decoder.least_rows), left)) if left else None
             if span is not None:
                 proposed.append((readers[index], span))
                 left -= len(span.tokens)
@@ -130,11 +130,14 @@ class Stepping:
     def _settle(self, task: Task) -> None:
         """Let it evict; a request for which there is no page to move entries into begins anew."""
         try:
-            task.settle()
+            gone = task.settle()
         except OutOfPagesError:
             if len(self._admission.running) == 1:
                 raise
             self._admission.preempt(task)
+            return
+        self._totals.evictions += gone > 0
+        self._totals.evicted_entries += gone
 
     def _publish(self, task: Task) -> None:
         """Offer the pages that have become whole to others."""

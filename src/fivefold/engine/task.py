@@ -64,10 +64,12 @@ class Task:
             self.cached = cached
             self._started = self._clock()
 
-    def settle(self) -> None:
-        """Its rows are committed: evict what is to be evicted. OutOfPagesError if it must begin anew."""
-        if isinstance(self.decoder, EvictingDecoder):
-            self.decoder.settle()
+    def settle(self) -> int:
+        """Its rows are committed: evict what is to be evicted. OutOfPagesError if it must begin anew.
+
+        How many entries each layer and KV head has given up.
+        """
+        return self.decoder.settle() if isinstance(self.decoder, EvictingDecoder) else 0
 
     def released(self) -> None:
         """Its sequence is about to be given up."""
@@ -126,6 +128,7 @@ class Task:
             cached_tokens=min(self.cached or 0, len(self.prompt)),
             output_tokens=self.output_tokens,
             preemptions=self.preemptions,
+            kept_tokens=self.decoder.kept if isinstance(self.decoder, EvictingDecoder) else None,
         )
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
+from fivefold.core.request import EvictionChoice
+from fivefold.engine import NONE, checked
 from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
@@ -28,16 +30,14 @@ MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _PLANNED: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "eviction": (("none",), ("lookahead", "snapkv", "window")),
-    "budget": ((0,), ()),
     "decoding": (("auto", "autoregressive"), ("speculative", "diffusion")),
 }
 """Keys of what is partly planned: the values that they may have today, and those that are to come."""
 
 _LEAST: Mapping[str, float] = {
-    "context": 0, "memory": 0, "max_sequences": 1, "max_queue": 1, "wait": 0, "idle": 0, "budget": 0,
-    "upstream_timeout": 0.001, "upstream_connect_timeout": 0.001, "upstream_retries": 0,
-    "upstream_check": 0.1,
+    "context": 0, "memory": 0, "max_sequences": 1, "max_queue": 1, "wait": 0, "idle": 0,
+    "eviction_every": 0, "eviction_least": 0, "upstream_timeout": 0.001, "upstream_connect_timeout": 0.001,
+    "upstream_retries": 0, "upstream_check": 0.1,
 }  # fmt: skip
 _MOST: Mapping[str, float] = {
     "upstream_retries": MOST_RETRIES,
@@ -62,8 +62,10 @@ class ModelConfig:
     prefix_cache: bool = True
     format: str = ""
     cache_format: str = ""
-    eviction: str = "none"
+    eviction: str = NONE
     budget: float = 0
+    eviction_every: int = 0
+    eviction_least: int = 1024
     decoding: str = "auto"
     memory: int = 0
     wait: float = 300
@@ -77,6 +79,13 @@ class ModelConfig:
     upstream_connect_timeout: float = 5
     upstream_retries: int = 2
     upstream_check: float = 10
+
+    @property
+    def eviction_choice(self) -> EvictionChoice:
+        """Of requests that say nothing of it."""
+        if self.eviction == NONE:
+            return EvictionChoice()
+        return EvictionChoice(self.eviction, self.budget, self.eviction_every, self.eviction_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,7 @@ def model_config(values: Any, where: str) -> ModelConfig:
     config = ModelConfig(**chosen)
     _check_planned(config, where)
     _check_numbers(config, where)
+    _check_eviction(config, where)
     if config.cache_format:
         entry_format(config.cache_format, f"{where}: key cache_format")
     for key, names in (("name", (config.name,)), ("aliases", config.aliases)):
@@ -203,6 +213,14 @@ def _check_numbers(config: ModelConfig, where: str) -> None:
         if not (-math.inf < value < math.inf and least <= value <= most):
             bound = f"at least {least:g}" if math.isinf(most) else f"{least:g} to {most:g}"
             raise InputError(f"key {key} is {value}", where=where, remedy=f"give {bound}")
+
+
+def _check_eviction(config: ModelConfig, where: str) -> None:
+    """Refuse an eviction that no model can be served with."""
+    try:
+        checked(EvictionChoice(config.eviction, config.budget, config.eviction_every))
+    except InputError as error:
+        raise InputError(error.what, where=f"{where}: key {error.where}", remedy=error.remedy) from None
 
 
 def _address(text: str, where: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import Receive, Send
 
 from fivefold.core.errors import FivefoldError
-from fivefold.core.request import Request, SamplingParams, Timings, TokenEvent
+from fivefold.core.request import EvictionChoice, Request, SamplingParams, Timings, TokenEvent
 from fivefold.engine import EventStream
 
 from .answers import Choice, Object
@@ -72,17 +72,24 @@ class Job:
         }
 
     def usage(self) -> Object:
-        """Tokens of all choices; a prompt that several choices share counts once."""
+        """Tokens of all choices; a prompt that several choices share counts once.
+
+        Where entries were evicted, `kept_tokens` says how many each KV head has kept.
+        """
         prompt = sum(map(len, self.prompt_token_ids))
         took = list(self.timings.values())
         output = sum(one.output_tokens for one in took)
         share = max(len(self.requests) // max(len(self.prompt_token_ids), 1), 1)
-        cached = sum(self.timings[i].cached_tokens for i in self.timings if i % share == 0)
+        first = [self.timings[i] for i in self.timings if i % share == 0]
+        details = {"cached_tokens": sum(one.cached_tokens for one in first)}
+        if any(one.kept_tokens is not None for one in first):
+            whole = [one.prompt_tokens if one.kept_tokens is None else one.kept_tokens for one in first]
+            details["kept_tokens"] = sum(whole)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
-            "prompt_tokens_details": {"cached_tokens": cached},
+            "prompt_tokens_details": details,
         }
 
 
@@ -93,10 +100,18 @@ def requests_of(
     sampling: SamplingParams,
     count: int,
     salt: str,
+    eviction: EvictionChoice | None = None,
 ) -> list[Request]:
     """The engine's requests: `count` answers to each prompt."""
     return [
-        Request(f"{identity}-{place}-{index}", tuple(prompt), for_choice(sampling, index), salt, model.shown)
+        Request(
+            f"{identity}-{place}-{index}",
+            tuple(prompt),
+            for_choice(sampling, index),
+            salt,
+            model.shown,
+            eviction,
+        )
         for place, prompt in enumerate(prompts)
         for index in range(count)
     ]

@@ -166,6 +166,11 @@ class Metrics(Collector):
                 ("iterations", "steps"),
             )
         }
+        for key, text in (
+            ("evictions", "times that entries of a request were evicted"),
+            ("evicted_entries", "entries evicted, of each layer and KV head"),
+        ):
+            counters[key] = CounterMetricFamily(f"fivefold:{key}", text, labels=_LABELS)
         for name, engines in self._engines().items():
             labels, figures = (name, "0"), [engine.figures() for engine in engines]
             total = self._models.residency.past(name)
@@ -184,6 +189,8 @@ class Metrics(Collector):
                 ("prefix_cache_hits", total.cached_tokens),
                 ("num_preemptions", total.preemptions),
                 ("iterations", total.steps),
+                ("evictions", total.evictions),
+                ("evicted_entries", total.evicted_entries),
             ):
                 counters[key].add_metric(labels, value)
         return [*gauges.values(), *counters.values(), *residency_metrics(self._models)]

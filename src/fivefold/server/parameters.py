@@ -10,7 +10,8 @@ import dataclasses
 from typing import Any
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import MOST_BIAS, MOST_BIASES, SamplingParams
+from fivefold.core.request import MOST_BIAS, MOST_BIASES, EvictionChoice, SamplingParams
+from fivefold.engine import NONE, checked
 
 from .errors import bad_request, not_supported
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
@@ -21,10 +22,11 @@ MOST_STOP_CHARACTERS = 256
 MOST_LOGPROBS = 20
 COMPLETION_TOKENS = 16
 
+ANY_EVICTION = EvictionChoice("window", 1)
+"""In place of a model's own, where only what no model can do is to be refused."""
+
 _REFUSED = ("prompt_logprobs", "use_beam_search", "guided_json", "guided_regex", "structured_outputs")
 _PLANNED = {
-    "eviction": (None, "none"),
-    "budget": (None, 0),
     "decoding": (None, "auto", "autoregressive"),
 }
 
@@ -73,6 +75,30 @@ def for_choice(sampling: SamplingParams, index: int) -> SamplingParams:
     if sampling.seed is None or index == 0:
         return sampling
     return dataclasses.replace(sampling, seed=sampling.seed + index)
+
+
+def eviction_choice(
+    fields: GenerationFields, default: EvictionChoice = ANY_EVICTION
+) -> EvictionChoice | None:
+    """What a request asks for, None if it says nothing of it.
+
+    What it leaves out is as its model does it with all requests, which is the default; but a prompt of any
+    length is evicted from, if it is asked for. Whether the model can is for its engine to say.
+    """
+    if fields.eviction is None and fields.budget is None and fields.eviction_every is None:
+        return None
+    policy = default.policy if fields.eviction is None else fields.eviction
+    rest = EvictionChoice() if policy == NONE else default
+    choice = EvictionChoice(
+        policy,
+        rest.budget if fields.budget is None else fields.budget,
+        rest.every if fields.eviction_every is None else fields.eviction_every,
+    )
+    try:
+        checked(choice)
+    except InputError as error:
+        raise bad_request(error.line(), error.where) from None
+    return choice
 
 
 def _sampling(

@@ -54,7 +54,8 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     guided_regex: Any = None
     structured_outputs: Any = None
     eviction: str | None = None
-    budget: float | None = None
+    budget: Whole | float | None = None
+    eviction_every: Whole | None = None
     decoding: str | None = None
 
 

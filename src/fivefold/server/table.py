@@ -50,6 +50,9 @@ class UpstreamEntry:
 
 Entry = LocalEntry | UpstreamEntry
 
+_KEYS = {"--context": "key context", "eviction": "key eviction"}
+"""By where an error was found that is not the source's: the key that says it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -161,6 +164,7 @@ class Maker:
             context=config.context or self.options.context,
             cache_format=config.cache_format or self.options.cache_format,
             sequences=min(config.max_sequences, self.options.sequences),
+            eviction=config.eviction,
         )
         if config.format:
             place = f"{where}: key format" if where else "key format"
@@ -175,14 +179,14 @@ class Maker:
         try:
             need = need_of(path, options, with_vocabulary=not early)
         except FivefoldError as error:
-            raise placed(
-                error, where, "key context" if error.where == "--context" else "key source"
-            ) from None
+            raise placed(error, where, _KEYS.get(error.where, "key source")) from None
         try:
             entries = _entries(need, config.memory, *memory)
         except FivefoldError as error:
             raise placed(error, where, "key memory" if config.memory else "key source") from None
-        engine = EngineOptions(config.max_sequences, config.max_queue, config.prefix_cache)
+        engine = EngineOptions(
+            config.max_sequences, config.max_queue, config.prefix_cache, eviction=config.eviction_choice
+        )
         chosen = dataclasses.replace(options, context=need.context, entries=entries)
         recipe = Recipe(config.name, path, chosen, engine, need.bytes(entries), config.pinned, config.idle)
         return LocalEntry(config, recipe, need.context, int(self.clock()), need.notice)
@@ -198,7 +202,7 @@ def placed(error: FivefoldError, where: str, key: str) -> FivefoldError:
     if not where:
         return error
     place = f"{where}: {key}"
-    if error.where and not error.where.startswith("--"):
+    if error.where and error.where not in _KEYS and not error.where.startswith("--"):
         place = f"{place}: {error.where}"
     return InputError(error.what, where=place, remedy=error.remedy)
 

@@ -16,6 +16,7 @@ from .policy import (
     Selection,
     TrueAnswer,
 )
+from .scored import Scored
 from .table import POLICIES, policy_named
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Policy",
     "QueryStatistics",
     "Repetition",
+    "Scored",
     "Selection",
     "TrueAnswer",
     "policy_named",

@@ -7,9 +7,9 @@ to observe and other numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Self
 
 from fivefold.core.batch import Float32
 
@@ -37,6 +37,10 @@ class Scored:
     sinks: int = SINKS
     pool: int = 7
     pooling: Literal["max", "average"] = "max"
+
+    def pooled_over(self, pool: int) -> Self:
+        """The same policy with scores pooled over so many slots."""
+        return replace(self, pool=pool)
 
     def observation(self, length: int) -> Observation:
         """The rows of the window."""
