@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fivefold.bench.eviction import Selected, chosen_sets, draw_eviction, eviction_lines
@@ -15,10 +16,11 @@ from fivefold.bench.eviction.figures import figures
 from fivefold.bench.eviction.prompts import AskedDocument, Prompt, Rendering, documents
 from fivefold.bench.eviction.run import as_measured
 from fivefold.bench.eviction.state import State
-from fivefold.cache.eviction import POLICIES
+from fivefold.cache.eviction import POLICIES, Scored
 from fivefold.chat import ChatTemplate
 from fivefold.cli.app import status
 from fivefold.core.errors import InputError
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine import LoadOptions, load
 from fivefold.exercises import FIXED_SETS, Question, Text
 
@@ -139,13 +141,23 @@ def test_documents_share_their_beginning_and_those_that_are_done_are_left_out() 
     assert list(documents(selected, texts, rendering, {"needle_prose_1k.0"})) == found
 
 
-def test_all_policies_keep_the_same_ends_and_pool_alike() -> None:
-    pools = {name: getattr(as_measured(policy), "pool", None) for name, policy in POLICIES.items()}
-    looking = {"adakv", "h2o", "kvzip", "laq", "lookahead", "pyramidkv", "snapkv", "tova"}
-    assert {name for name, pool in pools.items() if pool == 7} == looking
-    assert pools["oracle"] == 1
-    assert as_measured(POLICIES["laq"]).observation(100) == POLICIES["laq"].observation(100)
-    assert as_measured(POLICIES["tova"]).observation(100).window == 1
+def test_all_policies_keep_the_same_ends_and_pool_as_their_sources() -> None:
+    module = LookaheadModule(np.ones((1, 4), np.float32), {}, 1.0, 1, pooling=3)
+    names = (*POLICIES, "snapkv-unpooled", "laq-unpooled")
+    found = {name: as_measured(name, module) for name in names}
+    assert {name: policy.name for name, policy in found.items()} == {name: name for name in names}
+    scored = {name: policy for name, policy in found.items() if isinstance(policy, Scored)}
+    assert set(found) - set(scored) == {"window"}
+    assert {policy.window for policy in scored.values()} == {32}
+    assert {name for name, policy in scored.items() if policy.pool == 7} == {
+        "adakv", "laq", "pyramidkv", "snapkv",
+    }  # fmt: skip
+    assert {name for name, policy in scored.items() if policy.pool not in (1, 7)} == {"lookahead"}
+    assert scored["lookahead"].pool == 3
+    assert found["laq"].observation(100) == POLICIES["laq"].observation(100)
+    assert found["tova"].observation(100).window == 1
+    with pytest.raises(InputError, match="no eviction policy 'h2o-unpooled'"):
+        as_measured("h2o-unpooled", module)
 
 
 @pytest.fixture

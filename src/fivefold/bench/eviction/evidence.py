@@ -15,6 +15,7 @@ import numpy as np
 from fivefold.cache.eviction import (
     Draft,
     LearnedRows,
+    Observation,
     Policy,
     Repetition,
     TrueAnswer,
@@ -37,6 +38,7 @@ class Evidences:
     ) -> None:
         self._evicted, self._read, self._truth, self._module = evicted, read, truth, module
         self._known: dict[str, Float32] = {}
+        self._drafts: dict[tuple[Observation, int], Float32] = {}
 
     def importance(self, policy: Policy, budget: int) -> Float32 | None:
         """(L, H, T) as the policy's observation says, None if nothing observes."""
@@ -57,7 +59,10 @@ class Evidences:
 
     def _drafted(self, policy: Policy, budget: int) -> Float32:
         """A draft on a fork that another policy has evicted to the same budget, beside the last rows."""
-        probe = policy.observation(self._read.length).probe
+        observation = policy.observation(self._read.length)
+        probe, key = observation.probe, (observation, budget)
+        if key in self._drafts:
+            return self._drafts[key]
         assert isinstance(probe, Draft)
         fork = self._evicted.runner.fork(self._read.sequence)
         by = policy_named(probe.by)
@@ -69,7 +74,8 @@ class Evidences:
         first = int(self._read.logits.argmax())
         sequences = (self._read.sequence, fork)
         drafting = Drafting(self._evicted, sequences, self._read.length, (first, probe.tokens))
-        return self._probed(policy, drafting)
+        self._drafts[key] = self._probed(policy, drafting)
+        return self._drafts[key]
 
     def _repeated(self, policy: Policy, budget: int) -> Float32:
         """The prompt once more behind itself."""

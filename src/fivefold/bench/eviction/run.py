@@ -12,12 +12,11 @@ from fivefold import __version__
 from fivefold.backends import NativeRunner
 from fivefold.bench.machine import describe_machine
 from fivefold.bench.report import model_figures
-from fivefold.cache.eviction import POLICIES, Policy, TrueAnswer, policy_named
-from fivefold.cache.eviction.scored import Scored
+from fivefold.cache.eviction import POLICIES, Policy, Scored, policy_named
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.lookahead import POOLING, LookaheadModule
+from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine import LoadedModel
 from fivefold.engine.selecting import Evicted
 from fivefold.exercises import Text
@@ -29,6 +28,8 @@ from .measuring import LAST, Bench, measure_document, needs_module, needs_statis
 from .prompts import AskedDocument, Rendering, Selected, documents
 from .state import State
 
+UNPOOLED, TWICE = "-unpooled", ("laq", "snapkv")
+"""Policies whose source pools scores, measured without that too, and how that form is named."""
 Tell = Callable[[AskedDocument, int, int], None]
 
 
@@ -77,8 +78,8 @@ def measurable(loaded: LoadedModel, names: Sequence[str]) -> tuple[tuple[Policy,
     """
     found: list[Policy] = []
     notes: list[str] = []
-    for name in names or POLICIES:
-        policy = policy_named(name)
+    for name in names or (*POLICIES, *(f"{name}{UNPOOLED}" for name in TWICE)):
+        policy = as_measured(name, loaded.lookahead)
         why = _why_not(policy, loaded.lookahead)
         if why and names:
             raise UnsupportedError(
@@ -87,20 +88,22 @@ def measurable(loaded: LoadedModel, names: Sequence[str]) -> tuple[tuple[Policy,
         if why:
             notes.append(f"{name} is left out: {why}")
         else:
-            found.append(as_measured(policy))
+            found.append(policy)
     return tuple(found), notes
 
 
-def as_measured(policy: Policy) -> Policy:
-    """The policy with what the measure gives all alike: the last 32 entries are kept, and scores by attention
-    are pooled over 7. The oracle's are not, since it is the ceiling.
+def as_measured(name: str, module: LookaheadModule | None) -> Policy:
+    """A policy or a form of one by its name, with the last 32 entries kept; scores are pooled as its source
+    says, those of learned rows as their module says. InputError if there is none of that name.
     """
+    base = name.removesuffix(UNPOOLED)
+    policy = policy_named(base if base in TWICE else name)
     if not isinstance(policy, Scored):
         return policy
-    observation = policy.observation(LAST)
-    looks = observation.window or observation.probe is not None
-    if looks and not isinstance(observation.probe, TrueAnswer):
-        policy = replace(policy, pool=POOLING)
+    if needs_module(policy) and module is not None:
+        policy = policy.pooled_over(module.pooling)
+    if name != policy.name:
+        policy = replace(policy, name=name, pool=1)
     return replace(policy, window=LAST)
 
 
