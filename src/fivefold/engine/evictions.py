@@ -65,8 +65,8 @@ class Evictions:
 
 
 def _first_point(eviction: Eviction, prompt: int, least: int) -> int | None:
-    """The position behind which something is evicted first: the prompt's end, or where that is too short a point
-    in the answer. None if nothing ever is.
+    """Behind which position something is evicted first: the prompt's end, or a point of the answer where the
+    prompt is too short. None if nothing ever is.
     """
     enough = max(eviction.budget.resolve(prompt) + 1, least)
     if prompt >= enough or not eviction.every:
