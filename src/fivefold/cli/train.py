@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +94,11 @@ def make_examples(
     shortest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at least.")] = 512,
     longest: Annotated[int, typer.Option(min=64, help="Tokens of a document, at most.")] = 4096,
     seed: Annotated[int, typer.Option(min=0, help="What is drawn.")] = 0,
+    kinds: Annotated[str, typer.Option(help="Kinds of exercises, separated by commas; all.")] = "",
+    right: Annotated[
+        bool,
+        typer.Option("--right", help="Only questions that the model answers rightly, where that is known."),
+    ] = False,
     threads: Threads = 0,
 ) -> None:
     """Make examples to train a lookahead module with: the model reads texts and answers questions.
@@ -101,7 +107,9 @@ def make_examples(
     up.
     """
     collecting: Any = importlib.import_module("fivefold.train.lookahead.collecting")
-    collection = collecting.Collection(documents, (shortest, longest), seed)
+    collection = collecting.Collection(documents, (shortest, longest), seed, right=right)
+    if kinds:
+        collection = replace(collection, kinds={name.strip(): 1.0 for name in kinds.split(",")})
     made = collecting.collect_examples(
         find_model(model), texts, out, collection, threads, lambda said: typer.echo(said.line(), err=True)
     )

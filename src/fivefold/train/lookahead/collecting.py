@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fivefold.backends import NativeRunner
 from fivefold.chat import ChatTemplate
-from fivefold.core.errors import FivefoldError, UnsupportedError
+from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.engine import LoadOptions, load
-from fivefold.exercises import WEIGHTS, Drawing, Exercise, Text, exercises, texts
+from fivefold.exercises import WEIGHTS, Drawing, Exercise, Library, Question, Text, one_exercise, texts
 
 from .examples import DOCUMENT, Document, write_document
 from .making import Asked, Making, make_document
@@ -30,13 +30,22 @@ LEAST_SHARED = 32
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Which examples: how many documents, of how many tokens (log-uniform between two lengths), how asked."""
+    """Which examples: how many documents, of how many tokens (log-uniform between two lengths), how asked.
+
+    kinds  of exercises by weight. With `right`, questions that have an answer are kept only where the model
+           finds it: what a wrong answer looked at teaches nothing about the right one.
+    """
 
     documents: int
     lengths: tuple[int, int] = (256, 4096)
     seed: int = 0
     questions: int = 4
     kinds: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    right: bool = False
+
+    def name(self, number: int) -> str:
+        """Of a document; collections of other seeds can lie in the same folder."""
+        return f"document-{self.seed:03d}-{number:05d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,9 @@ class Prompts:
         """Tokens of a text."""
         return len(self.vocabulary.encode(text))
 
-    def tokens(self, exercise: Exercise) -> tuple[list[int], list[Asked]]:
-        """What all prompts of an exercise begin with, and what each goes on with."""
+    def tokens(self, exercise: Exercise, right: bool = False) -> tuple[list[int], list[Asked]]:
+        """What all prompts of an exercise begin with, and what each goes on with; with `right` also what a
+        right answer is."""
         prompts = [
             [
                 *self.template.encode(self.vocabulary, exercise.messages(question)),
@@ -77,10 +87,15 @@ class Prompts:
         ]
         shared = shared_beginning(prompts)
         asked = [
-            Asked(tuple(prompt[shared:]), question.kind)
+            Asked(tuple(prompt[shared:]), question.kind, self._judge(question) if right else None)
             for prompt, question in zip(prompts, exercise.questions, strict=True)
         ]
         return prompts[0][:shared], asked
+
+    def _judge(self, question: Question) -> Callable[[Sequence[int]], bool] | None:
+        if question.answer is None:
+            return None
+        return lambda answer: question.is_right(self.vocabulary.decode(answer))
 
 
 def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
@@ -122,13 +137,21 @@ def collect(
     drawing = Drawing(collection.lengths, collection.seed, collection.kinds, collection.questions)
     settings = {**asdict(collection), "answer_tokens": making.answer_tokens}
     began, made = time.monotonic(), 0
-    missing = [n for n in range(collection.documents) if not (folder / _name(n) / DOCUMENT).exists()]
-    for number in missing:
-        exercise = next(exercises(texts, prompts.count, drawing, 1, number))
-        shared, asked = prompts.tokens(exercise)
+    unknown = sorted(set(collection.kinds) - set(WEIGHTS))
+    if unknown:
+        raise InputError(
+            f"unknown kind of exercise {unknown[0]!r}", where="--kinds",
+            remedy=f"take some of {', '.join(WEIGHTS)}",
+        )  # fmt: skip
+    library = Library(texts, prompts.count)
+    for number in range(collection.documents):
+        name = collection.name(number)
+        if (folder / name / DOCUMENT).exists():
+            continue
+        shared, asked = prompts.tokens(one_exercise(library, drawing, number), collection.right)
         document = None
         if len(shared) >= LEAST_SHARED:
-            document = make_document(making, _name(number), shared, asked, settings)
+            document = make_document(making, name, shared, asked, settings)
         if document is not None:
             write_document(folder, document)
             made += 1
@@ -136,7 +159,3 @@ def collect(
     if not made and not any(folder.glob(f"*/{DOCUMENT}")):
         raise FivefoldError("no example could be made", where=str(folder), remedy="ask for more documents")
     return made
-
-
-def _name(number: int) -> str:
-    return f"document-{number:05d}"

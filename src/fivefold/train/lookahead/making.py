@@ -11,7 +11,7 @@ Which texts and questions there are is not decided here, nor how examples are st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -36,10 +36,12 @@ class ReadingRunner(Runner, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One prompt: the tokens behind the document, and what kind of question it is."""
+    """One prompt: the tokens behind the document, what kind of question it is, and whether an answer's tokens
+    are right (None: anything is)."""
 
     tokens: tuple[int, ...]
     kind: str
+    right: Callable[[Sequence[int]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Making:
 def make_document(
     making: Making, name: str, tokens: Sequence[int], asked: Sequence[Asked], settings: Mapping[str, Any]
 ) -> Document | None:
-    """The document with the questions whose answers have at least two tokens; None if none has."""
+    """The document with the questions whose answers are right and have two tokens; None if none has."""
     runner = making.runner
     base = runner.open()
     opened = [base]
@@ -97,6 +99,8 @@ def _questions(making: Making, forks: Sequence[int], start: int, asked: Sequence
     made = []
     for fork, one, length, answer, (keys, values) in zip(forks, asked, lengths, answers, parts, strict=True):
         if len(answer) < LEAST_ANSWER or length < SHORTEST_PROMPT:
+            continue
+        if one.right is not None and not one.right(answer):
             continue
         target = _target(making, fork, length, answer)
         ids = np.array(one.tokens, np.int32), np.array(answer, np.int32)
