@@ -25,7 +25,7 @@ from fivefold.exercises import Question
 
 TINY = Path(__file__).parents[1] / "engine" / "data" / "tiny.gguf"
 BUDGETS = (64, 68)
-NAMES = (*(name for name in POLICIES if name != "expected_attention"), "snapkv-unpooled", "laq-unpooled")
+NAMES = (*POLICIES, "snapkv-unpooled", "laq-unpooled")
 RAGGED = {name for name, policy in POLICIES.items() if policy.ragged}
 
 
@@ -210,7 +210,7 @@ def test_recall_leaves_out_the_ends_and_is_a_mean_over_heads() -> None:
 def test_what_cannot_be_measured_is_left_out_or_refused(loaded: LoadedModel) -> None:
     without = replace(loaded, lookahead=None)
     found, notes = measurable(without, ())
-    left = {"lookahead", "expected_attention"}
+    left = {"lookahead"}
     assert {policy.name for policy in found} == {*POLICIES, "snapkv-unpooled", "laq-unpooled"} - left
     assert sorted(note.split()[0] for note in notes) == sorted(left)
     with pytest.raises(UnsupportedError, match="no lookahead module"):

@@ -196,7 +196,7 @@ def test_the_command_measures_and_goes_on(
     assert answer["prompts"] == 2
     assert answer["solved"] == 2
     assert set(answer["budgets"]) == {"64", "70"}
-    assert [note.split()[0] for note in answer["notes"]] == ["expected_attention", "lookahead"]
+    assert [note.split()[0] for note in answer["notes"]] == ["lookahead"]
     assert {one["document"] for one in answer["records"]} == set(few_documents)
     assert (tmp_path / "p.png").exists()
     output = capsys.readouterr().out

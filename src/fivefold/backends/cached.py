@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
 from fivefold.core.errors import UnsupportedError
@@ -65,12 +67,21 @@ class CachedRunner:
     def entries(self, sequence: int, group: str, first: int = 0) -> tuple[Float32, Float32]:
         """Keys and values of a sequence from slot `first` on, (layers, KV heads, n, width), as stored.
 
-        Of groups whose heads share a table.
+        Where heads have tables of their own, these must be equally long.
         """
-        pages = self.cache.pages(sequence, group)[first // PAGE_SIZE :]
+        parts = [
+            self._entries_of(sequence, group, table, first)
+            for table in range(self.cache.layout.group(group).tables)
+        ]
+        keys, values = (np.concatenate([part[which] for part in parts], axis=1) for which in (0, 1))
+        return keys, values
+
+    def _entries_of(self, sequence: int, group: str, table: int, first: int) -> tuple[Float32, Float32]:
+        """Those of one table."""
+        pages = self.cache.pages(sequence, group, table)[first // PAGE_SIZE :]
         skipped, count = (
             first % PAGE_SIZE,
-            self.cache.length(sequence, group) - first // PAGE_SIZE * PAGE_SIZE,
+            self.cache.length(sequence, group, table) - first // PAGE_SIZE * PAGE_SIZE,
         )
         keys, values = self._read_entries(group, pages, count)
         return keys[:, :, skipped:], values[:, :, skipped:]

@@ -6,7 +6,7 @@ keeps the rows that are committed. It schedules nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fivefold.core.batch import Batch, Float32, Int32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
@@ -44,6 +44,7 @@ class NativeRunner(CachedRunner):
         self.executor = NativeExecutor(model.main, self._tensors, storage, settings, packing=self._packing)
         self._main = model.main
         self._observing: tuple[Program, NativeExecutor] | None = None
+        self._tapped: dict[tuple[str, ...], NativeExecutor] = {}
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
 
@@ -51,6 +52,16 @@ class NativeRunner(CachedRunner):
     def max_rows(self) -> int:
         """Most rows of one step."""
         return self.executor.max_rows
+
+    def run_tapped(self, step: Step, names: tuple[str, ...]) -> Mapping[str, Float32]:
+        """Run the step and take buffers of the Program by name, (N, width) each; for measurements."""
+        batch = self.cache.prepare(step)
+        if names not in self._tapped:
+            self._tapped[names] = NativeExecutor(
+                self._main, self._tensors, self._storage, self._settings, self.executor.pool, names,
+                self._packing,
+            )  # fmt: skip
+        return self._tapped[names].run(batch, names).buffers
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self.executor.run(batch, copy=copy).buffers[self._output]

@@ -7,16 +7,20 @@ depend on the budget runs once for all of them; a draft is written anew on a for
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from fivefold.backends.cached import CachedRunner
 from fivefold.cache.eviction import (
     Draft,
+    Evidence,
     LearnedRows,
     Observation,
     Policy,
+    QueryStatistics,
     Repetition,
     TrueAnswer,
     policy_named,
@@ -27,6 +31,7 @@ from fivefold.engine.observing import Observed
 from fivefold.engine.probes import Drafting, Probing, repeating
 from fivefold.engine.selecting import Evicted
 
+from .queries import Queries
 from .reading import Read
 
 
@@ -34,11 +39,33 @@ class Evidences:
     """Evidence for policies about one prompt. `truth` is what the true answer's rows paid, (L, H, T)."""
 
     def __init__(
-        self, evicted: Evicted, read: Read, truth: Float32, module: LookaheadModule | None = None
-    ) -> None:
+        self, evicted: Evicted, read: Read, truth: Float32, module: LookaheadModule | None = None,
+        queries: Queries | None = None,
+    ) -> None:  # fmt: skip
         self._evicted, self._read, self._truth, self._module = evicted, read, truth, module
+        self._queries = queries
+        self._statistics: QueryStatistics | None = None
         self._known: dict[str, Float32] = {}
         self._drafts: dict[tuple[Observation, int], Float32] = {}
+
+    def of(self, policy: Policy, budget: int) -> Evidence:
+        """What a policy is shown at a budget."""
+        importance = self.importance(policy, budget)
+        evidence = Evidence(self._evicted.layers, self._evicted.kv_heads, self._read.length, importance)
+        if not policy.observation(self._read.length).statistics:
+            return evidence
+        assert self._queries is not None
+        if self._statistics is None:
+            self._statistics = self._queries.statistics(self._read.tokens)
+        found = [self._entries(group.name) for group in self._evicted.groups]
+        keys, values = (np.concatenate([one[which] for one in found]) for which in (0, 1))
+        norms = np.linalg.norm(values, axis=-1)
+        return replace(evidence, keys=keys, value_norms=norms, queries=self._statistics)
+
+    def _entries(self, group: str) -> tuple[Float32, Float32]:
+        runner = self._evicted.runner
+        assert isinstance(runner, CachedRunner)
+        return runner.entries(self._read.sequence, group)
 
     def importance(self, policy: Policy, budget: int) -> Float32 | None:
         """(L, H, T) as the policy's observation says, None if nothing observes."""

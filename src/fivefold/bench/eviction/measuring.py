@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fivefold.cache.eviction import Draft, Evidence, LearnedRows, Policy, Selection, policy_named
+from fivefold.cache.eviction import Draft, LearnedRows, Policy, Selection, policy_named
 from fivefold.core.batch import Float32, Int32
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine.selecting import Evicted
@@ -21,6 +21,7 @@ from fivefold.engine.selecting import Evicted
 from .answers import Answering, Right, Truth
 from .evidence import Evidences
 from .prompts import AskedDocument, Prompt
+from .queries import Queries
 from .reading import Read, Reader
 from .statistics import Float64
 
@@ -42,6 +43,7 @@ class Bench:
     budgets: tuple[int, ...]
     module: LookaheadModule | None = None
     context: int = _LONG
+    queries: Queries | None = None
 
     @property
     def reader(self) -> Reader:
@@ -93,7 +95,7 @@ def _measure(bench: Bench, prompt: Prompt, read: Read) -> Record:
     question = prompt.question
     right = None if question.answer is None else question.is_right(bench.answering.text(truth.tokens))
     wanted: Right | None = question.is_right if right else None
-    evidences = Evidences(bench.evicted, read, truth.importance, bench.module)
+    evidences = Evidences(bench.evicted, read, truth.importance, bench.module, bench.queries)
     mass = true_mass(truth.importance, bench.evicted.kv_heads)
     found = {
         policy.name: _policy(bench, policy, (read, truth, evidences), mass, wanted)
@@ -116,8 +118,7 @@ def _policy(
     selections: list[Selection] = []
     try:
         for budget in bench.budgets:
-            importance = evidences.importance(policy, budget)
-            evidence = Evidence(evicted.layers, evicted.kv_heads, read.length, importance)
+            evidence = evidences.of(policy, budget)
             selections.append(policy.select(evidence, budget))
             forks.append(runner.fork(read.sequence))
             evicted.keep(forks[-1], selections[-1])

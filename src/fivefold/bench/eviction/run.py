@@ -26,6 +26,7 @@ from .answers import ANSWER_TOKENS, Answering
 from .figures import figures
 from .measuring import LAST, Bench, measure_document, needs_module, needs_statistics, own_tables
 from .prompts import AskedDocument, Rendering, Selected, documents
+from .queries import Queries
 from .state import State
 
 UNPOOLED, TWICE = "-unpooled", ("laq", "snapkv")
@@ -110,7 +111,7 @@ def as_measured(name: str, module: LookaheadModule | None) -> Policy:
 def _why_not(policy: Policy, module: LookaheadModule | None) -> str:
     if needs_module(policy) and module is None:
         return "there is no lookahead module for this model"
-    return "keys and queries are not read here" if needs_statistics(policy) else ""
+    return ""
 
 
 def opened(loaded: LoadedModel, policies: tuple[Policy, ...], budgets: tuple[int, ...]) -> Bench:
@@ -123,9 +124,11 @@ def opened(loaded: LoadedModel, policies: tuple[Policy, ...], budgets: tuple[int
     runner = NativeRunner(model, loaded.checkpoint, loaded.settings, entries)
     runner.lookahead = loaded.lookahead
     evicted = Evicted(runner, model.layout)
+    queries = Queries(runner, model.main) if any(map(needs_statistics, policies)) else None
     return Bench(
-        evicted, Answering(evicted, loaded.vocabulary), policies, budgets, loaded.lookahead, loaded.context
-    )
+        evicted, Answering(evicted, loaded.vocabulary), policies, budgets, loaded.lookahead, loaded.context,
+        queries,
+    )  # fmt: skip
 
 
 def module_hash(module: LookaheadModule | None) -> str | None:
