@@ -33,7 +33,7 @@ def module(hidden: int = 64, fingerprint: str = "") -> LookaheadModule:
         "blk.1.ffn_down.weight": (numbers(2, 96), numbers(hidden, 2)),
     }
     origin = Origin("tiny", fingerprint, "llama", 2, (300, 4000), 7, 1500, "fivefold train lookahead tiny")
-    return LookaheadModule(numbers(4, hidden), pairs, 32.0, 2, origin=origin)
+    return LookaheadModule(numbers(4, hidden), pairs, 32.0, 2, pooling=3, origin=origin)
 
 
 def test_what_is_written_is_read_again_in_float16(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_again_in_float16(tmp_path: Path) -> None:
     for name, pair in made.pairs.items():
         assert all(np.array_equal(a, b) for a, b in zip(found.pairs[name], pair, strict=True))
     assert (found.alpha, found.rank, found.rows, found.scale) == (32.0, 2, 4, 16.0)
-    assert (found.pooling, found.positions, found.origin) == (7, "after the prompt", made.origin)
+    assert (found.pooling, found.positions, found.origin) == (3, "after the prompt", made.origin)
     assert {tensor.format for tensor in open_safetensors(path).values()} == {"f16"}
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 

@@ -25,14 +25,17 @@ def given(random_model: Any, examples: Any, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_module_is_written(given: list[str], tmp_path: Path, capsys: Any) -> None:
+def test_a_module_is_written(
+    given: list[str], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fivefold", *given])
     assert status([*given, "--json"]) == 0
     said = capsys.readouterr()
     answer = json.loads(said.out)
     assert answer["steps"] == 3 and answer["held_out"]["kl"] > 0
     assert "step 1 of 3, KL" in said.err and "held out: KL" in said.err
     module = read_lookahead_module(tmp_path / "m.safetensors")
-    assert module.rows == 2 and module.origin.command.startswith("fivefold ")
+    assert module.rows == 2 and module.origin.command.startswith("fivefold train lookahead ")
     assert answer["parameters"] == module.embeddings.size + sum(
         part.size for pair in module.pairs.values() for part in pair
     )
