@@ -48,14 +48,12 @@ def _said(answer: Answer) -> str:
 
 
 def _quality(answer: Answer) -> Iterator[str]:
-    """One table a budget: each policy, and what lookahead has more or less, with its interval and verdict."""
+    """A table for each budget: each policy, and what lookahead has more or less, with its verdict."""
     for budget, found in answer["budgets"].items():
         yield f"Budget {budget}:"
         yield ""
-        yield (
-            """A table for each budget: each policy, and what lookahead has more or less, with its verdict."""
-            "| recall | retrieval |"
-        )
+        head = "policy | recall | KL, median [quartiles] | KL, mean | retrieval [95 %]"
+        yield f"| {head} | lookahead less this: KL | recall | retrieval |"
         yield "|---" * 8 + "|"
         for name, one in found["policies"].items():
             kl, right = one["kl"], one["retrieval"]
