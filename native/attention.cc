@@ -282,17 +282,23 @@ void plan_attention(State& state) {
   if (floats * sizeof(float) > state.partial.size()) state.partial = Memory(2 * floats * sizeof(float));
 }
 
-void attention_check(State& state, Node& node) {
+void check_queries(const State& state, const Node& node) {
   const Group& group = state.groups[size_t(node.group)];
-  const Buffer& q = state.buffer(node.inputs[0]);
-  const Buffer& o = state.buffer(node.outputs[0]);
   const int heads = node.integers[1];
   if (node.integers[0] < 0 || node.integers[0] >= group.storage->layers())
     refuse(node, "the cache has no such layer");
   if (heads < 1 || heads % group.heads() != 0)
     refuse(node, std::to_string(heads) + " heads do not fit " + std::to_string(group.heads()) + " KV heads");
-  if (q.width != int64_t(heads) * group.storage->key_width())
+  if (state.buffer(node.inputs[0]).width != int64_t(heads) * group.storage->key_width())
     refuse(node, "the input's width is not heads * key width");
+}
+
+void attention_check(State& state, Node& node) {
+  check_queries(state, node);
+  const Group& group = state.groups[size_t(node.group)];
+  const Buffer& q = state.buffer(node.inputs[0]);
+  const Buffer& o = state.buffer(node.outputs[0]);
+  const int heads = node.integers[1];
   if (o.width != int64_t(heads) * group.storage->value_width())
     refuse(node, "the output's width is not heads * value width");
   if (q.slot == o.slot) refuse(node, "the output cannot take the input's place");

@@ -11,6 +11,8 @@ int attention_plan(State& state, int group, int row_set, int queries);
 // Fills in all plans for the run that begins.
 void plan_attention(State& state);
 
+// Refuses a node whose layer, heads or queries do not fit its cache group; its integers begin with the two.
+void check_queries(const State& state, const Node& node);
 void attention_check(State& state, Node& node);
 int attention_units(const State& state, const Node& node);
 void attention_unit(State& state, const Node& node, int unit, int thread);

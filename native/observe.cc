@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "attention.h"
 #include "nodes.h"
 #include "visibility.h"
 
@@ -119,28 +120,20 @@ int pages_seen(const State& state, const Node& node, int begin, int end) {
 }  // namespace
 
 void observe_check(State& state, Node& node) {
-  const Group& group = state.groups[size_t(node.group)];
-  const Buffer& q = state.buffer(node.inputs[0]);
+  check_queries(state, node);
   const int heads = node.integers[1];
-  if (node.integers[0] < 0 || node.integers[0] >= group.storage->layers())
-    refuse(node, "the cache has no such layer");
-  if (heads < 1 || heads % group.heads() != 0)
-    refuse(node, std::to_string(heads) + " heads do not fit " + std::to_string(group.heads()) + " KV heads");
-  if (q.width != int64_t(heads) * group.storage->key_width())
-    refuse(node, "the input's width is not heads * key width");
   if (!node.weights.empty() && node.weights[0] >= 0)
     needs_vector(state, node, node.weights[0], size_t(heads));
-  node.row_set = q.row_set;
   node.observation = int(state.observations.size());
-  state.observations.push_back({nullptr, heads, {}, {}, {}});
+  state.observations.push_back({heads, {}, {}, {}});
 }
 
 void plan_observations(State& state) {
+  if (state.observations.empty()) return;
   size_t floats = 0;
   for (const auto& node : state.nodes) {
     if (node->observation < 0) continue;
     Observation& observation = state.observations[size_t(node->observation)];
-    observation.node = node.get();
     observation.units.clear();
     observation.views.clear();
     size_t size = 0;

@@ -172,7 +172,6 @@ struct ObservedView {
 
 // What an observing node found out in a run.
 struct Observation {
-  const Node* node;
   int heads;
   std::vector<ObservationUnit> units;
   std::vector<ObservedView> views;

@@ -25,9 +25,10 @@ import tomllib
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+from fivefold.exercises.cleaning import Page
 
 POOL = "https://deb.debian.org/debian/"
 TABLE = Path(__file__).with_name("quality_text.toml")
@@ -35,81 +36,15 @@ RUN_WORDS = 8
 MOST_SEEN = 0.2
 PIECE_BYTES = 6000
 LONGEST_WORD = 100
-BLOCKS = set(
-    [
-        "address",
-        "article",
-        "blockquote",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "table",
-        "tr",
-        "ul",
-    ]
-)
-HIDDEN = {"head", "nav", "script", "style", "footer"}
 HIDDEN_CLASSES = {"docnav", "indexterm", "toc"}
 HIDDEN_IDS = {"banner", "title"}
-EMPTY = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 
 Source = dict[str, Any]
 
 
-class Page(HTMLParser):
-    """Text of an HTML page: blocks become paragraphs; navigation and what is not shown is left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self.open: list[str] = []
-        self.hidden_from = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in EMPTY:
-            self.parts.append("\n" if tag == "br" else "")
-            return
-        self.open.append(tag)
-        named = dict(attrs)
-        classes = set((named.get("class") or "").split())
-        hides = tag in HIDDEN or classes & HIDDEN_CLASSES or named.get("id") in HIDDEN_IDS
-        if hides and not self.hidden_from:
-            self.hidden_from = len(self.open)
-        if tag in BLOCKS:
-            self.parts.append("\n\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.open:
-            return
-        while self.open.pop() != tag:
-            pass
-        if len(self.open) < self.hidden_from:
-            self.hidden_from = 0
-        if tag in BLOCKS:
-            self.parts.append("\n\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden_from:
-            self.parts.append(data if "pre" in self.open else re.sub(r"\s+", " ", data))
-
-
 def from_html(text: str) -> str:
     """The shown text of a page, paragraphs apart by an empty line."""
-    page = Page()
-    page.feed(text)
-    return re.sub(r"\n\n ", "\n\n", "".join(page.parts))
+    return Page(HIDDEN_CLASSES, HIDDEN_IDS).shown(text)
 
 
 def from_fortunes(text: str) -> str:

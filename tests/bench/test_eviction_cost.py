@@ -31,7 +31,7 @@ def loaded(rows: int) -> LoadedModel:
     module = LookaheadModule(draw.standard_normal((rows, 32)).astype(np.float32), {}, 4.0, 2)
     assert isinstance(found.runner, NativeRunner)
     found.runner.lookahead = module
-    return replace(found, lookahead=module)
+    return found.with_lookahead(module)
 
 
 def test_costs_of_all_sides_are_told(tmp_path: Path) -> None:

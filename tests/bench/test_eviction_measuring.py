@@ -39,7 +39,7 @@ def random_module(hidden: int = 32) -> LookaheadModule:
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
-    return replace(load(TINY, LoadOptions(threads=1, entries=1)), lookahead=random_module())
+    return load(TINY, LoadOptions(threads=1, entries=1)).with_lookahead(random_module())
 
 
 def bench_of(loaded: LoadedModel, *names: str, budgets: tuple[int, ...] = BUDGETS) -> Bench:
@@ -208,7 +208,7 @@ def test_recall_leaves_out_the_ends_and_is_a_mean_over_heads() -> None:
 
 
 def test_what_cannot_be_measured_is_left_out_or_refused(loaded: LoadedModel) -> None:
-    without = replace(loaded, lookahead=None)
+    without = loaded.with_lookahead(None)
     found, notes = measurable(without, ())
     left = {"lookahead"}
     assert {policy.name for policy in found} == {*POLICIES, "snapkv-unpooled", "laq-unpooled"} - left

@@ -14,7 +14,7 @@ from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE, CacheLayout
-from fivefold.core.lookahead import LookaheadModule
+from fivefold.core.lookahead import LookaheadModule, Sought, no_module
 from fivefold.core.runner import CacheFigures
 
 from .importance import Importance, observes
@@ -27,8 +27,17 @@ class CachedRunner:
         self, layout: CacheLayout, pages: dict[str, int], storage: Storage, rows: int, slots: int = 0
     ) -> None:
         self.cache = PagedCache(layout, pages, storage, rows, slots)
-        self.lookahead: LookaheadModule | None = None
+        self.sought: Sought = no_module
         self._importance: dict[int, Importance] = {}
+
+    @property
+    def lookahead(self) -> LookaheadModule | None:
+        """The module whose rows can run, if there is one."""
+        return self.sought()
+
+    @lookahead.setter
+    def lookahead(self, module: LookaheadModule | None) -> None:
+        self.sought = lambda: module
 
     def open(self) -> int:
         """A new, empty sequence; its number."""
@@ -78,12 +87,9 @@ class CachedRunner:
 
     def _entries_of(self, sequence: int, group: str, table: int, first: int) -> tuple[Float32, Float32]:
         """Those of one table."""
-        pages = self.cache.pages(sequence, group, table)[first // PAGE_SIZE :]
-        skipped, count = (
-            first % PAGE_SIZE,
-            self.cache.length(sequence, group, table) - first // PAGE_SIZE * PAGE_SIZE,
-        )
-        keys, values = self._read_entries(group, pages, count)
+        page, skipped = divmod(first, PAGE_SIZE)
+        count = self.cache.length(sequence, group, table) - page * PAGE_SIZE
+        keys, values = self._read_entries(group, self.cache.pages(sequence, group, table)[page:], count)
         return keys[:, :, skipped:], values[:, :, skipped:]
 
     def importance(self, sequence: int) -> Importance:

@@ -95,7 +95,7 @@ def with_module(loaded: LoadedModel, path: Path | None) -> LoadedModel:
     found = lookahead_module_for(path, loaded.model, loaded.checkpoint)
     if isinstance(loaded.runner, NativeRunner):
         loaded.runner.lookahead = found
-    return replace(loaded, lookahead=found)
+    return loaded.with_lookahead(found)
 
 
 def _names(text: str) -> tuple[str, ...]:

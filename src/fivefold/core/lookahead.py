@@ -8,7 +8,7 @@ module is and whether it fits a model; how it is stored, trained and used is for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,14 @@ AFTER_PROMPT = "after the prompt"
 POOLING = 1
 """Neighbours whose largest score an entry takes: itself alone. Learned scores are near enough to what an
 answer looks at that pooling, which helps policies that guess, spoils them (docs/decisions/0011)."""
+
+Sought = Callable[[], "LookaheadModule | None"]
+"""Gives a model's module when it is asked for, or None."""
+
+
+def no_module() -> None:
+    """There is none."""
+
 
 _TRAIN = "train one for this model: fivefold train lookahead"
 

@@ -6,7 +6,9 @@ entries for each head without page tables for each, keys and queries that nobody
 
 from __future__ import annotations
 
-from fivefold.cache.eviction import Budget, LearnedRows, Policy, Scored
+from typing import TypeVar
+
+from fivefold.cache.eviction import Budget, Policy, Scored
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import InputError
 from fivefold.core.lookahead import LookaheadModule
@@ -16,7 +18,9 @@ from .described import TRANSFORMERS
 from .evicting import EvictingDecoder, Eviction
 from .loader import LoadedModel
 from .selecting import Evicted
-from .servable import checked, require_entries, require_module, require_tables
+from .servable import checked, needs_module, require_entries, require_module, require_tables
+
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
 
 
 class Evictions:
@@ -40,11 +44,11 @@ class Evictions:
             return None
         require_entries(loaded.model.layout, loaded.backend != TRANSFORMERS)
         require_tables(policy, loaded.model.layout)
-        require_module(policy, loaded.lookahead, loaded.path)
+        require_module(policy, loaded.sought, loaded.path)
+        module = loaded.lookahead if needs_module(policy) else None
         if self._evicted is None:
             self._evicted = Evicted(loaded.runner, loaded.model.layout)
-        fitted = policy_with(policy, loaded.lookahead)
-        return Eviction(fitted, Budget(choice.budget), choice.every, loaded.lookahead)
+        return Eviction(policy_with(policy, module), Budget(choice.budget), choice.every, module)
 
     def around(self, decoder: Decoder, sequence: int, request: Request) -> Decoder:
         """The decoder, held back where its entries are evicted; itself if they are not."""
@@ -74,7 +78,8 @@ def _first_point(eviction: Eviction, prompt: int, least: int) -> int | None:
     return prompt + -(-(enough - prompt) // eviction.every) * eviction.every
 
 
-def policy_with(policy: Policy, module: LookaheadModule | None) -> Policy:
+def policy_with(policy: AnyPolicy, module: LookaheadModule | None) -> AnyPolicy:
     """The policy with the pooling that a module was made for, if it observes by the module's rows."""
-    learned = isinstance(policy.observation(1).probe, LearnedRows)
-    return policy.pooled_over(module.pooling) if learned and module and isinstance(policy, Scored) else policy
+    if module is None or not isinstance(policy, Scored) or not needs_module(policy):
+        return policy
+    return policy.pooled_over(module.pooling)

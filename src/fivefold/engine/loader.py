@@ -6,17 +6,17 @@ runs it. Everything is decided here once, from frozen options; nothing is read f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FileError, InputError
-from fivefold.core.lookahead import LookaheadModule
+from fivefold.core.lookahead import LookaheadModule, Sought, no_module
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
-from fivefold.files import found_lookahead_module, give_back, open_checkpoint, vocabulary_of
+from fivefold.files import give_back, open_checkpoint, sought_lookahead_module, vocabulary_of
 from fivefold.program import Model
 
 from .described import NATIVE, REFERENCE, Described, described
@@ -44,7 +44,16 @@ class LoadedModel:
     settings: Settings
     backend: str = NATIVE
     notice: str = ""
-    lookahead: LookaheadModule | None = None
+    sought: Sought = no_module
+
+    @property
+    def lookahead(self) -> LookaheadModule | None:
+        """The model's lookahead module, read when it is asked for first; None if there is none."""
+        return self.sought()
+
+    def with_lookahead(self, module: LookaheadModule | None) -> LoadedModel:
+        """The same model with another module, or with none."""
+        return replace(self, sought=lambda: module)
 
     @property
     def template(self) -> str | None:
@@ -81,14 +90,14 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     if chosen.sequences < 1:
         raise InputError(f"states of {chosen.sequences} sequences", remedy="give at least one")
     runner = _runner(found, settings, entries, chosen.sequences)
-    lookahead = None
+    sought: Sought = no_module
     if isinstance(runner, NativeRunner | ReferenceRunner):
-        lookahead = runner.lookahead = found_lookahead_module(found.model, stored)
-    require_module(served_policy(chosen.eviction), lookahead, path)
+        sought = runner.sought = sought_lookahead_module(found.model, stored)
+    require_module(served_policy(chosen.eviction), sought, path)
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
-        found.notice, lookahead,
+        found.notice, sought,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from fivefold.formats import EntryFormat
 
 from .described import Described, described
 from .options import LoadOptions
-from .servable import needs_module, require_module, served_policy
+from .servable import require_module, served_policy
 
 LONGEST_CONTEXT = 8192
 """Tokens of context where nothing else is said and the model has as many."""
@@ -87,9 +87,9 @@ def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> 
     checkpoint = open_checkpoint(path)
     found = described(checkpoint, options)
     need = measured(found, options)
-    policy = served_policy(options.eviction)
-    if policy is not None and needs_module(policy):
-        require_module(policy, found_lookahead_module(found.model, checkpoint), path)
+    require_module(
+        served_policy(options.eviction), lambda: found_lookahead_module(found.model, checkpoint), path
+    )
     if with_vocabulary:
         vocabulary_of(checkpoint)
     return need

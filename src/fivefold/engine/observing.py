@@ -22,19 +22,25 @@ def with_learned_rows(span: Span, module: LookaheadModule) -> Span:
 
     They are not to be committed.
     """
-    count, more = len(span.tokens), module.rows
-    first = int(span.positions[-1]) + 1
-    positions = np.arange(first, first + more, dtype=np.int32)
-    rows = np.arange(count, count + more, dtype=np.int32)
+    more = learned_rows(span.sequence, int(span.positions[-1]) + 1, module)
+    rows = more.row_sets[LOOKAHEAD] + np.int32(len(span.tokens))
     observing = np.concatenate([span.row_sets.get(OBSERVERS, rows[:0]), rows])
     return replace(
         span,
-        tokens=np.concatenate([span.tokens, np.zeros(more, np.int32)]),
-        positions=np.concatenate([span.positions, positions]),
-        visible=np.concatenate([span.visible, np.stack([np.zeros_like(positions), positions + 1], axis=1)]),
+        tokens=np.concatenate([span.tokens, more.tokens]),
+        positions=np.concatenate([span.positions, more.positions]),
+        visible=np.concatenate([span.visible, more.visible]),
         row_sets={**span.row_sets, LOOKAHEAD: rows, OBSERVERS: observing},
-        inputs={**span.inputs, LOOKAHEAD: module.embeddings},
+        inputs={**span.inputs, **more.inputs},
     )
+
+
+def learned_rows(sequence: int, start: int, module: LookaheadModule) -> Span:
+    """A module's rows alone, behind `start` tokens."""
+    rows = np.arange(module.rows, dtype=np.int32)
+    span = Span.causal(sequence, np.zeros(module.rows, np.int32), start, rows[:0])
+    sets = {**span.row_sets, LOOKAHEAD: rows, OBSERVERS: rows}
+    return replace(span, row_sets=sets, inputs={LOOKAHEAD: module.embeddings})
 
 
 _PROBE = 0

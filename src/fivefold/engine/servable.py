@@ -12,7 +12,7 @@ from pathlib import Path
 from fivefold.cache.eviction import POLICIES, Budget, LearnedRows, Policy, TrueAnswer, policy_named
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import CacheLayout
-from fivefold.core.lookahead import LookaheadModule
+from fivefold.core.lookahead import LookaheadModule, Sought
 from fivefold.core.request import EvictionChoice
 from fivefold.program import Model, split_layers
 
@@ -102,9 +102,10 @@ def require_tables(policy: Policy, layout: CacheLayout) -> None:
         )  # fmt: skip
 
 
-def require_module(policy: Policy | None, module: LookaheadModule | None, path: Path) -> None:
-    """UnsupportedError where learned rows are to observe and the model at `path` has none."""
-    if policy is not None and needs_module(policy) and module is None:
+def require_module(policy: Policy | None, sought: Sought, path: Path) -> None:
+    """UnsupportedError where learned rows are to observe and the model at `path` has none; it is looked for
+    only then."""
+    if policy is not None and needs_module(policy) and sought() is None:
         raise UnsupportedError(
             "there is no lookahead module for this model", where="eviction",
             remedy=f"train one: fivefold train lookahead {path}, or choose another policy",

@@ -142,8 +142,8 @@ class NativeExecutor:
         self._program = program
         self._tensors = tensors
         self._settings = settings
-        self.pool = self._pool = pool or ThreadPool(settings.threads)
-        self._core = Executor(self._pool, settings.isa, settings.activations, settings.max_rows)
+        self.pool = pool or ThreadPool(settings.threads)
+        self._core = Executor(self.pool, settings.isa, settings.activations, settings.max_rows)
         self._matrices: dict[str, int] = {}
         self._vectors: dict[tuple[str, float], int] = {}
         self._tables: dict[str, int] = {}
@@ -271,7 +271,7 @@ class NativeExecutor:
         if known is not None and all(map(operator.is_, known[0], tensors)):
             self.weight_bytes += known[1].bytes
             return self._core.add_matrix(known[1])
-        matrix = pack(weight, self._tensors, self._pool, self._settings.isa)
+        matrix = pack(weight, self._tensors, self.pool, self._settings.isa)
         if not matrix.finite:
             raise self._not_finite(tensors[0].name)
         self.weight_bytes += matrix.bytes

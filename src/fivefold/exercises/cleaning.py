@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from html.parser import HTMLParser
 from types import MappingProxyType
 
@@ -26,11 +26,13 @@ _PROSE = re.compile(r"[A-Za-z\"'(][^{}=;]*")
 _ASCII_STRING = b"\x00\x04\x00\x09"
 
 
-class _Page(HTMLParser):
-    """The shown text of an HTML page: blocks become paragraphs; navigation is left out."""
+class Page(HTMLParser):
+    """The shown text of an HTML page: blocks become paragraphs; navigation is left out, and parts of these
+    `classes` and `ids`."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Collection[str] = _HIDDEN_CLASSES, ids: Collection[str] = ()) -> None:
         super().__init__()
+        self.classes, self.ids = frozenset(classes), frozenset(ids)
         self.parts: list[str] = []
         self.open: list[str] = []
         self.hidden_from = 0
@@ -40,8 +42,9 @@ class _Page(HTMLParser):
             self.parts.append("\n" if tag == "br" else "")
             return
         self.open.append(tag)
-        classes = set((dict(attrs).get("class") or "").split())
-        if (_HIDDEN.fullmatch(tag) or classes & _HIDDEN_CLASSES) and not self.hidden_from:
+        named = dict(attrs)
+        own = self.classes.intersection((named.get("class") or "").split())
+        if (_HIDDEN.fullmatch(tag) or own or named.get("id") in self.ids) and not self.hidden_from:
             self.hidden_from = len(self.open)
         if _BLOCKS.fullmatch(tag):
             self.parts.append("\n\n")
@@ -60,12 +63,15 @@ class _Page(HTMLParser):
         if not self.hidden_from:
             self.parts.append(data if "pre" in self.open else re.sub(r"\s+", " ", data))
 
+    def shown(self, text: str) -> str:
+        """What a page of that text shows, paragraphs apart by an empty line."""
+        self.feed(text)
+        return re.sub(r"\n\n ", "\n\n", "".join(self.parts))
+
 
 def from_html(content: bytes) -> str:
     """What a page shows."""
-    page = _Page()
-    page.feed(decoded(content))
-    return joined(re.sub(r"\n\n ", "\n\n", "".join(page.parts)))
+    return joined(Page().shown(decoded(content)))
 
 
 def from_text(content: bytes) -> str:

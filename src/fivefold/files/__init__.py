@@ -12,7 +12,7 @@ from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place
-from fivefold.files.lookahead_found import found_lookahead_module
+from fivefold.files.lookahead_found import found_lookahead_module, sought_lookahead_module
 from fivefold.files.lookahead_module import (
     lookahead_module_for,
     model_fingerprint,
@@ -30,6 +30,7 @@ from fivefold.files.safetensors_write import safetensors_layout
 from fivefold.files.store import PulledModel, Record, default_store, list_models
 from fivefold.files.tokenizer import gguf_vocabulary
 from fivefold.files.tokenizer_json import huggingface_vocabulary
+from fivefold.files.whole import whole_file
 
 __all__ = [
     "GGML_TYPES",
@@ -75,7 +76,9 @@ __all__ = [
     "resolve",
     "running_folder",
     "safetensors_layout",
+    "sought_lookahead_module",
     "vocabulary_of",
+    "whole_file",
     "write_gguf",
     "write_lookahead_module",
 ]

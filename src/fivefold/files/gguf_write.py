@@ -9,10 +9,8 @@ quantize and does not split.
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +23,7 @@ from fivefold.files.gguf import DEFAULT_ALIGNMENT, MAGIC
 from fivefold.files.gguf_tensors import DIMENSIONS_LIMIT
 from fivefold.files.gguf_values import ARRAY, BOOL, DEPTH_LIMIT, NAME_LIMIT, NUMBERS, STRING, shown
 from fivefold.files.layout import Layout, Outlined, Place
+from fivefold.files.whole import whole_file
 
 _KIND_OF = {dtype: kind for kind, dtype in NUMBERS.items()}
 
@@ -99,19 +98,10 @@ def _header(
 
 
 def _write_beside(path: Path, header: bytearray, tensors: list[Tensor], alignment: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(header)
-            for tensor in tensors:
-                _write_tensor(file, tensor, alignment)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with whole_file(path) as file:
+        file.write(header)
+        for tensor in tensors:
+            _write_tensor(file, tensor, alignment)
 
 
 def _write_tensor(file: BinaryIO, tensor: Tensor, alignment: int) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.lookahead import LookaheadModule
-from fivefold.files.lookahead_module import lookahead_module_for, model_fingerprint
+from fivefold.core.lookahead import LookaheadModule, Sought
+from fivefold.files.lookahead_module import fitted_module, lookahead_module_for, model_fingerprint
 from fivefold.files.safetensors import free_text
 from fivefold.program import Model
 
@@ -25,8 +26,7 @@ def found_lookahead_module(
     model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED
 ) -> LookaheadModule | None:
     """The model's module, or None; errors as of reading if one lies beside the model and is not its own."""
-    path = checkpoint.path
-    beside = path / BESIDE if path.is_dir() else path.with_name(path.name + SUFFIX)
+    beside = _beside(checkpoint.path)
     if beside.exists():
         return lookahead_module_for(beside, model, checkpoint)
     if not model.programs or not shipped.is_dir():
@@ -34,8 +34,20 @@ def found_lookahead_module(
     wanted = model_fingerprint(model, checkpoint)
     for candidate, fingerprint in _shipped(shipped):
         if fingerprint == wanted:
-            return lookahead_module_for(candidate, model, checkpoint)
+            return fitted_module(candidate, model, checkpoint, wanted)
     return None
+
+
+def sought_lookahead_module(model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED) -> Sought:
+    """The same, but one that is shipped is read when it is asked for first: most models run without."""
+    if _beside(checkpoint.path).exists():
+        module = found_lookahead_module(model, checkpoint, shipped)
+        return lambda: module
+    return cache(lambda: found_lookahead_module(model, checkpoint, shipped))
+
+
+def _beside(path: Path) -> Path:
+    return path / BESIDE if path.is_dir() else path.with_name(path.name + SUFFIX)
 
 
 def _shipped(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from fivefold.core.lookahead import LookaheadModule, Origin
 from fivefold.files.layout import Outline
 from fivefold.files.safetensors import free_text, open_safetensors
 from fivefold.files.safetensors_write import single_file
+from fivefold.files.whole import whole_file
 from fivefold.formats import format_of
 from fivefold.program import Model
 
@@ -70,23 +69,16 @@ def write_lookahead_module(path: Path, module: LookaheadModule) -> None:
         )  # fmt: skip
     outlines = [Outline(name, "f16", values.shape) for name, values in stored.items()]
     head, places = single_file(path.name, outlines, _described(module), str(path))
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with hidden.open("wb") as file:
+        with whole_file(path) as file:
             file.write(head)
             for name in sorted(places, key=lambda one: places[one].offset):
                 file.write(stored[name].tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
     except OSError as error:
         raise FivefoldError(
             f"cannot be written ({error.strerror or error})", where=str(path),
             remedy="check the folder, its permissions and the room on the disk",
         ) from None  # fmt: skip
-    finally:
-        with suppress(OSError):
-            hidden.unlink()
 
 
 def read_lookahead_module(path: Path) -> LookaheadModule:
@@ -122,8 +114,13 @@ def lookahead_module_for(path: Path, model: Model, checkpoint: Checkpoint) -> Lo
 
     UnsupportedError if it was made for another model, FileError if it cannot be read.
     """
+    return fitted_module(path, model, checkpoint, model_fingerprint(model, checkpoint))
+
+
+def fitted_module(path: Path, model: Model, checkpoint: Checkpoint, fingerprint: str) -> LookaheadModule:
+    """The same where the model's fingerprint is known."""
     module = read_lookahead_module(path)
-    if module.origin.fingerprint != model_fingerprint(model, checkpoint):
+    if module.origin.fingerprint != fingerprint:
         raise UnsupportedError(
             f"the lookahead module was made for {module.origin.model or 'another model'}, and this model "
             f"({checkpoint.path.name}) is another", where=str(path),

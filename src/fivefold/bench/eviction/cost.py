@@ -125,7 +125,7 @@ def _ways(loaded: LoadedModel) -> dict[str, LoadedModel]:
     found[LEARNED] = loaded
     if module.rows > probe.tokens:
         fewer = replace(module, embeddings=module.embeddings[: probe.tokens])
-        found[f"{LEARNED}_{probe.tokens}"] = replace(loaded, lookahead=fewer)
+        found[f"{LEARNED}_{probe.tokens}"] = loaded.with_lookahead(fewer)
     return found
 
 

@@ -20,14 +20,13 @@ from fivefold.cache.eviction import (
     LearnedRows,
     Observation,
     Policy,
-    QueryStatistics,
     Repetition,
     TrueAnswer,
     policy_named,
 )
-from fivefold.core.batch import LOGITS, LOOKAHEAD, OBSERVERS, Commit, Float32, Span, Step
+from fivefold.core.batch import Commit, Float32, Step
 from fivefold.core.lookahead import LookaheadModule
-from fivefold.engine.observing import Observed
+from fivefold.engine.observing import Observed, learned_rows
 from fivefold.engine.probes import Drafting, Probing, repeating
 from fivefold.engine.selecting import Evicted
 
@@ -44,7 +43,7 @@ class Evidences:
     ) -> None:  # fmt: skip
         self._evicted, self._read, self._truth, self._module = evicted, read, truth, module
         self._queries = queries
-        self._statistics: QueryStatistics | None = None
+        self._statistics: Evidence | None = None
         self._known: dict[str, Float32] = {}
         self._drafts: dict[tuple[Observation, int], Float32] = {}
 
@@ -56,11 +55,13 @@ class Evidences:
             return evidence
         assert self._queries is not None
         if self._statistics is None:
-            self._statistics = self._queries.statistics(self._read.tokens)
-        found = [self._entries(group.name) for group in self._evicted.groups]
-        keys, values = (np.concatenate([one[which] for one in found]) for which in (0, 1))
-        norms = np.linalg.norm(values, axis=-1)
-        return replace(evidence, keys=keys, value_norms=norms, queries=self._statistics)
+            found = [self._entries(group.name) for group in self._evicted.groups]
+            keys, values = (np.concatenate([one[which] for one in found]) for which in (0, 1))
+            queries = self._queries.statistics(self._read.tokens)
+            self._statistics = replace(
+                evidence, keys=keys, value_norms=np.linalg.norm(values, axis=-1), queries=queries
+            )
+        return self._statistics
 
     def _entries(self, group: str) -> tuple[Float32, Float32]:
         runner = self._evicted.runner
@@ -144,18 +145,3 @@ _PROBES: Mapping[type[Any], Callable[[Evidences, Policy, int], Float32]] = Mappi
         TrueAnswer: Evidences._true,
     }
 )
-
-
-def learned_rows(sequence: int, start: int, module: LookaheadModule) -> Span:
-    """The module's rows alone behind `start` tokens, causal among themselves; they observe."""
-    rows = np.arange(module.rows, dtype=np.int32)
-    span = Span.causal(sequence, np.zeros(module.rows, np.int32), start)
-    sets = {LOGITS: rows[:0], LOOKAHEAD: rows, OBSERVERS: rows}
-    return Span(
-        sequence,
-        span.tokens,
-        span.positions,
-        span.visible,
-        row_sets=sets,
-        inputs={LOOKAHEAD: module.embeddings},
-    )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fivefold.cache.eviction import Draft, LearnedRows, Policy, Selection, policy_named
+from fivefold.cache.eviction import Draft, Policy, Selection, policy_named
 from fivefold.core.batch import Float32, Int32
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine.selecting import Evicted
@@ -164,11 +164,6 @@ def kept_entries(selection: Selection, layers: int, kv_heads: int) -> float:
 
 def _slots(selection: Selection, layer: int, head: int) -> Int32:
     return selection[layer][head]
-
-
-def needs_module(policy: Policy) -> bool:
-    """Whether a policy observes by learned rows."""
-    return isinstance(policy.observation(1).probe, LearnedRows)
 
 
 def needs_statistics(policy: Policy) -> bool:

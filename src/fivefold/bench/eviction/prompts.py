@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from fivefold.chat import ChatTemplate
 from fivefold.core.errors import InputError
-from fivefold.core.vocabulary import Vocabulary
-from fivefold.exercises import FIXED_SETS, Exercise, FixedSet, Question, Text, exercises
+from fivefold.exercises import (
+    FIXED_SETS,
+    Exercise,
+    FixedSet,
+    Question,
+    Rendering,
+    Text,
+    common_beginning,
+    exercises,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +51,13 @@ class AskedDocument:
     @property
     def shared(self) -> int:
         """Tokens that all prompts begin with."""
-        count = 0
-        for column in zip(*(prompt.tokens for prompt in self.prompts), strict=False):
-            if len(set(column)) > 1:
-                break
-            count += 1
-        return count
+        return common_beginning([prompt.tokens for prompt in self.prompts])
 
 
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """How exercises become tokens."""
-
-    template: ChatTemplate
-    vocabulary: Vocabulary
-
-    def count(self, text: str) -> int:
-        """Tokens of a text."""
-        return len(self.vocabulary.encode(text))
-
-    def document(self, name: str, set_name: str, exercise: Exercise) -> AskedDocument:
-        """Each question's conversation up to the prefix of its answer."""
-        prompts = []
-        for number, question in enumerate(exercise.questions):
-            tokens = self.template.encode(self.vocabulary, exercise.messages(question))
-            if question.prefix:
-                tokens = [*tokens, *self.vocabulary.encode(question.prefix, add_bos=False)]
-            prompts.append(Prompt(f"{name}.{number}", tuple(tokens), question))
-        return AskedDocument(name, set_name, tuple(prompts))
+def asked_document(rendering: Rendering, name: str, set_name: str, exercise: Exercise) -> AskedDocument:
+    """An exercise with the tokens of its questions."""
+    prompts = zip(rendering.prompts(exercise), exercise.questions, strict=True)
+    return AskedDocument(name, set_name, tuple(Prompt(f"{name}.{n}", *one) for n, one in enumerate(prompts)))
 
 
 def chosen_sets(kinds: Sequence[str], lengths: Sequence[str]) -> tuple[str, ...]:
@@ -111,4 +97,4 @@ def documents(
                 continue
             drawing = FIXED_SETS[name].drawing(selected.seed)
             exercise = next(exercises(texts, rendering.count, drawing, 1, number))
-            yield rendering.document(f"{name}.{number}", name, exercise)
+            yield asked_document(rendering, f"{name}.{number}", name, exercise)

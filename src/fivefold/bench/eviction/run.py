@@ -18,14 +18,16 @@ from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine import LoadedModel
+from fivefold.engine.evictions import policy_with
 from fivefold.engine.selecting import Evicted
-from fivefold.exercises import Text
+from fivefold.engine.servable import needs_module
+from fivefold.exercises import Rendering, Text
 from fivefold.program import split_layers
 
 from .answers import ANSWER_TOKENS, Answering
 from .figures import figures
-from .measuring import LAST, Bench, measure_document, needs_module, needs_statistics, own_tables
-from .prompts import AskedDocument, Rendering, Selected, documents
+from .measuring import LAST, Bench, measure_document, needs_statistics, own_tables
+from .prompts import AskedDocument, Selected, documents
 from .queries import Queries
 from .state import State
 
@@ -101,8 +103,7 @@ def as_measured(name: str, module: LookaheadModule | None) -> Policy:
     policy = policy_named(base if base in TWICE else name)
     if not isinstance(policy, Scored):
         return policy
-    if needs_module(policy) and module is not None:
-        policy = policy.pooled_over(module.pooling)
+    policy = policy_with(policy, module)
     if name != policy.name:
         policy = replace(policy, name=name, pool=1)
     return replace(policy, window=LAST)

@@ -14,9 +14,19 @@ from pathlib import Path
 from fivefold.backends import NativeRunner
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError, UnsupportedError
-from fivefold.core.vocabulary import Vocabulary
 from fivefold.engine import LoadOptions, load
-from fivefold.exercises import WEIGHTS, Drawing, Exercise, Library, Question, Text, one_exercise, texts
+from fivefold.exercises import (
+    WEIGHTS,
+    Drawing,
+    Exercise,
+    Library,
+    Question,
+    Rendering,
+    Text,
+    common_beginning,
+    one_exercise,
+    texts,
+)
 
 from .examples import DOCUMENT, Document, write_document
 from .making import Asked, Making, make_document
@@ -64,48 +74,29 @@ class Said:
         return f"document {self.number}: {self.document.longest} tokens, {kinds}, {self.seconds:.0f} s"
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """How exercises become tokens."""
+def prompts_of(
+    rendering: Rendering, exercise: Exercise, right: bool = False
+) -> tuple[tuple[int, ...], list[Asked]]:
+    """What all prompts of an exercise begin with, and what each goes on with; with `right` also what a right
+    answer is."""
+    prompts = rendering.prompts(exercise)
+    shared = shared_beginning(prompts)
+    asked = [
+        Asked(prompt[shared:], question.kind, _judge(rendering, question) if right else None)
+        for prompt, question in zip(prompts, exercise.questions, strict=True)
+    ]
+    return prompts[0][:shared], asked
 
-    template: ChatTemplate
-    vocabulary: Vocabulary
 
-    def count(self, text: str) -> int:
-        """Tokens of a text."""
-        return len(self.vocabulary.encode(text))
-
-    def tokens(self, exercise: Exercise, right: bool = False) -> tuple[list[int], list[Asked]]:
-        """What all prompts of an exercise begin with, and what each goes on with; with `right` also what a
-        right answer is."""
-        prompts = [
-            [
-                *self.template.encode(self.vocabulary, exercise.messages(question)),
-                *(self.vocabulary.encode(question.prefix, add_bos=False) if question.prefix else ()),
-            ]
-            for question in exercise.questions
-        ]
-        shared = shared_beginning(prompts)
-        asked = [
-            Asked(tuple(prompt[shared:]), question.kind, self._judge(question) if right else None)
-            for prompt, question in zip(prompts, exercise.questions, strict=True)
-        ]
-        return prompts[0][:shared], asked
-
-    def _judge(self, question: Question) -> Callable[[Sequence[int]], bool] | None:
-        if question.answer is None:
-            return None
-        return lambda answer: question.is_right(self.vocabulary.decode(answer))
+def _judge(rendering: Rendering, question: Question) -> Callable[[Sequence[int]], bool] | None:
+    if question.answer is None:
+        return None
+    return lambda answer: question.is_right(rendering.vocabulary.decode(answer))
 
 
 def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with, each keeping one of its own at least."""
-    count = 0
-    for column in zip(*(prompt[:-1] for prompt in prompts), strict=False):
-        if len(set(column)) > 1:
-            break
-        count += 1
-    return count
+    return common_beginning([prompt[:-1] for prompt in prompts])
 
 
 def collect_examples(
@@ -125,12 +116,12 @@ def collect_examples(
             remedy="lookahead modules are for models of one cache group",
         )  # fmt: skip
     making = Making(runner, names[0], frozenset(loaded.vocabulary.end_tokens))
-    prompts = Prompts(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
-    return collect(making, prompts, texts(kept, "training"), collection, folder, tell)
+    rendering = Rendering(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
+    return collect(making, rendering, texts(kept, "training"), collection, folder, tell)
 
 
 def collect(
-    making: Making, prompts: Prompts, texts: Sequence[Text], collection: Collection, folder: Path,
+    making: Making, rendering: Rendering, texts: Sequence[Text], collection: Collection, folder: Path,
     tell: Callable[[Said], None] = lambda said: None,
 ) -> int:  # fmt: skip
     """Make what is missing of a collection in a folder; how many documents were made now."""
@@ -143,12 +134,12 @@ def collect(
             f"unknown kind of exercise {unknown[0]!r}", where="--kinds",
             remedy=f"take some of {', '.join(WEIGHTS)}",
         )  # fmt: skip
-    library = Library(texts, prompts.count)
+    library = Library(texts, rendering.count)
     for number in range(collection.documents):
         name = collection.name(number)
         if (folder / name / DOCUMENT).exists():
             continue
-        shared, asked = prompts.tokens(one_exercise(library, drawing, number), collection.right)
+        shared, asked = prompts_of(rendering, one_exercise(library, drawing, number), collection.right)
         document = None
         if len(shared) >= LEAST_SHARED:
             document = make_document(making, name, shared, asked, settings)

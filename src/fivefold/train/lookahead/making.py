@@ -12,13 +12,14 @@ Which texts and questions there are is not decided here, nor how examples are st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from fivefold.core.batch import OBSERVERS, Commit, Float32, Int32, Span, Step
+from fivefold.core.batch import Commit, Float32, Int32, Span, Step
 from fivefold.core.runner import Runner
+from fivefold.engine.observing import with_observers
 
 from .examples import SHORTEST_PROMPT, Document, Float16, Question
 
@@ -136,7 +137,7 @@ def _target(making: Making, fork: int, length: int, answer: Sequence[int]) -> Fl
     runner.truncate(fork, length)
     rows = np.arange(len(answer), dtype=np.int32)
     span = Span.causal(fork, np.array(answer, np.int32), length, rows[:0])
-    runner.run(Step((replace(span, row_sets={**span.row_sets, OBSERVERS: rows}),)))
+    runner.run(Step((with_observers(span),)))
     found = runner.importance(fork)[making.group]
     runner.commit([Commit(fork, rows[:0])])
     target: Float32 = found[..., :length] / np.float32(len(rows))

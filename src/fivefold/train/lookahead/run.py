@@ -211,7 +211,9 @@ class Run:
             importance, targets = self._importance(path)
             by_heads = Targets(read_document(path), self._model.shape.kv_heads)
             pooled = [recall(importance, by_heads, budget, POOLING) for budget in BUDGETS]
-            single = [recall(importance, by_heads, budget, 1) for budget in BUDGETS]
+            single = pooled
+            if POOLING != 1:
+                single = [recall(importance, by_heads, budget, 1) for budget in BUDGETS]
             return float(divergence(importance, targets)), pooled, single
 
     def _step(self, number: int) -> dict[str, Any]:

@@ -7,10 +7,8 @@ whole beside the old one and takes its name in one step.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 
 from fivefold.core.batch import Float32
 from fivefold.core.errors import FivefoldError, InputError
+from fivefold.files import whole_file
 
 Identity = Mapping[str, Any]
 _REMEDY = "give the options that it was begun with, or remove it and begin anew"
@@ -35,22 +34,15 @@ class State:
 
 def save_state(path: Path, identity: Identity, state: State) -> None:
     """Write the state; FivefoldError if it cannot be written."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
     described = json.dumps({"identity": identity, "steps": state.steps, "seconds": state.seconds})
     try:
-        with hidden.open("wb") as file:
+        with whole_file(path) as file:
             np.savez(file, allow_pickle=False, described=np.array(described), **state.arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
     except OSError as error:
         raise FivefoldError(
             f"cannot be written ({error.strerror or error})", where=str(path),
             remedy="check the folder and the room on the disk",
         ) from None  # fmt: skip
-    finally:
-        with suppress(OSError):
-            hidden.unlink()
 
 
 def restore_state(path: Path, identity: Identity) -> State:
