@@ -112,17 +112,17 @@ def _growth_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]
 
 
 def _eviction_cost_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Milliseconds to the second token at each length, then the rates."""
+    """Milliseconds that choosing entries takes at each length, then the rates."""
     panels: list[tuple[str, dict[str, Any]]] = []
-    for length, sides in answer["first"].items():
+    for length, found in answer["first"].items():
         bars = {
             name.replace("_", "\n"): {
-                "median": side["second_seconds"]["median"] * 1e3,
-                "rounds": [one * 1e3 for one in side["second_seconds"]["rounds"]],
+                "median": side["cost_seconds"]["median"] * 1e3,
+                "rounds": [one * 1e3 for one in side["cost_seconds"]["rounds"]],
             }
-            for name, side in sides.items()
+            for name, side in found["sides"].items()
         }
-        panels.append((f"{length} tokens to the second one, ms", {"bars": bars}))
+        panels.append((f"{length} tokens: choosing and evicting, ms", {"bars": bars}))
     decode, talk = answer["decode"], answer["conversations"]
     panels.append((f"decode at {decode['depth']} by budget, tokens/s", {"bars": decode["sides"]}))
     bars = {f"{side['requests']}, {name}": side["together"] for name, side in talk["sides"].items()}
