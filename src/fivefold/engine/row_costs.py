@@ -43,6 +43,8 @@ class RowCosts:
         self._scale = 0.0
         self._factors: dict[int, float] = {}
         self._measured: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
+        self._last = 1.0
         self._known: list[int] = []
         self._steps = 0
 
@@ -54,12 +56,14 @@ class RowCosts:
         relative = self._relative(rows)
         if rows not in self._factors:
             bisect.insort(self._known, rows)
-        factor = relative / _line(rows)
+        expected = (self._scale or seconds / relative) * relative
+        error = min(max(seconds / expected, 1 / _OUTLIER), _OUTLIER)
+        self._counts[rows] = self._counts.get(rows, 1) + 1
+        weight = max(1 / self._counts[rows], _WEIGHT)
+        self._last = self._factors[rows] = relative / _line(rows) * error**weight
+        self._measured[rows] = self._steps
         self._scales.append(seconds / relative)
         self._scale = median(self._scales)
-        error = min(max(seconds / (self._scale * relative), 1 / _OUTLIER), _OUTLIER)
-        self._factors[rows] = factor * error**_WEIGHT
-        self._measured[rows] = self._steps
 
     def seconds(self, rows: int) -> float:
         """What a step of so many rows would take; 0 before anything was measured."""
@@ -90,9 +94,9 @@ class RowCosts:
         return factor * _line(rows)
 
     def _factor(self, rows: int) -> float:
-        """The factor of a number that was measured, on its way back to 1 since then."""
+        """The factor of a number that was measured, on its way since then to that of the last one."""
         age = max(self._steps - self._measured[rows] - OLD, 0)
-        return float(self._factors[rows] ** (_FORGOTTEN**age))
+        return float(self._last * (self._factors[rows] / self._last) ** (_FORGOTTEN**age))
 
 
 def _line(rows: int) -> float:
