@@ -22,9 +22,8 @@ def common(text: Sequence[int], place: int) -> int:
 def latest(text: Sequence[int]) -> int | None:
     """The last place behind the longest of the ends that are looked up."""
     for size in SIZES:
-        places = [
-            place for place in range(size, len(text)) if text[place - size : place] == text[len(text) - size :]
-        ]  # fmt: skip
+        end = text[len(text) - size :]
+        places = [place for place in range(size, len(text)) if text[place - size : place] == end]
         if len(text) >= size and places:
             return places[-1]
     return None
@@ -67,9 +66,7 @@ def test_guesses_go_on_as_the_match_did(text: list[int], most: int) -> None:
     place, length = source.match
     assert len(guess.tokens) == len(guess.classes) == most
     whole = [*text, *guess.tokens]
-    assert list(guess.tokens) == whole[place : place + most], (
-        "a match that overlaps the end goes on in circles"
-    )
+    assert list(guess.tokens) == whole[place : place + most], "one that overlaps the end goes on in circles"
     assert list(guess.classes) == [min(length + step, LONGEST) for step in range(most)]
 
 

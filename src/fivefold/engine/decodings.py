@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import get_args
 
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.errors import InputError
 from fivefold.core.request import Decoding, Request
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 
-from .described import TRANSFORMERS
+from .described import TRANSFORMERS, require_decoding
 from .loader import LoadedModel
 
 AUTO: Decoding = "auto"
@@ -61,9 +61,5 @@ class Decodings:
         chosen = decoding_named(name)
         if chosen == AUTO:
             return "autoregressive" if self._loaded.backend == TRANSFORMERS else "speculative"
-        if chosen not in _DECODERS:
-            raise UnsupportedError(
-                f"{self._loaded.path.name} is not a diffusion model", where="decoding",
-                remedy="choose auto, speculative or autoregressive, or load a diffusion model",
-            )  # fmt: skip
+        require_decoding(chosen, self._loaded.path)
         return chosen

@@ -132,7 +132,7 @@ def _ways(loaded: LoadedModel) -> dict[str, LoadedModel]:
 def _seconds(loaded: LoadedModel, policy: str, budget: int, length: int, turn: int) -> tuple[float, float]:
     """Seconds until the first and until the second token of an answer."""
     choice = EvictionChoice() if policy == PLAIN else EvictionChoice(policy, budget)
-    engine = Engine(loaded, EngineOptions(1, 1, prefix_cache=False, eviction=choice))
+    engine = Engine(loaded, EngineOptions(1, 1, False, eviction=choice, decoding="autoregressive"))
     (prompt,) = Work("batch", 1, length, 2).prompts(loaded.vocabulary.size, turn)
     sampling = SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True)
     times: list[float] = []
@@ -235,7 +235,7 @@ def _staggered(loaded: LoadedModel, work: Work, eviction: EvictionChoice) -> Tim
     Prompts are read without regard to those who write, so that all write together in the end.
     """
     count = work.requests
-    options = EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+    options = EngineOptions(count, count, False, ENDLESS, eviction, "autoregressive")
     engine = Engine(loaded, options)
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, 1)
