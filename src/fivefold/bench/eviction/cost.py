@@ -204,7 +204,7 @@ def _staggered(loaded: LoadedModel, work: Work, eviction: EvictionChoice) -> Tim
     Prompts are read without regard to those who write, so that all write together in the end.
     """
     count = work.requests
-    options = EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+    options = EngineOptions(count, count, False, ENDLESS, eviction, "autoregressive")
     engine = Engine(loaded, options)
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, 1)

@@ -103,7 +103,7 @@ def _times(
 ) -> Times:
     """Seconds from the request to each of its tokens; `shared`: what the cache has is not read again."""
     choice = EvictionChoice() if policy == "none" else EvictionChoice(policy, budget)
-    engine = Engine(loaded, EngineOptions(1, 1, prefix_cache=shared, eviction=choice))
+    engine = Engine(loaded, EngineOptions(1, 1, shared, eviction=choice, decoding="autoregressive"))
     sampling = SamplingParams(max_tokens=WRITTEN, temperature=0.0, ignore_eos=True)
     times: list[float] = []
     try:
