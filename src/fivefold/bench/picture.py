@@ -69,6 +69,8 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         return _growth_panels(answer)
     if answer["work"] == "eviction-cost":
         return _eviction_cost_panels(answer)
+    if answer["work"] == "parallel":
+        return _parallel_panels(answer)
     sides = answer["sides"]
     if answer["work"] == "depth":
         curves = {
@@ -128,6 +130,28 @@ def _eviction_cost_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str
     bars = {f"{side['requests']}, {name}": side["together"] for name, side in talk["sides"].items()}
     panels.append((f"conversations of {talk['prompt_tokens']}, tokens/s", {"bars": bars}))
     return panels
+
+
+def _parallel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """How many times plain decoding each domain reaches, how often guesses are right, and steps by rows."""
+    bars = {
+        name: {"median": one["speedup"], "rounds": [one["low"], one["high"]]}
+        for name, one in answer["domains"].items()
+    }
+    rights = {
+        name: [
+            (place, each["share"], [each["share"]])
+            for place, each in enumerate(one["places"], start=1)
+            if each["share"] is not None
+        ]
+        for name, one in answer["domains"].items()
+    }
+    rows = [(int(rows), one["over_one"], [one["over_one"]]) for rows, one in answer["rows"].items()]
+    return [
+        ("times plain decoding", {"bars": bars}),
+        ("guesses that are right", {"curves": rights, "x": "place behind the last token", "y": "share"}),
+        ("a step over that of one row", {"curves": {"step": rows}, "x": "rows", "y": "times"}),
+    ]
 
 
 def _kernel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
