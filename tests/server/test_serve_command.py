@@ -186,7 +186,7 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "decoding=diffusion"], "planned"),
+        (["--set", "decoding=diffusion"], "decoding: tiny.gguf is not a diffusion model; choose auto, spec"),
         (["--set", "eviction=lookahead"], "--set: key budget: eviction 'lookahead' has no budget"),
         (["--set", "eviction=best", "--set", "budget=64"], "there is no eviction policy 'best'"),
         (["--config", "none.toml"], "none.toml"),
