@@ -1,4 +1,4 @@
-"""Many requests whose tokens are guessed: each gets what it gets alone without guesses, whatever is guessed."""
+"""Many requests whose tokens are guessed: each gets what it gets alone and without guesses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def mixed(count: int, seed: int, most: int = 60) -> list[Request]:
 
 
 def run_all(engine: Engine, requests: Sequence[Request], disturb: float = 0.0) -> Answers:
-    """All that each is told: tokens, text, log probabilities, why it ended. Integrity holds after each step."""
+    """All that each is told: tokens, text, log probabilities, its end. Integrity holds after each step."""
     dice = random.Random(1)
     found: dict[str, list[TokenEvent]] = defaultdict(list)
     for request in requests:

@@ -186,7 +186,7 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "decoding=diffusion"], "planned"),
+        (["--set", "decoding=fast"], "--set: key decoding: there is no decoding 'fast'; choose of auto"),
         (["--set", "eviction=lookahead"], "--set: key budget: eviction 'lookahead' has no budget"),
         (["--set", "eviction=best", "--set", "budget=64"], "there is no eviction policy 'best'"),
         (["--config", "none.toml"], "none.toml"),
@@ -195,6 +195,11 @@ def test_keys_are_asked_for() -> None:
 def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], named: str) -> None:
     model = [] if "--config" in arguments else [str(TINY)]
     assert named in refused(capsys, *model, *arguments)
+
+
+def test_a_model_is_not_served_as_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, TINY, "--set", "decoding=diffusion", ending=1)
+    assert "decoding: tiny.gguf is not a diffusion model; choose auto, speculative" in line
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The configuration of a server: frozen, decided once, unknown keys refused.
 
-`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Only the file is read here, no model: what a model cannot do is found by
-`table`.
+`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Only the file is read here, no
+model: what a model cannot do is found by `table`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ MOST_RETRIES = 10
 MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,), "Decoding": (str,), "int": (int,), "bool": (bool,), "float": (int, float),
+}  # fmt: skip
+"""By a field's type: what a value in a file may be."""
+
 _LEAST: Mapping[str, float] = {
     "context": 0, "memory": 0, "max_sequences": 1, "max_queue": 1, "wait": 0, "idle": 0,
     "eviction_every": 0, "eviction_least": 0, "upstream_timeout": 0.001, "upstream_connect_timeout": 0.001,
@@ -286,13 +291,7 @@ def _typed(values: Mapping[str, Any], kind: type[Any], where: str) -> dict[str, 
                 raise InputError(f"key {key} is not a list of texts", where=where, remedy='write ["a", "b"]')
             result[key] = tuple(value)
             continue
-        expected: tuple[type, ...] = {
-            "str": (str,),
-            "Decoding": (str,),
-            "int": (int,),
-            "bool": (bool,),
-            "float": (int, float),
-        }[wanted]
+        expected = _TYPES[wanted]
         if not isinstance(value, expected) or (isinstance(value, bool) and wanted != "bool"):
             told = "" if "key" in key else f"{value!r:.100}, "  # a secret is told to nobody
             raise InputError(f"key {key} is {told}not of type {wanted}", where=where, remedy="mend it")

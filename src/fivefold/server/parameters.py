@@ -99,7 +99,7 @@ def eviction_choice(
 
 
 def decoding_choice(fields: GenerationFields) -> Decoding | None:
-    """What a request asks for, None if it says nothing of it. Whether the model can is for its engine to say."""
+    """What a request asks for, None if it says nothing; whether the model can is for its engine."""
     if fields.decoding is None:
         return None
     try:
