@@ -245,12 +245,34 @@ def test_guesses_are_judged_though_no_row_is_spent_on_them() -> None:
     cached = through_prompt(decoder)
     before = decoder.worth[0]
     for _ in range(6):
+        assert decoder.worth  # asked for, and not worth a row
         span = decoder.propose(1)
         assert span is not None and len(span.tokens) == 1 and not span.draft
         decision = decoder.decide(rows_of(span, cached))
         assert (decision.guessed, decision.accepted) == (0, 0)
         cached += span.tokens.tolist()
     assert decoder.worth[0] < before / 2
+
+
+def test_guesses_that_nobody_asks_for_are_not_made() -> None:
+    class Asked(Truth):
+        asked = 0
+
+        def guess(self, most: int) -> Guess:
+            Asked.asked += 1
+            return super().guess(most)
+
+    truth = drive(plain(WAYS["context"])).tokens
+    decoder = SpeculativeDecoder(plain(WAYS["context"]), {"truth": Asked([*PROMPT, *truth], 1.0, V)})
+    cached = through_prompt(decoder)
+    asked = Asked.asked
+    for _ in range(6):
+        span = decoder.propose(1)
+        assert span is not None
+        decoder.decide(rows_of(span, cached))
+        cached += span.tokens.tolist()
+    assert Asked.asked == asked
+    assert list(decoder.tokens) == [*PROMPT, *truth][: len(decoder.tokens)]
 
 
 def test_no_guess_is_made_for_what_cannot_come() -> None:

@@ -110,12 +110,15 @@ class SpeculativeDecoder:
 
     def propose(self, limit: int) -> Span | None:
         """A chunk of the prompt, or the last token and guesses."""
-        draft = self._drafted()
+        draft = self._drafted() if limit > 1 else _Draft()
         return self._plain.propose_with(draft.guess.tokens[: len(draft.worth)], limit)
 
     def decide(self, logits: Float32) -> Decision:
-        """The plain decoder's decision; and which guesses were right, also of those that were not run."""
-        draft = self._drafted()
+        """The plain decoder's decision; and which guesses were right, also of those that were not run.
+
+        Where nobody asked what guesses are worth, none were made, and there is nothing to learn.
+        """
+        draft = self._draft or _Draft()
         decision = self._plain.decide(logits)
         self._done = decision.done is not None
         if not decision.tokens:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from fivefold.cache import OutOfPagesError
 from fivefold.core.runner import DraftingRunner, Runner
 
-from .extra_rows import extra_rows
-from .row_costs import RowCosts
+from .extra_rows import LEAST_GAIN, extra_rows
+from .row_costs import MOST_ROWS, RowCosts
 from .task import Task
+
+SUREST = 0.9
+"""A guess is seldom worth more: where rows as good as that would not pay, none is looked for."""
 
 
 class Guesswork:
@@ -31,14 +34,26 @@ class Guesswork:
 
         `reading`: rows of prompts that are expected in the same step.
         """
+        rows = len(writers) + reading
+        room = min(room, max(MOST_ROWS - rows, 0))  # beyond that no step is measured
+        if all(task.decoder.least_rows == 1 for task in writers) and not self._may_pay(
+            len(writers), rows, room
+        ):
+            return [None if task.guessing is None else 0 for task in writers]
         worth = [_worth(task) for task in writers]
         if not any(worth):
             return [None] * len(writers)
-        rows = len(writers) + reading
         # What guesses are weighed against must have been measured, or there is nothing to weigh by.
         known = self.costs.measured if reading else not self.costs.is_old(rows)
         given = extra_rows(worth, rows, room, self.costs.seconds)[0] if known else [0] * len(writers)
         return [count if each else None for count, each in zip(given, worth, strict=True)]
+
+    def _may_pay(self, writers: int, rows: int, room: int) -> bool:
+        """Whether rows would pay if all were good ones. To ask writers for guesses costs them some time."""
+        least = writers / max(self.costs.seconds(rows), 1e-9) * LEAST_GAIN
+        return any(
+            writers + SUREST * more > least * self.costs.seconds(rows + more) for more in range(1, room + 1)
+        )
 
     def draft(self, running: Sequence[Task]) -> None:
         """Ask the model's drafter for all who want guesses, if these promise more than they cost."""
