@@ -197,11 +197,6 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], n
     assert named in refused(capsys, *model, *arguments)
 
 
-def test_a_model_is_not_served_as_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, TINY, "--set", "decoding=diffusion", ending=1)
-    assert "decoding: tiny.gguf is not a diffusion model; choose auto, speculative" in line
-
-
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
