@@ -203,6 +203,10 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], n
         (["--memory", "1KB"], "1000 bytes of memory"),
         (["--context", "97"], "--context"),
         (["--set", "eviction=lookahead", "--set", "budget=64"], "train one: fivefold train lookahead"),
+        (
+            ["--set", "decoding=diffusion"],
+            "decoding: tiny.gguf is not a diffusion model; choose auto, specul",
+        ),
     ],
 )
 def test_what_loading_refuses(arguments: list[str], named: str) -> None:
