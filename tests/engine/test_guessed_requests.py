@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guessed import Clock, Truth
+from guessed import Clock, truth_teller
 
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import InputError, UnsupportedError
@@ -106,13 +106,8 @@ def guessed(monkeypatch: pytest.MonkeyPatch) -> Guessed:
     """Has the truth told, with the probability that each token of it is right."""
 
     def tell(requests: Sequence[Request], answers: Answers, share: float) -> None:
-        texts = {one.identity: [*one.prompt, *answers[one.identity][0], *range(20, 40)] for one in requests}
-
-        def make(sequence: int, request: Request, size: int, end: Sequence[int], room: int) -> Decoder:
-            plain = AutoregressiveDecoder.for_request(sequence, request, size, end, room)
-            return SpeculativeDecoder(plain, {"truth": Truth(texts[request.identity], share, size, sequence)})
-
-        monkeypatch.setitem(decodings_module._DECODERS, "speculative", make)
+        texts = {one.identity: [*one.prompt, *answers[one.identity][0]] for one in requests}
+        monkeypatch.setitem(decodings_module._DECODERS, "speculative", truth_teller(texts, share))
 
     return tell
 

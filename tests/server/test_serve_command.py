@@ -205,7 +205,7 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], n
         (["--set", "eviction=lookahead", "--set", "budget=64"], "train one: fivefold train lookahead"),
         (
             ["--set", "decoding=diffusion"],
-            "decoding: tiny.gguf is not a diffusion model; choose auto, specul",
+            "decoding: tiny.gguf is not a diffusion model; choose auto",
         ),
     ],
 )
