@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guessed import Clock, Truth
+from guessed import Clock, truth_teller
 
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import InputError, UnsupportedError
@@ -106,13 +106,8 @@ def guessed(monkeypatch: pytest.MonkeyPatch) -> Guessed:
     """Has the truth told, with the probability that each token of it is right."""
 
     def tell(requests: Sequence[Request], answers: Answers, share: float) -> None:
-        texts = {one.identity: [*one.prompt, *answers[one.identity][0], *range(20, 40)] for one in requests}
-
-        def make(sequence: int, request: Request, size: int, end: Sequence[int], room: int) -> Decoder:
-            plain = AutoregressiveDecoder.for_request(sequence, request, size, end, room)
-            return SpeculativeDecoder(plain, {"truth": Truth(texts[request.identity], share, size, sequence)})
-
-        monkeypatch.setitem(decodings_module._DECODERS, "speculative", make)
+        texts = {one.identity: [*one.prompt, *answers[one.identity][0]] for one in requests}
+        monkeypatch.setitem(decodings_module._DECODERS, "speculative", truth_teller(texts, share))
 
     return tell
 
@@ -207,6 +202,7 @@ class Drafter:
         self._clock, self._seconds = clock, seconds
         self.asked: list[list[tuple[int, int, int]]] = []
         self.max_rows = runner.max_rows
+        self.drafting = None if seconds < 0 else self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runner, name)
@@ -222,7 +218,7 @@ class Drafter:
         return found
 
 
-@pytest.mark.parametrize("seconds", [0.01, 1000.0], ids=["fast", "slow"])
+@pytest.mark.parametrize("seconds", [0.01, 1000.0, -1.0], ids=["fast", "slow", "none"])
 def test_a_drafter_is_asked_after_each_step_if_it_pays(
     loaded: LoadedModel, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,7 +239,9 @@ def test_a_drafter_is_asked_after_each_step_if_it_pays(
         assert run_all(engine, [request]) == {request.identity: expected[request.identity]}
         figures = engine.figures()
         assert figures.accepted_tokens == figures.guessed_tokens
-        if seconds > 1:
+        if seconds < 0:
+            assert not drafter.asked
+        elif seconds > 1:
             assert len(drafter.asked) < 4, "it was tried, and did not pay"
         else:
             assert figures.steps < 20 and len(drafter.asked) >= figures.steps - 3

@@ -1,4 +1,4 @@
-"""Decoding over HTTP: the same tokens however they are written, told in usage and metrics, and what is refused."""
+"""Decoding over HTTP: the same tokens however they are written, told in usage and metrics."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fivefold.core.decoder import Decoder
+from fivefold.core.request import Request
+from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 from fivefold.decode.guesses import Guess, Source
 
 
@@ -39,6 +42,17 @@ class Truth(Source):
 
     def prior(self, number: int) -> float:
         return 0.9
+
+
+def truth_teller(texts: Mapping[str, Sequence[int]], share: float) -> Callable[..., Decoder]:
+    """Makes decoders of requests whose texts are known by their names, prompts and all."""
+
+    def make(sequence: int, request: Request, size: int, end: Sequence[int], room: int) -> Decoder:
+        plain = AutoregressiveDecoder.for_request(sequence, request, size, end, room)
+        truth = Truth([*texts[request.identity], *range(20, 40)], share, size, sequence)
+        return SpeculativeDecoder(plain, {"truth": truth})
+
+    return make
 
 
 class Clock:

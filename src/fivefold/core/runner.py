@@ -110,7 +110,12 @@ class Runner(Protocol):
 
 @runtime_checkable
 class DraftingRunner(Runner, Protocol):
-    """A runner that has a drafter beside its model: a smaller one that guesses tokens for many sequences."""
+    """A runner that may have a drafter beside its model: a smaller one that guesses tokens."""
+
+    @property
+    def drafting(self) -> object | None:
+        """What makes its drafts; None where it has no drafter."""
+        ...
 
     def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[int]]:
         """Guesses of the tokens behind an anchor, for each (sequence, anchor, count) at most `count` of them.

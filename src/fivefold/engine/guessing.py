@@ -26,7 +26,9 @@ class Guesswork:
         self.costs = RowCosts()
         self._draft_costs = RowCosts()
         self._most = runner.max_rows
-        self._drafter = runner if isinstance(runner, DraftingRunner) else None
+        self._drafter: DraftingRunner | None = None
+        if isinstance(runner, DraftingRunner) and runner.drafting is not None:
+            self._drafter = runner
         self._clock = clock
 
     def rows(self, writers: Sequence[Task], reading: int, room: int) -> list[int | None]:

@@ -21,6 +21,7 @@ class Offered(Source):
 
     def __init__(self) -> None:
         self._offered: tuple[int, ...] = ()
+        self._most = MOST
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Older guesses are of no use any more."""
@@ -37,11 +38,13 @@ class Offered(Source):
 
     def hoped(self, most: int) -> tuple[int, ...]:
         """Some more guesses, if there are none."""
-        return () if self._offered else tuple(range(min(most, MOST)))
+        return () if self._offered else tuple(range(min(most, self._most)))
 
     def offer(self, tokens: Sequence[int]) -> None:
-        """Guesses of the next tokens."""
+        """Guesses of the next tokens. Who gives fewer than was asked for has no more to give."""
         self._offered = tuple(tokens)
+        if self._offered:
+            self._most = min(self._most, len(self._offered))
 
 
 SOURCE = Offered
