@@ -80,6 +80,8 @@ class Totals:
 
     def guessed(self, guessed: int, accepted: int) -> None:
         """Count the guesses of one window: as many as were run, of which the first ones were right."""
+        if not guessed:
+            return
         self.guessed_by_place = _added(self.guessed_by_place, (1,) * guessed)
         self.accepted_by_place = _added(self.accepted_by_place, (1,) * accepted)
 

@@ -75,7 +75,7 @@ class Stepping:
                 going_on.append(task)
             if event is not None:
                 self._totals.output_tokens += len(event.tokens)
-                self._totals.guessed(decision.guessed, decision.accepted)
+                self._totals.guessed(decision.guessed, min(decision.accepted, len(event.tokens)))
                 outcome.events.append((task, event))
         rows = sum(len(span.tokens) for _, span in proposed)
         self._note(rows, reading, self._clock() - began)

@@ -102,7 +102,6 @@ class Task:
             self._first = self._clock()
         self.rounds += 1
         self.guessed += decision.guessed
-        self.accepted += decision.accepted
         # A token that ended the request has no text.
         shown = decision.tokens[:-1] if decision.done == "stop" else decision.tokens
         tokens, logprobs, text = decision.tokens, decision.logprobs, ""
@@ -112,6 +111,7 @@ class Task:
                 tokens, logprobs = tokens[: place + 1], logprobs[: place + 1]
                 break
         self.output_tokens += len(tokens)
+        self.accepted += min(decision.accepted, len(tokens))
         matched = self._text.matched
         reason: FinishReason | None = "stop" if matched is not None else decision.done
         if reason is not None and matched is None:
