@@ -116,7 +116,7 @@ class Sampler:
         self._count += 1
 
     def shares(self, adjusted: Float32, temperature: float | None = None) -> Float64:
-        """(V,) probabilities that `guess` draws by from (V,) adjusted logits; those of the model if greedy."""
+        """(V,) probabilities that `guess` draws by, of (V,) adjusted logits; their softmax if greedy."""
         chosen = self._params.temperature if temperature is None else temperature
         largest = float(adjusted.max())
         if chosen == 0.0:

@@ -115,7 +115,7 @@ class BlockDecoder:
         return self._span(np.array([one for part in tokens for one in part], np.int32), wanted)
 
     def decide(self, logits: Float32) -> Decision:
-        """Keep the rows of known blocks; denoise the canvas by (R, V) logits, for a row each that was wanted."""
+        """Keep the rows of known blocks; denoise the canvas by (R, V) logits, a row for each place."""
         plan, self._plan = self._plan, None
         if plan is None:
             raise RuntimeError("decide without propose")
@@ -140,8 +140,8 @@ class BlockDecoder:
     def conditioning(self, block: Block) -> dict[str, Float32]:
         """Rows of numbers that the canvas is run with, by the Program's input; no family here has any.
 
-        This is where self-conditioning belongs: the mean of the embeddings under the last step's logits, which the
-        block would have to remember.
+        This is where self-conditioning belongs: the mean of the embeddings under the last step's logits,
+        which the block would have to remember.
         """
         del block
         return {}

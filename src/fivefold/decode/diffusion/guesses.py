@@ -29,7 +29,7 @@ class Spread:
 
     def of(self, tokens: npt.NDArray[np.integer]) -> Float64:
         """(R,) the probability of one token at each position."""
-        return self._shares[np.arange(len(tokens)), tokens]
+        return np.asarray(self._shares[np.arange(len(tokens)), tokens])
 
     @cached_property
     def entropy(self) -> Float64:

@@ -81,8 +81,8 @@ def _room(rules: DiffusionRules, place: Place) -> int:
 def _check(rules: DiffusionRules, denoiser: Denoiser) -> None:
     if rules.sight == "block" and PAGE_SIZE % rules.block:
         raise UnsupportedError(
-            f"blocks of {rules.block} positions do not divide pages of {PAGE_SIZE}, so entries in a page would "
-            "depend on tokens behind it", where="block size",
+            f"blocks of {rules.block} positions do not divide pages of {PAGE_SIZE}, so entries in a page "
+            "would depend on tokens behind it", where="block size",
             remedy=f"choose a block size that divides {PAGE_SIZE}",
         )  # fmt: skip
     if rules.shifted and (rules.sight == "causal" or rules.block == 1):

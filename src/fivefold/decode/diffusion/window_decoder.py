@@ -1,4 +1,4 @@
-"""Diffusion with causal rows: what is filled comes first, what is open last, and the front stays in the cache.
+"""Diffusion with causal rows: what is filled comes first, what is open last, and the front is kept.
 
 WeDLM (arXiv 2512.22737). A window of open positions lies behind the final tokens. Its rows run in another
 order than their positions: first the tokens that are filled, then the masks, each group from the left; a

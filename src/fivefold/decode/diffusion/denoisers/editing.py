@@ -20,8 +20,8 @@ from .denoiser import Denoiser, above_or_surest
 
 @dataclass(frozen=True, slots=True)
 class Editing(Denoiser):
-    """Thresholds of probabilities as drawn: `threshold` for masked places, of which at least `least` are filled,
-    and `editing_threshold` for filled ones. `most` steps after the last mask."""
+    """Thresholds of probabilities as drawn: `threshold` for masked places, of which at least `least` are
+    filled, and `editing_threshold` for filled ones. `most` steps after the last mask."""
 
     name: ClassVar[str] = "editing"
     rereads: ClassVar[bool] = True

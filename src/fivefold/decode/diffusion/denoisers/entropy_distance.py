@@ -18,7 +18,7 @@ from .denoiser import Denoiser, above_or_surest
 
 @dataclass(frozen=True, slots=True)
 class EntropyDistance(Denoiser):
-    """Places with entropy + `penalty` * distance below `threshold`, in nats of the model's own distribution."""
+    """Places with entropy + `penalty` * distance below `threshold`, in nats of the model's own shares."""
 
     name: ClassVar[str] = "entropy_distance"
     threshold: float = 0.4
