@@ -22,7 +22,7 @@ class DiffusionRules:
     """How a family is decoded. Names and numbers of denoisers are those of `fivefold.decode.diffusion`.
 
     sight       how rows see each other.
-    block       positions of a block, or of the window of a causal family; 0 with full sight: the whole answer.
+    block       positions of a block, or of the window of a causal family; 0 with full sight: the answer.
     mask_token  the token that stands at open positions as the model's input; None where they hold noise.
     shifted     the logits of the row before a position speak for it, as in autoregressive models.
     sub_block   open positions are filled in parts of so many, one part after the other; 0: all at once.
