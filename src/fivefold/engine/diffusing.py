@@ -6,12 +6,23 @@ decoder as any other.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import Request
 from fivefold.decode.diffusion import Denoiser, Place, diffusion_decoder
 
 from .loader import LoadedModel
+
+
+def kept_apart(loaded: LoadedModel, request: Request) -> Request:
+    """The request under a salt of its own where it is decoded by blocks: entries of its rows, which see their
+    whole block, are not those that the same text has when it is read token by token."""
+    rules = loaded.model.diffusion
+    if rules is None or rules.sight != "block":
+        return request
+    return replace(request, salt=f"{request.salt}\0diffusion")
 
 
 def decoder_for(

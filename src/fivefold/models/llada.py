@@ -59,8 +59,8 @@ _KEYS = (
        "mask_token_id",
        # training, and how its code runs it
        "alibi_bias_max", "attention_layer_norm_with_affine", "embedding_dropout", "residual_dropout",
-       "flash_attention", "init_cutoff_factor", "init_device", "init_fn", "init_std", "mlp_ratio", "precision",
-       "train_max_sequence_length"}
+       "flash_attention", "init_cutoff_factor", "init_device", "init_fn", "init_std", "mlp_ratio",
+       "precision", "train_max_sequence_length"}
 )  # fmt: skip
 
 
