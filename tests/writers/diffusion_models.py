@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
-BYTES, MASK, END, VOCABULARY = 256, 256, 257, 264
+MASK, END, VOCABULARY = 256, 257, 258
 LAYERS, HIDDEN, HEADS, FFN, SIZE, EPS, THETA = 2, 48, 4, 80, 12, 1e-6, 10000.0
 QWEN: dict[str, Any] = {
     "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
@@ -171,6 +171,10 @@ def _weights(name: str, kv_heads: int, seed: int) -> dict[str, Float32]:
             values = 1 + 0.2 * values
         elif len(shape) > 1 and "embed" not in key:
             values = values * (6 if key.startswith("lm_head") else 1.5) / np.sqrt(shape[-1])
+        if "embed" in key:
+            values[MASK] *= 0.1  # so that what a mask becomes depends on where it is
+        elif ".q_proj.w" in key or ".k_proj.w" in key:
+            values *= 1.6
         found[key] = values.astype(np.float32)
     return found
 

@@ -22,7 +22,13 @@ def best_token(row: Float32) -> int:
 
 
 def confidence(row: Float32) -> float:
-    """The probability of the best token, of all but the mask."""
+    """The model's own probability of the best token that is not the mask."""
+    raised = np.exp(row.astype(np.float64) - row.max())
+    return float(raised[best_token(row)] / raised.sum())
+
+
+def drawn_confidence(row: Float32) -> float:
+    """Its probability among those that can be drawn, which the mask cannot."""
     wide = np.delete(row.astype(np.float64), MASK)
     raised = np.exp(wide - wide.max())
     return float(raised.max() / raised.sum())
@@ -34,12 +40,12 @@ def entropy(row: Float32) -> float:
     return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
 
 
-def above(threshold: float) -> Fill:
+def above(threshold: float, sureness: Callable[[Float32], float] = confidence) -> Fill:
     """All places that are sure, and the surest in any case."""
 
     def fill(rows: dict[int, Float32]) -> dict[int, int]:
-        surest = max(rows, key=lambda place: confidence(rows[place]))
-        chosen = {surest} | {place for place, row in rows.items() if confidence(row) > threshold}
+        surest = max(rows, key=lambda place: sureness(rows[place]))
+        chosen = {surest} | {place for place, row in rows.items() if sureness(row) > threshold}
         return {place: best_token(rows[place]) for place in chosen}
 
     return fill
@@ -60,13 +66,16 @@ def near_and_low(rows: dict[int, Float32]) -> dict[int, int]:
 
 
 def dream_schedule(steps: int) -> Fill:
-    """The lowest entropies, as many as the time between steps has; it remembers the step."""
+    """The lowest entropies, as many as the time between steps has; it remembers the step. Steps that fill
+    nothing would see the same logits again, so they are gone through at once."""
     times, step = np.linspace(1, 1e-3, steps + 1), [0]
 
     def fill(rows: dict[int, Float32]) -> dict[int, int]:
-        now = step[0]
-        step[0] += 1
-        count = len(rows) if now == steps - 1 else int(len(rows) * (1 - times[now + 1] / times[now]))
+        count = 0
+        while not count:
+            now = step[0]
+            count = len(rows) if now == steps - 1 else int(len(rows) * (1 - times[now + 1] / times[now]))
+            step[0] += 1
         ranked = sorted(rows, key=lambda place: entropy(np.delete(rows[place], MASK)))
         return {place: best_token(rows[place]) for place in ranked[:count]}
 

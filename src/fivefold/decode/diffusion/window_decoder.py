@@ -109,9 +109,9 @@ class WindowDecoder:
         return decision
 
     def _refilled(self, block: Block) -> Block:
-        """The window with as many masks as its size, or as there is room for tokens."""
+        """The window with masks at its end, as many as its size or the answer has room for."""
         start = len(self.tokens) + len(block.tokens)
-        more = min(self._answer.rules.block - int(block.masked.sum()), self._answer.end - start)
+        more = min(self._answer.rules.block - len(block.tokens), self._answer.end - start)
         fresh = self._answer.block(start, max(more, 0), _NONE)
         return replace(
             block,
