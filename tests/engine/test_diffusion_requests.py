@@ -1,0 +1,189 @@
+"""Diffusion in the engine: each request writes beside others what it writes alone, and no page is lost.
+
+The engine takes a decoder for each request and asks nothing of it; here it is given diffusion decoders, and
+for some requests plain ones on the same weights, which are then read token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusion_models import MASK, make_diffusion_model
+
+from fivefold.core.errors import UnsupportedError
+from fivefold.core.layout import PAGE_SIZE
+from fivefold.core.request import Request, SamplingParams, TokenEvent
+from fivefold.decode import AutoregressiveDecoder
+from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.engine.diffusing import decoder_for, kept_apart
+
+TINY = Path(__file__).parent / "data" / "tiny.gguf"
+PLAIN = "plain"
+"""Requests whose identity begins so are written token by token."""
+
+
+def opened(name: str, folder: Path, **options: Any) -> LoadedModel:
+    make_diffusion_model(name, folder)
+    return load(folder, LoadOptions(activations="float", threads=1, **options))
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes engines whose requests are decoded by diffusion."""
+    made: list[Engine] = []
+
+    def give(loaded: LoadedModel, **options: Any) -> Engine:
+        class Chosen:
+            @staticmethod
+            def for_request(sequence: int, request: Request, *rest: Any) -> Any:
+                if request.identity.startswith(PLAIN):
+                    return AutoregressiveDecoder.for_request(sequence, request, *rest)
+                return decoder_for(loaded, sequence, request)
+
+        monkeypatch.setattr("fivefold.engine.engine.AutoregressiveDecoder", Chosen)
+        made.append(Engine(loaded, EngineOptions(**options)))
+        return made[-1]
+
+    yield give
+    for engine in made:
+        engine.close()
+
+
+def requests(loaded: LoadedModel, count: int, plain: int = 0) -> list[Request]:
+    """Prompts of several lengths, some with a beginning in common, some greedy and some not."""
+    random, found = np.random.default_rng(5), list[Request]()
+    shared = random.integers(0, 256, 70).tolist()
+    for number in range(count):
+        own = random.integers(0, 257, random.integers(2, 40)).tolist()
+        prompt = [*shared[: 35 * (number % 3)], *own]
+        sampling = SamplingParams(
+            temperature=0.8 * (number % 2),
+            seed=number,
+            max_tokens=int(random.integers(5, 30)),
+            ignore_eos=True,
+        )
+        name = f"{PLAIN}-{number}" if number < plain else f"diffused-{number}"
+        request = Request(name, tuple(prompt), sampling)
+        found.append(request if number < plain else kept_apart(loaded, request))
+    return found
+
+
+def run(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
+    """All at once; the tokens of each."""
+    for request in asked:
+        engine.submit(request)
+    tokens: dict[str, list[int]] = {request.identity: [] for request in asked}
+    while engine.busy:
+        for event in engine.step():
+            assert event.error is None
+            tokens[event.identity] += event.tokens
+    engine.check_integrity()
+    return tokens
+
+
+@pytest.mark.parametrize(("name", "plain"), [("sdar", 0), ("sdar", 5), ("wedlm", 5), ("fast-dllm", 3)])
+def test_sixteen_at_once_write_what_each_writes_alone(
+    name: str, plain: int, engines: Any, tmp_path: Path
+) -> None:
+    loaded = opened(name, tmp_path, entries=4096)
+    asked = requests(loaded, 16, plain)
+    alone: dict[str, list[int]] = {}
+    for request in asked:
+        alone |= run(engines(loaded, prefix_cache=False), [request])
+    together = run(engines(loaded), asked)
+    assert together == alone
+    assert [len(together[one.identity]) for one in asked] == [one.sampling.max_tokens for one in asked]
+    assert run(engines(loaded), asked) == alone, "once more, with what the cache has kept"
+
+
+def test_few_pages_preempt_and_change_nothing(engines: Any, tmp_path: Path) -> None:
+    roomy = opened("sdar", tmp_path / "roomy", entries=4096)
+    asked = requests(roomy, 12)
+    expected = run(engines(roomy), asked)
+    tight = opened("sdar", tmp_path / "tight", entries=352)
+    engine = engines(tight)
+    assert run(engine, asked) == expected
+    assert engine.figures().preemptions > 0
+
+
+def test_whole_sequence_models_are_served_too(engines: Any, tmp_path: Path) -> None:
+    loaded = opened("llada", tmp_path, entries=1024)
+    asked = requests(loaded, 4)
+    alone: dict[str, list[int]] = {}
+    for request in asked:
+        alone |= run(engines(loaded), [request])
+    assert run(engines(loaded), asked) == alone
+
+
+@pytest.mark.parametrize("name", ["sdar", "wedlm", "fast-dllm", "llada"])
+def test_cancelling_in_the_middle_of_blocks_loses_no_page(name: str, engines: Any, tmp_path: Path) -> None:
+    loaded = opened(name, tmp_path, entries=2048)
+    engine, random = engines(loaded, prefix_cache=False), np.random.default_rng(9)
+    before = loaded.runner.figures()
+    waiting = requests(loaded, 24)
+    ended: dict[str, TokenEvent] = {}
+    while waiting or engine.busy:
+        while waiting and random.random() < 0.5:
+            engine.submit(waiting.pop())
+        for event in engine.step():
+            if event.finish_reason is not None:
+                ended[event.identity] = event
+        engine.check_integrity()
+        under_way = sorted(
+            {*(f"diffused-{n}" for n in range(24))} - set(ended) - {r.identity for r in waiting}
+        )
+        if under_way and random.random() < 0.15:
+            engine.cancel(under_way[int(random.integers(len(under_way)))])
+    reasons = {event.finish_reason for event in ended.values()}
+    assert len(ended) == 24 and reasons == {"cancelled", "length"}
+    after = loaded.runner.figures()
+    assert (after.free, after.used) == (before.free, 0)
+
+
+def test_only_final_tokens_are_counted_and_pages_end_with_blocks(engines: Any, tmp_path: Path) -> None:
+    loaded = opened("sdar", tmp_path, entries=1024)
+    prompt = tuple(int(token) for token in np.random.default_rng(1).integers(0, 256, 2 * PAGE_SIZE + 2))
+    sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
+    engine = engines(loaded)
+    first = list(engine.stream(kept_apart(loaded, Request("one", prompt, sampling))))
+    assert sum(len(event.tokens) for event in first) == 5
+    timings = first[-1].timings
+    assert timings is not None and (timings.output_tokens, timings.prompt_tokens) == (5, len(prompt))
+    assert engine.figures().output_tokens == 5
+    again = list(engine.stream(kept_apart(loaded, Request("two", prompt, sampling))))
+    assert again[-1].timings is not None and again[-1].timings.cached_tokens == 2 * PAGE_SIZE
+    part = list(engine.stream(kept_apart(loaded, Request("three", (*prompt[:50], 3, 4, 5), sampling))))
+    assert part[-1].timings is not None and part[-1].timings.cached_tokens == 48, "whole blocks of a page"
+    assert [event.tokens for event in again] == [event.tokens for event in first]
+
+
+def test_text_read_token_by_token_is_no_beginning_for_blocks(engines: Any, tmp_path: Path) -> None:
+    """The same tokens have other entries where rows see their whole block, so they are kept apart."""
+    loaded = opened("sdar", tmp_path, entries=1024)
+    asked = requests(loaded, 3)
+    fresh = run(engines(loaded, prefix_cache=False), asked[2:])
+    engine = engines(loaded)
+    run(engine, [replace(asked[2], identity=PLAIN, salt="")])
+    assert run(engine, asked[2:]) == fresh
+    assert kept_apart(loaded, replace(asked[0], salt="a")).salt != kept_apart(loaded, asked[1]).salt
+
+
+def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
+    loaded = opened("sdar", tmp_path, entries=1024)
+    prompt = loaded.vocabulary.encode("fill <|mask|> in", special=True)
+    assert MASK in prompt
+    sampling = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
+    events = list(engines(loaded).stream(Request("one", tuple(prompt), sampling)))
+    assert sum(len(event.tokens) for event in events) == 8
+
+
+def test_a_model_that_writes_token_by_token_has_no_such_decoder() -> None:
+    loaded = load(TINY, LoadOptions(activations="float"))
+    with pytest.raises(UnsupportedError, match="writes token by token"):
+        decoder_for(loaded, 0, Request("one", (1,)))
+    assert kept_apart(loaded, Request("one", (1,))).salt == ""
