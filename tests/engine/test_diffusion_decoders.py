@@ -33,7 +33,8 @@ from fivefold.decode.diffusion import denoiser_named
 from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.engine.diffusing import decoder_for
 
-GREEDY = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+COUNT = 16
+GREEDY = SamplingParams(temperature=0.0, max_tokens=COUNT, ignore_eos=True)
 PROMPT = [int(token) for token in np.random.default_rng(4).integers(0, 256, 21)]
 PLAIN: dict[str, Callable[[PlainModel, list[int], int], list[int]]] = {
     "sdar": lambda model, prompt, count: by_blocks(model, prompt, count, above(0.85, drawn_confidence), 4),
@@ -109,15 +110,15 @@ def answer(
 def test_tokens_are_those_of_plain_generation(name: str, length: int, opened: Opened) -> None:
     loaded, plain = opened(name)
     prompt = PROMPT[:length]
-    expected = PLAIN[name](plain, prompt, 24)
+    expected = PLAIN[name](plain, prompt, COUNT)
     assert answer(loaded, prompt) == expected
-    assert len(set(expected)) > 3, "the model should say something"
+    assert len(set(expected)) > 2, "the model should say something"
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_the_native_executor_writes_the_same(name: str, opened: Opened) -> None:
     loaded, plain = opened(name, reference=False)
-    assert answer(loaded) == PLAIN[name](plain, PROMPT, 24)
+    assert answer(loaded) == PLAIN[name](plain, PROMPT, COUNT)
 
 
 @pytest.mark.parametrize("name", ["sdar", "fast-dllm", "wedlm"])
@@ -145,7 +146,7 @@ def test_a_prompt_may_contain_the_mask_token(name: str, opened: Opened) -> None:
     loaded, plain = opened(name)
     prompt = [*PROMPT[:9], MASK, *PROMPT[9:17], MASK]
     tokens = answer(loaded, prompt)
-    assert tokens == PLAIN[name](plain, prompt, 24)
+    assert tokens == PLAIN[name](plain, prompt, COUNT)
     assert tokens != answer(loaded, [token for token in prompt if token != MASK])
 
 
@@ -225,7 +226,7 @@ def test_other_denoisers_run_on_the_same_model(denoiser: str, opened: Opened) ->
         written(driven(loaded, lambda number: decoder_for(loaded, number, request, chosen), limits)[0])
         for limits in ([512], [4, 9])
     ]
-    assert found[0] == found[1] and len(found[0]) == 24
+    assert found[0] == found[1] and len(found[0]) == COUNT
 
 
 def test_what_cannot_be_served_is_refused(opened: Opened, tmp_path: Path) -> None:
@@ -238,8 +239,8 @@ def test_what_cannot_be_served_is_refused(opened: Opened, tmp_path: Path) -> Non
         with pytest.raises(InputError, match=said):
             decoder_for(loaded, 0, request)
     make_diffusion_model("llada", tmp_path / "few")
-    few = load(tmp_path / "few", LoadOptions(reference=True, max_rows=40))
-    with pytest.raises(InputError, match="runs 45 rows of this request at once, and steps have 40"):
+    few = load(tmp_path / "few", LoadOptions(activations="float", max_rows=30))
+    with pytest.raises(InputError, match="runs 37 rows of this request at once, and steps have 30"):
         decoder_for(few, 0, Request("a", tuple(PROMPT), GREEDY))
     with pytest.raises(UnsupportedError, match="changes tokens that are filled"):
         decoder_for(opened("wedlm")[0], 0, Request("a", (1,), GREEDY), denoiser_named("editing"))
@@ -261,7 +262,7 @@ def test_what_cannot_be_served_is_refused(opened: Opened, tmp_path: Path) -> Non
 def test_the_end_token_of_the_model_ends_an_answer(opened: Opened) -> None:
     loaded, _ = opened("sdar")
     assert loaded.vocabulary.end_tokens == (END,)
-    biased = SamplingParams(temperature=0.0, max_tokens=24, logit_bias={END: 100.0}, min_tokens=6)
+    biased = SamplingParams(temperature=0.0, max_tokens=COUNT, logit_bias={END: 100.0}, min_tokens=6)
     request = Request("one", tuple(PROMPT), biased)
     decisions, _ = driven(loaded, lambda number: decoder_for(loaded, number, request), [512])
     assert decisions[-1].done == "stop" and END not in written(decisions)[:-1]

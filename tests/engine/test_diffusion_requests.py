@@ -103,7 +103,8 @@ def test_sixteen_at_once_write_what_each_writes_alone(
 
 def test_few_pages_preempt_and_change_nothing(engines: Any, tmp_path: Path) -> None:
     roomy = opened("sdar", tmp_path / "roomy", entries=4096)
-    asked = requests(roomy, 12)
+    longer = [replace(one.sampling, max_tokens=70) for one in requests(roomy, 8)]
+    asked = [replace(one, sampling=more) for one, more in zip(requests(roomy, 8), longer, strict=True)]
     expected = run(engines(roomy), asked)
     tight = opened("sdar", tmp_path / "tight", entries=352)
     engine = engines(tight)
