@@ -25,7 +25,8 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
     "DeepseekV2ForCausalLM": "deepseek", "DeepseekV3ForCausalLM": "deepseek",
     "DeepseekV32ForCausalLM": "deepseek", "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma",
     "Gemma4ForCausalLM": "gemma4", "GptOssForCausalLM": "gpt_oss",
-    "LLaDAModelLM": "llada", "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
+    "LLaDA2MoeModelLM": "llada2", "LLaDAModelLM": "llada",
+    "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
     "Qwen3_5ForCausalLM": "qwen3_5", "Qwen3_5ForConditionalGeneration": "qwen3_5",
@@ -60,10 +61,9 @@ def load_model(checkpoint: Checkpoint) -> Model:
         part = open_text_part(checkpoint, architecture, TEXT_PARTS[architecture])
         model = part.as_in_file(_load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES))
     elif checkpoint.kind == "huggingface" and architecture in DIFFUSED:
-        part = open_diffused(checkpoint, architecture)
-        model = replace(
-            _load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES), diffusion=part.rules
-        )
+        diffused = open_diffused(checkpoint, architecture)
+        plain = _load(diffused.checkpoint, diffused.architecture, HUGGINGFACE_ARCHITECTURES)
+        model = replace(plain, diffusion=diffused.rules)
     else:
         model = _load(checkpoint, architecture, _families(checkpoint))
     _check_mask(model, checkpoint)
