@@ -163,6 +163,18 @@ def test_only_final_tokens_are_counted_and_pages_end_with_blocks(engines: Any, t
     assert [event.tokens for event in again] == [event.tokens for event in first]
 
 
+def test_a_stop_string_ends_the_text_within_a_block(engines: Any, tmp_path: Path) -> None:
+    loaded = opened("sdar", tmp_path, entries=1024)
+    sampling = SamplingParams(temperature=1.0, seed=2, max_tokens=24, ignore_eos=True)
+    request = Request("one", tuple(range(40, 61)), sampling)
+    whole = "".join(event.text for event in engines(loaded).stream(request))
+    stop = next(one for one in whole[5:] if one.isascii() and one not in whole[:5])
+    stopping = replace(request, sampling=replace(sampling, stop=(stop,)))
+    events = list(engines(loaded).stream(stopping))
+    assert "".join(event.text for event in events) == whole[: whole.index(stop)]
+    assert (events[-1].finish_reason, events[-1].stop_reason) == ("stop", stop)
+
+
 def test_text_read_token_by_token_is_no_beginning_for_blocks(engines: Any, tmp_path: Path) -> None:
     """The same tokens have other entries where rows see their whole block, so they are kept apart."""
     loaded = opened("sdar", tmp_path, entries=1024)
