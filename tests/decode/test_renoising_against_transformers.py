@@ -1,7 +1,7 @@
 """Uniform renoising against the pieces of DiffusionGemma's generation that Transformers 5.24 has.
 
-Which places are taken, the temperature of each step, and the step after which it ends, on random logits. Tokens
-that are drawn cannot be compared: their random numbers come from elsewhere.
+Which places are taken, the temperature of each step, and the step after which it ends, on random logits.
+Tokens that are drawn cannot be compared: their random numbers come from elsewhere.
 """
 
 from __future__ import annotations
