@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from diffusion_models import MASK, make_diffusion_model
 
-from fivefold.core.errors import UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.request import Request, SamplingParams, TokenEvent
+from fivefold.core.request import EvictionChoice, Request, SamplingParams, TokenEvent
 from fivefold.decode import AutoregressiveDecoder
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
 from fivefold.engine.diffusing import decoder_for, kept_apart
@@ -193,6 +193,13 @@ def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
     sampling = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
     events = list(engines(loaded).stream(Request("one", tuple(prompt), sampling)))
     assert sum(len(event.tokens) for event in events) == 8
+
+
+def test_evicting_is_refused(tmp_path: Path) -> None:
+    loaded = opened("sdar", tmp_path)
+    request = Request("one", (1,), eviction=EvictionChoice("window", 40))
+    with pytest.raises(InputError, match="are not evicted"):
+        decoder_for(loaded, 0, request)
 
 
 def test_a_model_that_writes_token_by_token_has_no_such_decoder() -> None:

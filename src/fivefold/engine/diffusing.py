@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.request import Request
 from fivefold.decode.diffusion import Denoiser, Place, diffusion_decoder
 
@@ -37,6 +37,11 @@ def decoder_for(
         raise UnsupportedError(
             "this model writes token by token", where=loaded.path.name,
             remedy="leave the choice of decoding out, or take a diffusion model",
+        )  # fmt: skip
+    if request.eviction is not None and request.eviction.policy != "none":
+        raise InputError(
+            "entries of a diffusion model are not evicted: blocks look at all of them again", where="eviction",
+            remedy='leave it out, or give "none"',
         )  # fmt: skip
     context = min(loaded.context, loaded.runner.figures().longest)
     vocabulary = loaded.vocabulary
