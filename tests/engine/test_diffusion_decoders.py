@@ -201,6 +201,20 @@ def test_an_answer_ends_at_its_end_token_and_tokens_behind_it_are_nobodys(name: 
     assert all(one.logprob <= 0 and len(one.top) == 2 for one in noted)
 
 
+@pytest.mark.parametrize("name", ["fast-dllm", "llada2", "dream", "llada"])
+def test_a_request_that_ends_within_a_block_does_not_wait_for_the_rest_of_it(
+    name: str, opened: Opened
+) -> None:
+    loaded, _ = opened(name, reference=False)
+    biased = replace(GREEDY, ignore_eos=False, min_tokens=3, logit_bias={END: 100.0})
+    request = Request("one", tuple(PROMPT), biased)
+    from_the_left = denoiser_named("entropy_distance", {"threshold": -1.0, "penalty": 1000.0})
+    decisions, _ = driven(loaded, lambda number: decoder_for(loaded, number, request, from_the_left), [512])
+    filling = [one for one in decisions if one.tokens or not len(one.commit.rows)]
+    assert written(decisions)[-1] == END and len(written(decisions)) == 4
+    assert len(filling) <= 4, "one pass for each token, the first perhaps beside the prompt"
+
+
 def test_the_block_in_flight_can_be_shown(opened: Opened) -> None:
     loaded, _ = opened("sdar")
     request = Request("one", tuple(PROMPT), GREEDY)

@@ -40,8 +40,8 @@ def decoder_for(
         )  # fmt: skip
     if request.eviction is not None and request.eviction.policy != "none":
         raise InputError(
-            "entries of a diffusion model are not evicted: blocks look at all of them again", where="eviction",
-            remedy='leave it out, or give "none"',
+            "entries of a diffusion model are not evicted: blocks look at all of them again",
+            where="eviction", remedy='leave it out, or give "none"',
         )  # fmt: skip
     context = min(loaded.context, loaded.runner.figures().longest)
     vocabulary = loaded.vocabulary

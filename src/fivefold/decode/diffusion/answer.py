@@ -77,6 +77,19 @@ class Answer:
                     self._note(start + place, token, row)
         return after
 
+    def over(self, start: int, block: Block) -> bool:
+        """Whether nothing of a block at a position matters any more: it is done, or its front is filled up to
+        a token that ends the request, and is not edited."""
+        if block.done or self.denoiser.rereads or self.denoiser.noise:
+            return block.done
+        for place in range(len(self.tokens) - start, len(block.tokens)):
+            if block.masked[place]:
+                return False
+            number = start + place - self._prompt + 1
+            if self.stopping.after(int(block.tokens[place]), number) is not None:
+                return True
+        return False
+
     def seed(self, position: int, logits: Float32) -> int:
         """The token at a position, from (V,) logits alone, before its block begins."""
         token, _ = self._guesser.choose(logits, position - self._prompt, 0, None)
@@ -84,7 +97,8 @@ class Answer:
         return token
 
     def finish(self, tokens: Int32, commit: Commit) -> Decision:
-        """These tokens are final behind those that were, up to the one that ends the request."""
+        """These tokens are final behind those that were, up to the one that ends the request; behind that one
+        they may still be masked."""
         fresh: list[int] = []
         logprobs: list[TokenLogprob] = []
         reason: FinishReason | None = None

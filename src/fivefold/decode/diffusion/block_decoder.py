@@ -131,7 +131,7 @@ class BlockDecoder:
             return Decision(commit)
         assert self._block is not None
         self._block = self._answer.denoised(start, self._block, plan.places, logits)
-        if not self._block.done:
+        if not self._answer.over(start, self._block):
             return Decision(commit)
         fresh = self._block.tokens[len(self.tokens) - start :]
         self._block = None

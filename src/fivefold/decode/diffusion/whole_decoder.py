@@ -98,7 +98,7 @@ class WholeDecoder:
             raise ValueError(f"{len(logits)} rows of logits, {len(places)} were asked for")
         commit = Commit(self._sequence, np.zeros(0, np.int32))
         self._block = self._answer.denoised(len(self.tokens), self._block, places, logits)
-        if not self._block.done:
+        if not self._answer.over(len(self.tokens), self._block):
             return Decision(commit)
         fresh, self._block = self._block.tokens, None
         return self._answer.finish(fresh, commit)
