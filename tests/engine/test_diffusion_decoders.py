@@ -181,7 +181,7 @@ def test_losing_its_pages_at_any_step_changes_nothing(name: str, opened: Opened)
     assert found == expected
 
 
-@pytest.mark.parametrize("name", ["sdar", "llada", "wedlm"])
+@pytest.mark.parametrize("name", ["sdar", "llada", "wedlm", "fast-dllm"])
 def test_an_answer_ends_at_its_end_token_and_tokens_behind_it_are_nobodys(name: str, opened: Opened) -> None:
     loaded, _ = opened(name)
     whole = answer(loaded)

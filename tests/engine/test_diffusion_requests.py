@@ -73,6 +73,11 @@ def requests(loaded: LoadedModel, count: int, plain: int = 0) -> list[Request]:
     return found
 
 
+def longer(asked: list[Request]) -> list[Request]:
+    """The same with answers that grow out of the pages they begin with."""
+    return [replace(one, sampling=replace(one.sampling, max_tokens=70)) for one in asked]
+
+
 def run(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
     """All at once; the tokens of each."""
     for request in asked:
@@ -103,8 +108,7 @@ def test_sixteen_at_once_write_what_each_writes_alone(
 
 def test_few_pages_preempt_and_change_nothing(engines: Any, tmp_path: Path) -> None:
     roomy = opened("sdar", tmp_path / "roomy", entries=4096)
-    longer = [replace(one.sampling, max_tokens=70) for one in requests(roomy, 8)]
-    asked = [replace(one, sampling=more) for one, more in zip(requests(roomy, 8), longer, strict=True)]
+    asked = longer(requests(roomy, 8))
     expected = run(engines(roomy), asked)
     tight = opened("sdar", tmp_path / "tight", entries=352)
     engine = engines(tight)
@@ -144,6 +148,40 @@ def test_cancelling_in_the_middle_of_blocks_loses_no_page(name: str, engines: An
     assert len(ended) == 24 and reasons == {"cancelled", "length"}
     after = loaded.runner.figures()
     assert (after.free, after.used) == (before.free, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["sdar", "wedlm", "fast-dllm"])
+def test_hundreds_come_and_leave_in_a_tight_cache(name: str, engines: Any, tmp_path: Path) -> None:
+    """Beside plain ones, with shared beginnings, preempted and cancelled at any time: who stays to the end
+    has written what is written alone, and all pages come back."""
+    loaded = opened(name, tmp_path, entries=384)
+    pool = longer(requests(loaded, 20, plain=6))
+    alone = {one.identity: run(engines(loaded, prefix_cache=False), [one])[one.identity] for one in pool}
+    engine, random = engines(loaded), np.random.default_rng(13)
+    left, under_way, ended = 500, dict[str, tuple[str, list[int]]](), list[str]()
+    while left or engine.busy:
+        while left and len(under_way) < 30 and random.random() < 0.4:
+            left -= 1
+            one = pool[int(random.integers(len(pool)))]
+            asked = replace(one, identity=f"{one.identity.split('-')[0]}-{left}")
+            under_way[asked.identity] = one.identity, []
+            engine.submit(asked)
+        for event in engine.step():
+            assert event.error is None
+            source, tokens = under_way[event.identity]
+            tokens += event.tokens
+            if event.finish_reason is not None:
+                assert tokens == alone[source][: len(tokens)]
+                assert event.finish_reason == "cancelled" or len(tokens) == len(alone[source])
+                ended.append(event.finish_reason)
+                del under_way[event.identity]
+        engine.check_integrity()
+        if under_way and random.random() < 0.1:
+            engine.cancel(str(random.choice(list(under_way))))
+    figures = loaded.runner.figures()
+    assert len(ended) == 500 and set(ended) == {"cancelled", "length"}
+    assert figures.used == 0 and engine.figures().preemptions > 0
 
 
 def test_only_final_tokens_are_counted_and_pages_end_with_blocks(engines: Any, tmp_path: Path) -> None:
