@@ -126,7 +126,7 @@ FIVEFOLD_INLINE void add_halves(const uint8_t* weights, const QuantizedBlock* (&
 
 // A block of eight parts: their exact integer sums, each times the scale of x, are added in order, and so are
 // the minima; then one or two fused adds.
-template <class Format, int T>
+template <class Format, int T, bool Fetch>
 FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
   using Parts = typename Format::Parts;
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
@@ -137,7 +137,7 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x
   F products[T], minima[T];
   for (int t = 0; t < T; ++t) products[t] = minima[t] = set1(0.0f);
   for (int p = 0; p < 8; ++p, codes += Format::Codes::kBytes * kWidth) {
-    if (T == 1)
+    if (Fetch)
       for (int line = 0; line < kLines; ++line) __builtin_prefetch(codes + 3072 + 64 * line);
     const Parts parts(small, p);
     const Scale scales[2] = {parts.scale(0), parts.scale(Parts::kScales - 1)};
@@ -184,7 +184,7 @@ FIVEFOLD_INLINE void add_any(const uint8_t* weights, const QuantizedBlock* (&x)[
     else
       add_block<Format, T>(weights, x, sums);
   } else {
-    add_parts<Format, T>(weights, x, sums);
+    add_parts<Format, T, Fetch>(weights, x, sums);
   }
 }
 
@@ -198,39 +198,38 @@ inline void finish_rows(const LinearTask& task, int row, int tile, F (&sums)[T])
   for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
 }
 
-// T rows against one tile, int8 activations.
-template <class Format, int T>
-inline void linear_int8_rows(const LinearTask& task, int tile, int row) {
-  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
-  const uint8_t* weights = task.weights + size_t(tile) * task.tile_bytes;
-  const QuantizedBlock* x[T];
-  F sums[T];
-  for (int t = 0; t < T; ++t) {
-    x[t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
-    sums[t] = set1(0.0f);
-  }
-  for (int k = 0; k < task.columns; k += Format::kBlock, weights += kBlockBytes)
-    add_any<Format, T, T == 1>(weights, x, sums);
-  finish_rows(task, row, tile, sums);
-}
-
-// One row against S tiles that are read side by side: a processor has more of them under way than of one.
-template <class Format, int S>
+// T rows against S tiles that are read side by side: a processor has more of them under way than of one.
+template <class Format, int S, int T, bool Fetch>
 inline void linear_int8_tiles(const LinearTask& task, int tile, int row) {
   constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
   const uint8_t* weights[S];
-  const QuantizedBlock* x[S][1];
-  F sums[S][1];
+  const QuantizedBlock* x[S][T];
+  F sums[S][T];
   for (int s = 0; s < S; ++s) {
     weights[s] = task.weights + size_t(tile + s) * task.tile_bytes;
-    x[s][0] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row));
-    sums[s][0] = set1(0.0f);
+    for (int t = 0; t < T; ++t) {
+      x[s][t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
+      sums[s][t] = set1(0.0f);
+    }
   }
   for (int k = 0; k < task.columns; k += Format::kBlock)
 #pragma GCC unroll 8
     for (int s = 0; s < S; ++s, weights[s - 1] += kBlockBytes)
-      add_any<Format, 1, true>(weights[s], x[s], sums[s]);
+      add_any<Format, T, Fetch>(weights[s], x[s], sums[s]);
   for (int s = 0; s < S; ++s) finish_rows(task, row, tile + s, sums[s]);
+}
+
+// So many rows, at most T, against all tiles, each of which is met once: it comes from memory meanwhile.
+template <class Format, int T>
+inline void linear_int8_once(const LinearTask& task, int rows) {
+  if constexpr (T > 1)
+    if (rows < T) return linear_int8_once<Format, T - 1>(task, rows);
+  constexpr int kWanted = T <= 2 ? kLinearTiles : T <= 4 ? kLinearTiles / 2 : 1;
+  constexpr int kTiles = kWanted > 1 ? kWanted : 1;
+  int tile = task.tile_begin;
+  for (; tile + kTiles <= task.tile_end; tile += kTiles)
+    linear_int8_tiles<Format, kTiles, T, true>(task, tile, task.row_begin);
+  for (; tile < task.tile_end; ++tile) linear_int8_tiles<Format, 1, T, true>(task, tile, task.row_begin);
 }
 
 // So many rows, at most T, against one tile.
@@ -238,22 +237,24 @@ template <class Format, int T>
 inline void linear_int8_few(const LinearTask& task, int tile, int row, int count) {
   if constexpr (T > 1)
     if (count < T) return linear_int8_few<Format, T - 1>(task, tile, row, count);
-  linear_int8_rows<Format, T>(task, tile, row);
+  linear_int8_tiles<Format, 1, T, false>(task, tile, row);
 }
 
 // As many rows at a time as there are registers for, in parts of about one size: seven and six are faster
-// than eight, four and one.
+// than eight, four and one. While a part of the rows meets a tile, its share of the next tile is fetched.
 template <class Format>
 void linear_int8(const LinearTask& task) {
   const int rows = task.row_end - task.row_begin;
+  if (rows <= kLinearRows) return linear_int8_once<Format, kLinearRows>(task, rows);
   const int parts = (rows + kLinearRows - 1) / kLinearRows;
-  int tile = task.tile_begin;
-  if (rows == 1)
-    for (; tile + kLinearTiles <= task.tile_end; tile += kLinearTiles)
-      linear_int8_tiles<Format, kLinearTiles>(task, tile, task.row_begin);
-  for (; tile < task.tile_end; ++tile)
+  for (int tile = task.tile_begin; tile < task.tile_end; ++tile) {
+    const uint8_t* next = task.weights + size_t(tile + 1) * task.tile_bytes;
+    const size_t lines = tile + 1 < task.tile_end ? task.tile_bytes / 64 : 0;
     for (int part = 0; part < parts; ++part) {
+      for (size_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line)
+        __builtin_prefetch(next + 64 * line);
       const int first = rows * part / parts, last = rows * (part + 1) / parts;
       linear_int8_few<Format, kLinearRows>(task, tile, task.row_begin + first, last - first);
     }
+  }
 }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kWidth = 8;
 constexpr int kLinearRows = 8;   // rows that linear takes at a time, of int8 activations
-constexpr int kLinearTiles = 4;  // tiles that a single row meets side by side
+constexpr int kLinearTiles = 4;  // tiles side by side, of one or two rows
 constexpr int kFloatRows = 6;    // and of float ones
 
 struct F {

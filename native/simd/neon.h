@@ -13,10 +13,10 @@ constexpr int kWidth = 8;
 // Rows that linear takes at a time, of int8 activations and of float ones.
 #if defined(FIVEFOLD_DOTPROD)
 constexpr int kLinearRows = 4;
-constexpr int kLinearTiles = 1;  // tiles that a single row meets side by side
+constexpr int kLinearTiles = 1;  // tiles side by side, of one or two rows
 #else
 constexpr int kLinearRows = 2;
-constexpr int kLinearTiles = 1;  // tiles that a single row meets side by side
+constexpr int kLinearTiles = 1;  // tiles side by side, of one or two rows
 #endif
 constexpr int kFloatRows = 6;
 

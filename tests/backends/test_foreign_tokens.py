@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from foreign_models import BYTES, WINDOW, greedy, save_foreign
+from guessed import Clock
 
 from fivefold.backends import Room, transformers_backend
 from fivefold.core.batch import LOGITS, Commit, Span, Step
 from fivefold.core.request import Request, SamplingParams
-from fivefold.engine import Engine, LoadedModel, LoadOptions, load, need_of
+from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load, need_of
 from fivefold.files import open_checkpoint
 
 Folder = Callable[[str], Path]
@@ -163,3 +164,17 @@ def test_entries_in_half_the_bytes_stay_near(foreign: Folder) -> None:
     logits = [runner.run(Step((Span.causal(runner.open(), step, 0, every),))) for runner in (exact, rounded)]
     apart = np.linalg.norm(logits[0] - logits[1]) / np.linalg.norm(logits[0])
     assert 0 < apart < 5e-3
+
+
+def test_guesses_are_checked_where_they_are_asked_for(foreign: Folder) -> None:
+    """Torch promises no bits, so by itself nothing is guessed. A text in circles has no near ties."""
+    loaded = small(foreign("olmo3"))
+    texts = prompts(2)
+    sampling = SamplingParams(max_tokens=WRITTEN, temperature=0.0, ignore_eos=True, frequency_penalty=-2.0)
+    plain = Engine(loaded, clock=Clock())
+    expected = [one.tokens for one in plain.generate(texts, sampling)]
+    assert plain.figures().guessed_tokens == 0
+    guessing = Engine(loaded, EngineOptions(decoding="speculative"), Clock())
+    assert [one.tokens for one in guessing.generate(texts, sampling)] == expected
+    assert guessing.figures().accepted_tokens > 20
+    guessing.check_integrity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fivefold.engine import LoadedModel, LoadOptions, load
 TINY = Path(__file__).parents[1] / "engine" / "data" / "tiny.gguf"
 SMALL = Cost(
     lengths=(40, 70), budget=16, depth=70, budgets=(16, 32), tokens=4, conversations=4, held=3,
-    conversation=48, written=40, rounds=1,
+    conversation=48, written=40, rounds=1, turns=2,
 )  # fmt: skip
 
 
@@ -40,12 +41,14 @@ def test_costs_of_all_sides_are_told(tmp_path: Path) -> None:
     assert answer["lookahead_rows"] == 12
     for length in ("40", "70"):
         first = answer["first"][length]
-        assert set(first) == sides
-        assert first["plain"]["first_over_plain"] == 1
-        assert first["plain"]["beyond_plain_seconds"] == 0
-        assert all(
-            side["second_seconds"]["median"] > side["first_seconds"]["median"] > 0 for side in first.values()
-        )
+        assert set(first["sides"]) == sides
+        assert first["sides"]["plain"]["more_seconds"]["median"] == 0
+        whole = first["first_seconds"]["median"]
+        for side in first["sides"].values():
+            assert len(side["cost_seconds"]["rounds"]) == SMALL.turns
+            assert side["share_of_first"] == pytest.approx(side["more_seconds"]["median"] / whole, abs=1e-4)
+        laq, alike = (first["sides"][name]["cost_seconds"]["median"] for name in ("laq", "lookahead_8"))
+        assert first["sides"]["laq"]["over_lookahead"] == pytest.approx(laq / alike, abs=1e-3)
     decode = answer["decode"]["sides"]
     assert decode["plain"]["step_bytes"] > decode["32"]["step_bytes"] > decode["16"]["step_bytes"]
     assert decode["plain"]["bytes_ratio"] == decode["plain"]["over_plain"] == 1
@@ -64,10 +67,29 @@ def test_costs_of_all_sides_are_told(tmp_path: Path) -> None:
 def test_without_a_module_only_the_others_are_measured() -> None:
     found = loaded(0)
     answer = measure_cost(found, replace(SMALL, lengths=(40,)))
-    assert set(answer["first"]["40"]) == {"plain", "snapkv", "laq"}
+    assert set(answer["first"]["40"]["sides"]) == {"plain", "snapkv", "laq"}
     assert set(answer["conversations"]["sides"]) == {"plain", "snapkv"}
     found.runner.check_integrity()
     assert found.runner.figures().used == 0
+
+
+def test_a_stopped_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, small = tmp_path / "state.jsonl", replace(SMALL, lengths=(40,))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fivefold.bench.eviction.cost._conversations", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measure_cost(loaded(0), small, kept)
+    lines = kept.read_text().splitlines()
+    assert len(lines) == 3  # what is measured, and two parts
+    answer = measure_cost(loaded(0), small, kept)
+    assert kept.read_text().splitlines()[:3] == lines
+    assert answer["decode"] == json.loads(lines[2])["found"]
+    with pytest.raises(InputError, match="another measurement"):
+        measure_cost(loaded(0), replace(small, budget=17), kept)
 
 
 def test_a_context_that_is_too_short_is_refused() -> None:

@@ -42,7 +42,7 @@ def fresh(
     loaded: LoadedModel, prompt: tuple[int, ...], sampling: SamplingParams = GREEDY
 ) -> list[TokenEvent]:
     """The answer of an engine that finds nothing in the cache."""
-    engine = Engine(loaded, EngineOptions(prefix_cache=False))
+    engine = Engine(loaded, EngineOptions(prefix_cache=False, decoding="autoregressive"))
     events = answer(engine, prompt, sampling)
     assert cached(events) == 0
     return events

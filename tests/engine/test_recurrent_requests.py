@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+from guessed import Clock, truth_teller
 
 from fivefold.backends import NativeRunner
 from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.errors import InputError
 from fivefold.core.request import Request, SamplingParams
-from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, decodings, load
 from fivefold.engine.described import described
 from fivefold.engine.need import measured
 from fivefold.formats import FORMATS
@@ -90,8 +93,10 @@ def requests(count: int) -> list[Request]:
     ]  # fmt: skip
 
 
-def run(model: LoadedModel, wanted: list[Request]) -> tuple[dict[str, Any], Engine]:
-    engine = Engine(model, EngineOptions())
+def run(
+    model: LoadedModel, wanted: list[Request], clock: Callable[[], float] = perf_counter
+) -> tuple[dict[str, Any], Engine]:
+    engine = Engine(model, EngineOptions(), clock)
     found: dict[str, list[Any]] = {request.identity: [] for request in wanted}
     for request in wanted:
         engine.submit(request)
@@ -121,6 +126,19 @@ def test_together(alone: dict[str, Any], entries: int, sequences: int) -> None:
     assert found == alone
     assert (engine.figures().preemptions > 0) == (entries == 192), "only little room makes requests give way"
     assert engine.figures().cached_tokens == 0, "a state cannot be shared"
+
+
+@pytest.mark.parametrize("sequences", [16, 5])
+def test_guesses(alone: dict[str, Any], sequences: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row of a guess leaves its state in a slot of its own; where slots are short there are fewer."""
+    asked = requests(16)
+    texts = {one.identity: [*one.prompt, *alone[one.identity][0]] for one in asked}
+    monkeypatch.setitem(decodings._DECODERS, "speculative", truth_teller(texts, 0.8))
+    found, engine = run(loaded(4096, sequences), asked, Clock())
+    assert found == alone
+    figures = engine.figures()
+    assert 10 < figures.accepted_tokens < figures.guessed_tokens
+    assert figures.preemptions == 0
 
 
 def test_states_are_counted_as_memory() -> None:

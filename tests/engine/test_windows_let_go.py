@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guessed import Clock, truth_teller
 
 from fivefold.core import layout as layout_module
-from fivefold.core.request import SamplingParams
-from fivefold.engine import Engine, EngineOptions, LoadOptions, load, need_of
+from fivefold.core.request import Request, SamplingParams
+from fivefold.engine import Engine, EngineOptions, LoadOptions, decodings, load, need_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "engine" / "data" / "tiny.gguf"
@@ -73,6 +74,19 @@ def test_tokens_are_those_of_a_cache_that_holds_everything(near: Path, expected:
     assert [(tuple(one.tokens), tuple(one.logprobs)) for one in together] == expected
     engine.check_integrity()
     assert engine.figures().cache.used == 0
+
+
+def test_guesses_change_nothing(near: Path, expected: list[Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Request(f"r{place}", tuple(prompt), SAMPLING) for place, prompt in enumerate(prompts())]
+    texts = {one.identity: [*one.prompt, *said[0]] for one, said in zip(asked, expected, strict=True)}
+    monkeypatch.setitem(decodings._DECODERS, "speculative", truth_teller(texts, 0.8))
+    engine = Engine(load(near, OPTIONS), clock=Clock())
+    for request, (tokens, logprobs) in zip(asked, expected, strict=True):
+        events = list(engine.stream(request))
+        assert tuple(token for event in events for token in event.tokens) == tokens
+        assert tuple(one for event in events for one in event.logprobs) == logprobs
+        engine.check_integrity()
+    assert 50 < engine.figures().accepted_tokens < engine.figures().guessed_tokens
 
 
 def test_a_text_may_be_longer_than_what_its_windows_keep(near: Path) -> None:

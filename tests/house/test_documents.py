@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-GUIDES = ["add-a-family.md", "add-a-format.md", "add-an-op.md", "eviction.md"]
+GUIDES = ["add-a-family.md", "add-a-format.md", "add-an-op.md", "eviction.md", "parallel.md"]
 LINK = re.compile(r"\]\(([^)#\s]+)")
 CODE = re.compile(r"^```[a-z]*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"^make ([a-z]+)", re.MULTILINE)

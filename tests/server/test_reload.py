@@ -151,7 +151,7 @@ def test_a_bad_file_changes_nothing_and_says_why(server: Any) -> None:
         ([good], 'host = "::1"', "host or port has changed"),
         ([good], 'memory = "10KB"', "bytes of memory"),
         ([], "", "there is no [[model]]"),
-        ([good, line(TINY, "b", decoding='"diffusion"')], "", "planned"),
+        ([good, line(TINY, "b", decoding='"diffusion"')], "", "key decoding: tiny.gguf is not a diff"),
         ([good, line(TINY, "b", eviction='"snapkv"')], "", "eviction 'snapkv' has no budget"),
     ):
         server.write(*models, server=settings or 'port = 8000\nmemory = "64MB"')

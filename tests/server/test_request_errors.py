@@ -100,7 +100,6 @@ UNSUPPORTED: list[tuple[str, str, Any]] = [
             ("prompt_logprobs", 0), ("prompt_logprobs", 1), ("use_beam_search", True),
             ("guided_json", {"type": "object"}),
             ("guided_regex", "a*"), ("structured_outputs", {"regex": "a"}),
-            ("decoding", "speculative"),
         ]
     ),
 ]  # fmt: skip

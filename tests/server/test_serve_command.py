@@ -186,7 +186,7 @@ def test_keys_are_asked_for() -> None:
         (["--memory", "lots"], "--memory"),
         (["--set", "colour=red"], "colour"),
         (["--set", "context"], "--set"),
-        (["--set", "decoding=diffusion"], "planned"),
+        (["--set", "decoding=fast"], "--set: key decoding: there is no decoding 'fast'; choose of auto"),
         (["--set", "eviction=lookahead"], "--set: key budget: eviction 'lookahead' has no budget"),
         (["--set", "eviction=best", "--set", "budget=64"], "there is no eviction policy 'best'"),
         (["--config", "none.toml"], "none.toml"),
@@ -203,6 +203,10 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], arguments: list[str], n
         (["--memory", "1KB"], "1000 bytes of memory"),
         (["--context", "97"], "--context"),
         (["--set", "eviction=lookahead", "--set", "budget=64"], "train one: fivefold train lookahead"),
+        (
+            ["--set", "decoding=diffusion"],
+            "decoding: tiny.gguf is not a diffusion model; choose auto",
+        ),
     ],
 )
 def test_what_loading_refuses(arguments: list[str], named: str) -> None:

@@ -160,17 +160,15 @@ def test_a_value_of_a_wrong_type_is_named(tmp_path: Path, table: str, key: str, 
     assert ("model 1" if table == "model" else "server") in line
 
 
-@pytest.mark.parametrize(("key", "value"), [("decoding", '"speculative"'), ("decoding", '"diffusion"')])
-def test_what_is_planned_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
-    line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = {value}\n')
-    assert f"key {key} is {value.strip(chr(34))}".replace('"', "") in line.replace("'", "")
-    assert "planned and not built" in line
-
-
-@pytest.mark.parametrize(("key", "value"), [("decoding", "fast")])
-def test_what_nobody_knows_is_not_called_planned(tmp_path: Path, key: str, value: str) -> None:
-    line = refused(tmp_path, f'[[model]]\nsource = "a"\n{key} = "{value}"\n')
-    assert f"key {key} is '{value}', which is not known" in line
+def test_decodings_that_have_a_name(tmp_path: Path) -> None:
+    """Which of them a model has is found when it is looked at."""
+    for name in ("auto", "autoregressive", "speculative", "diffusion"):
+        path = tmp_path / "fivefold.toml"
+        path.write_text(f'[[model]]\nsource = "a"\ndecoding = "{name}"\n')
+        assert read_config(path).models[0].decoding == name
+    line = refused(tmp_path, '[[model]]\nsource = "a"\ndecoding = "fast"\n')
+    assert "model 1: key decoding: there is no decoding 'fast'; choose of auto" in line
+    assert "key decoding is 3, not of type" in refused(tmp_path, '[[model]]\nsource = "a"\ndecoding = 3\n')
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ def observes(step: Step) -> bool:
 def importance_of(program: Program, results: Mapping[str, Any], step: Step) -> dict[int, Importance]:
     """The importance of each sequence that has observers, of an observed Program's results.
 
-    Layers that read an earlier layer's entries count for that layer.
+    Layers that read an earlier layer's entries count for that layer: sums are added up, of maxima the
+    largest stays.
     """
     found: dict[int, Importance] = {}
     for node in program.nodes:
@@ -39,5 +40,5 @@ def importance_of(program: Program, results: Mapping[str, Any], step: Step) -> d
             if group.name not in of_sequence:
                 of_sequence[group.name] = np.zeros((len(group.layers), *paid.shape), np.float32)
             into = of_sequence[group.name][group.layers.index(kept_by)]
-            into += paid
+            np.maximum(into, paid, out=into) if node.attributes["peak"] else np.add(into, paid, out=into)
     return found

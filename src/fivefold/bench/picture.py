@@ -69,6 +69,8 @@ def _panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         return _growth_panels(answer)
     if answer["work"] == "eviction-cost":
         return _eviction_cost_panels(answer)
+    if answer["work"] == "parallel":
+        return _parallel_panels(answer)
     sides = answer["sides"]
     if answer["work"] == "depth":
         curves = {
@@ -112,22 +114,44 @@ def _growth_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]
 
 
 def _eviction_cost_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Milliseconds to the second token at each length, then the rates."""
+    """Milliseconds that choosing entries takes at each length, then the rates."""
     panels: list[tuple[str, dict[str, Any]]] = []
-    for length, sides in answer["first"].items():
+    for length, found in answer["first"].items():
         bars = {
             name.replace("_", "\n"): {
-                "median": side["second_seconds"]["median"] * 1e3,
-                "rounds": [one * 1e3 for one in side["second_seconds"]["rounds"]],
+                "median": side["cost_seconds"]["median"] * 1e3,
+                "rounds": [one * 1e3 for one in side["cost_seconds"]["rounds"]],
             }
-            for name, side in sides.items()
+            for name, side in found["sides"].items()
         }
-        panels.append((f"{length} tokens to the second one, ms", {"bars": bars}))
+        panels.append((f"{length} tokens: choosing and evicting, ms", {"bars": bars}))
     decode, talk = answer["decode"], answer["conversations"]
     panels.append((f"decode at {decode['depth']} by budget, tokens/s", {"bars": decode["sides"]}))
     bars = {f"{side['requests']}, {name}": side["together"] for name, side in talk["sides"].items()}
     panels.append((f"conversations of {talk['prompt_tokens']}, tokens/s", {"bars": bars}))
     return panels
+
+
+def _parallel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """How many times plain decoding each domain reaches, how often guesses are right, and steps by rows."""
+    bars = {
+        name: {"median": one["speedup"], "rounds": [one["low"], one["high"]]}
+        for name, one in answer["domains"].items()
+    }
+    rights = {
+        name: [
+            (place, each["share"], [each["share"]])
+            for place, each in enumerate(one["places"], start=1)
+            if each["share"] is not None
+        ]
+        for name, one in answer["domains"].items()
+    }
+    rows = [(int(rows), one["over_one"], [one["over_one"]]) for rows, one in answer["rows"].items()]
+    return [
+        ("times plain decoding", {"bars": bars}),
+        ("guesses that are right", {"curves": rights, "x": "place behind the last token", "y": "share"}),
+        ("a step over that of one row", {"curves": {"step": rows}, "x": "rows", "y": "times"}),
+    ]
 
 
 def _kernel_panels(answer: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -80,7 +80,7 @@ class Depths:
 
 def batch_timeline(loaded: LoadedModel, work: Work, seed: int) -> Timeline:
     """Give all prompts of `work` to an engine at once and note when their tokens come; greedy, to the end."""
-    engine = Engine(loaded, EngineOptions(work.requests, work.requests, prefix_cache=False))
+    engine = Engine(loaded, EngineOptions(work.requests, work.requests, False, decoding="autoregressive"))
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, seed)
     requests = [Request(str(name), tuple(prompt), sampling) for name, prompt in enumerate(prompts)]

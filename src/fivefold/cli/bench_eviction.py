@@ -75,7 +75,7 @@ def eviction(
     if cost:
         wanted = Cost(rounds=rounds)
         loaded = with_module(load(find_model(model), replace(options, entries=wanted.entries)), module)
-        found = measure_cost(loaded, wanted)
+        found = measure_cost(loaded, wanted, state)
         deliver(found, cost_lines(found), as_json, picture)
         return
     selected = Selected(chosen_sets(_names(kinds), _names(lengths)), count, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +13,7 @@ import typer
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import MOST_BIAS, MOST_BIASES, Request, SamplingParams, TokenEvent
-from fivefold.engine import NONE, Engine, EngineOptions, LoadedModel
+from fivefold.engine import AUTO, NONE, Engine, EngineOptions, LoadedModel
 
 from .options import (
     DEFAULT_MODEL,
@@ -21,11 +21,13 @@ from .options import (
     AsJson,
     BudgetOption,
     Context,
+    DecodingOption,
     Eviction,
     Format,
     Isa,
     KvUnlessSaid,
     Threads,
+    decoding_choice,
     eviction_choice,
     load_options,
     open_model,
@@ -67,6 +69,7 @@ def run(
     form: Format = "auto",
     eviction: Eviction = NONE,
     budget: BudgetOption = "",
+    decoding: DecodingOption = AUTO,
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -78,20 +81,26 @@ def run(
         frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
-    choice = eviction_choice(eviction, budget)
+    engine_options = _engine_options(eviction, budget, decoding)
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
+    options = replace(options, decoding=engine_options.decoding)
     with ended_by_interrupt():
         loaded = open_model(model, options)
         _check_biases(sampling.logit_bias, loaded.vocabulary.size)
         messages = [{"role": "system", "content": system}] if system else []
         tokens = _tokens(loaded, [*messages, {"role": "user", "content": prompt}], prompt if raw else None)
-        engine = Engine(loaded, EngineOptions(eviction=choice))
+        engine = Engine(loaded, engine_options)
         events = []
         for event in engine.stream(Request("run", tuple(tokens), sampling)):
             events.append(event)
             if not as_json:
                 typer.echo(event.text, nl=False)
         print_json(_answer(loaded, tokens, events)) if as_json else typer.echo("")
+
+
+def _engine_options(eviction: str, budget: str, decoding: str) -> EngineOptions:
+    """What a command's requests have in common."""
+    return EngineOptions(eviction=eviction_choice(eviction, budget), decoding=decoding_choice(decoding))
 
 
 def _biases(given: list[str]) -> dict[int, float]:
@@ -154,6 +163,9 @@ def _answer(loaded: LoadedModel, tokens: list[int], events: list[TokenEvent]) ->
             "cached_tokens": took.cached_tokens,
             "kept_tokens": took.kept_tokens,
             "output_tokens": took.output_tokens,
+            "steps": took.rounds,
+            "guessed_tokens": took.guessed_tokens,
+            "accepted_tokens": took.accepted_tokens,
             "prompt_seconds": seconds,
             "output_seconds": took.decode_seconds,
             "prompt_tokens_per_second": _rate(read, seconds),
@@ -193,11 +205,13 @@ def chat(
     form: Format = "auto",
     eviction: Eviction = NONE,
     budget: BudgetOption = "",
+    decoding: DecodingOption = AUTO,
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    engine_options = EngineOptions(eviction=eviction_choice(eviction, budget))
+    engine_options = _engine_options(eviction, budget, decoding)
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
+    options = replace(options, decoding=engine_options.decoding)
     engine = Engine(open_model(model, options), engine_options)
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []

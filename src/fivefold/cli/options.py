@@ -11,8 +11,8 @@ import typer
 
 from fivefold.cache.eviction import Budget
 from fivefold.core.errors import InputError
-from fivefold.core.request import EvictionChoice
-from fivefold.engine import NONE, SERVED, LoadedModel, LoadOptions, checked, load
+from fivefold.core.request import Decoding, EvictionChoice
+from fivefold.engine import DECODINGS, NONE, SERVED, LoadedModel, LoadOptions, checked, decoding_named, load
 from fivefold.files import default_store, resolve
 from fivefold.formats import entry_format
 from fivefold.quantize import LoadedFormat, loaded_format
@@ -55,6 +55,13 @@ BudgetOption = Annotated[
         "--budget", help="Entries that each KV head keeps, such as 256, or a share of the prompt, 0.1."
     ),
 ]
+DecodingOption = Annotated[
+    str,
+    typer.Option(
+        "--decoding",
+        help=f"How tokens are written: {', '.join(DECODINGS)}; speculative checks guesses, several a step.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -91,6 +98,14 @@ def eviction_choice(eviction: str, budget: str) -> EvictionChoice:
     except InputError as error:
         raise InputError(error.what, where=f"--{error.where}", remedy=error.remedy) from None
     return choice
+
+
+def decoding_choice(name: str) -> Decoding:
+    """The decoding of a command's requests; InputError names the option."""
+    try:
+        return decoding_named(name)
+    except InputError as error:
+        raise InputError(error.what, where="--decoding", remedy=error.remedy) from None
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:

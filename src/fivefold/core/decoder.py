@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .batch import Commit, Float32, Span
 from .request import FinishReason, TokenLogprob
@@ -26,6 +26,7 @@ class Decision:
     logprobs    one for each of `tokens` where the request asks for them, else empty.
     done        why the request ends here, or None while it goes on.
     stop_token  the token of `stop_token_ids` that ended it, if one did.
+    guessed     rows of the span that held guessed tokens, and `accepted` of these were right: the first ones.
     """
 
     commit: Commit
@@ -33,6 +34,8 @@ class Decision:
     logprobs: tuple[TokenLogprob, ...] = ()
     done: FinishReason | None = None
     stop_token: int | None = None
+    guessed: int = 0
+    accepted: int = 0
 
 
 class Decoder(Protocol):
@@ -82,4 +85,36 @@ class Decoder(Protocol):
 
         FivefoldError when the logits cannot be used: this request has failed, others go on.
         """
+        ...
+
+
+@runtime_checkable
+class Guessing(Decoder, Protocol):
+    """A decoder that can use more rows than it needs: rows of guessed tokens, most of which may be wrong.
+
+    It says what these rows are worth and knows no costs. Whoever drives it weighs worth against seconds and
+    proposes with a limit of one and as many as it gives.
+    """
+
+    @property
+    def worth(self) -> Sequence[float]:
+        """For each row beyond the first that `propose` could use next, the probability that it brings a
+        token: from 0 to 1, and never rising. Empty while there is nothing to guess; else one row is enough.
+        """
+        ...
+
+    @property
+    def hoped(self) -> Sequence[float]:
+        """The same for guesses that it would like to be offered before it is asked for rows again; empty if
+        it wants none. They would take the place of those that it has.
+        """
+        ...
+
+    @property
+    def wanted(self) -> int:
+        """How many guesses it would like to be offered: the length of `hoped`."""
+        ...
+
+    def offer(self, tokens: Sequence[int]) -> None:
+        """Guesses of the tokens behind the last final one, for the next `propose`. Any number is welcome."""
         ...

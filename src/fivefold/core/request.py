@@ -92,13 +92,18 @@ class EvictionChoice:
     least: int = 0
 
 
+Decoding = Literal["auto", "autoregressive", "speculative", "diffusion"]
+"""How tokens are written: "speculative" checks guessed ones, several a step; "auto" does that where the
+same tokens come of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation: the prompt as token ids, and how to go on from it.
 
     identity  no two requests that are under way may have the same.
     salt      requests with different salts share no cached prefix, so none can measure another's.
-    eviction  None: as the engine does with all requests.
+    eviction  None: as the engine does with all requests; and so is decoding.
     shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
               other special tokens is left out.
     """
@@ -109,6 +114,7 @@ class Request:
     salt: str = ""
     shown: frozenset[int] = frozenset()
     eviction: EvictionChoice | None = None
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class Timings:
     cached_tokens    tokens of the prompt that were found in the cache when it was first admitted.
     preemptions      how often it lost its pages and began anew.
     kept_tokens      entries that each KV head has kept after the last eviction; None if nothing was evicted.
+    rounds           steps that brought tokens.
+    guessed_tokens   guesses that were run, and accepted_tokens of these were right.
     """
 
     queue_seconds: float
@@ -130,6 +138,9 @@ class Timings:
     output_tokens: int
     preemptions: int = 0
     kept_tokens: int | None = None
+    rounds: int = 0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

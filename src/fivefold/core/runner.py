@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .batch import Commit, Float32, Int32, Step
 
@@ -105,4 +105,22 @@ class Runner(Protocol):
 
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep these rows of each sequence's last span and forget the others."""
+        ...
+
+
+@runtime_checkable
+class DraftingRunner(Runner, Protocol):
+    """A runner that may have a drafter beside its model: a smaller one that guesses tokens."""
+
+    @property
+    def drafting(self) -> object | None:
+        """What makes its drafts; None where it has no drafter."""
+        ...
+
+    def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+        """Guesses of the tokens behind an anchor, for each (sequence, anchor, count) at most `count` of them.
+
+        The anchor is the sequence's last final token, whose entry is not in the cache yet. Nothing stays of
+        this in the cache. OutOfPagesError where there is no room for it.
+        """
         ...

@@ -8,6 +8,9 @@ not known here.
 from fivefold.decode.autoregressive import AutoregressiveDecoder
 from fivefold.decode.logprobs import log_normalizer, token_logprob
 from fivefold.decode.sampling import Sampler
+from fivefold.decode.speculative import SpeculativeDecoder
 from fivefold.decode.stopping import Stopping
 
-__all__ = ["AutoregressiveDecoder", "Sampler", "Stopping", "log_normalizer", "token_logprob"]
+__all__ = [
+    "AutoregressiveDecoder", "Sampler", "SpeculativeDecoder", "Stopping", "log_normalizer", "token_logprob",
+]  # fmt: skip

@@ -1,19 +1,25 @@
 """The plain decoder: the prompt in chunks, then one token a step.
 
-It keeps every row it runs. Only the last known token's row needs logits, so a chunk that ends
-before it asks for none.
+It keeps every row it runs. Only the last known token's row needs logits, so a chunk that ends before it
+asks for none.
+
+Behind the last known token there may be guessed ones, each with a row that has logits. Then the sampler
+is asked row by row, as it would be without them: a guess is right if it is what the sampler chooses, and
+the first that differs ends the round with the sampler's own token. So guesses change how many tokens a
+step brings, and never which. Who guesses is not known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fivefold.core.batch import Commit, Float32, Span
 from fivefold.core.decoder import Decision
-from fivefold.core.errors import InputError
-from fivefold.core.request import Request
+from fivefold.core.errors import FivefoldError, InputError
+from fivefold.core.request import FinishReason, Request, TokenLogprob
 from fivefold.decode.sampling import Sampler
 from fivefold.decode.stopping import Stopping
 
@@ -29,6 +35,7 @@ class AutoregressiveDecoder:
         self._stopping = stopping
         self._committed = 0
         self._proposed = 0
+        self._guesses: tuple[int, ...] = ()
 
     @staticmethod
     def for_request(
@@ -60,6 +67,11 @@ class AutoregressiveDecoder:
         return self._committed
 
     @property
+    def room(self) -> int:
+        """Tokens that may still come."""
+        return self._stopping.most - (len(self._tokens) - self._prompt_length)
+
+    @property
     def least_rows(self) -> int:
         """One row is always enough."""
         return 1
@@ -74,29 +86,61 @@ class AutoregressiveDecoder:
 
     def propose(self, limit: int) -> Span | None:
         """The tokens not yet in the cache, as many as `limit` allows."""
+        return self.propose_with((), limit)
+
+    def propose_with(self, guesses: Sequence[int], limit: int) -> Span | None:
+        """The same with guessed tokens behind the last known one, as many as there is still room for.
+
+        There must be fewer guesses than `room`, for each row with logits may bring a token.
+        """
         if limit < 1:
             return None
-        chunk = np.array(self._tokens[self._committed : self._committed + limit], np.int32)
-        self._proposed = len(chunk)
+        chunk = self._tokens[self._committed : self._committed + limit]
         last = self._committed + len(chunk) == len(self._tokens)
-        wanted = np.array([len(chunk) - 1] if last else [], np.int32)
-        return Span.causal(self._sequence, chunk, self._committed, wanted)
+        self._guesses = tuple(guesses[: limit - len(chunk)]) if last else ()
+        self._proposed = len(chunk)
+        rows = np.array([*chunk, *self._guesses], np.int32)
+        wanted = np.arange(len(chunk) - 1 if last else len(rows), len(rows), dtype=np.int32)
+        span = Span.causal(self._sequence, rows, self._committed, wanted)
+        return replace(span, draft=True) if self._guesses else span
 
     def decide(self, logits: Float32) -> Decision:
-        """Keep all rows; choose a token from (1, V) logits, none from (0, V)."""
+        """Keep the rows of known tokens and of right guesses; choose tokens from (n, V) logits.
+
+        n is 0 for a chunk that ends before the last known token, else 1 and the number of guesses.
+        """
         if self._proposed == 0:
             raise RuntimeError("decide without propose")
         last = self._committed + self._proposed == len(self._tokens)
-        if len(logits) != int(last):
-            raise ValueError(f"{len(logits)} rows of logits, {int(last)} were asked for")
-        commit = Commit(self._sequence, np.arange(self._proposed, dtype=np.int32))
-        chosen = self._sampler.sample(logits[0]) if last else None
-        self._committed += self._proposed
-        self._proposed = 0
-        if chosen is None:
-            return Decision(commit)
-        token, logprob = chosen
-        self._tokens.append(token)
-        reason = self._stopping.after(token, len(self._tokens) - self._prompt_length)
-        logprobs = () if logprob is None else (logprob,)
-        return Decision(commit, (token,), logprobs, reason, self._stopping.stop_token(token, reason))
+        wanted = 1 + len(self._guesses) if last else 0
+        if len(logits) != wanted:
+            raise ValueError(f"{len(logits)} rows of logits, {wanted} were asked for")
+        chosen, logprobs, reason = self._choose(logits)
+        kept = self._proposed + max(len(chosen) - 1, 0)
+        guesses, self._guesses, self._proposed = self._guesses, (), 0
+        self._committed += kept
+        right = sum(token == guess for token, guess in zip(chosen, guesses, strict=False))
+        stop = self._stopping.stop_token(chosen[-1], reason) if chosen else None
+        commit = Commit(self._sequence, np.arange(kept, dtype=np.int32))
+        return Decision(commit, tuple(chosen), tuple(logprobs), reason, stop, len(guesses), right)
+
+    def _choose(self, logits: Float32) -> tuple[list[int], list[TokenLogprob], FinishReason | None]:
+        """The tokens of a round: right guesses and one more, fewer where the request ends or logits fail."""
+        chosen: list[int] = []
+        logprobs: list[TokenLogprob] = []
+        reason: FinishReason | None = None
+        for row, guess in zip(logits, (*self._guesses, None), strict=False):
+            try:
+                token, logprob = self._sampler.sample(row)
+            except FivefoldError:
+                if not chosen:
+                    raise
+                break  # the token before it is known now: its row runs again, and fails alone
+            chosen.append(token)
+            self._tokens.append(token)
+            if logprob is not None:
+                logprobs.append(logprob)
+            reason = self._stopping.after(token, len(self._tokens) - self._prompt_length)
+            if reason is not None or token != guess:
+                break
+        return chosen, logprobs, reason

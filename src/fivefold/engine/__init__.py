@@ -1,6 +1,7 @@
 """Engine: loading models and stepping many requests on them; where the rooms below meet."""
 
 from .asynchronous import AsyncEngine, EventStream
+from .decodings import AUTO, DECODINGS, decoding_named
 from .engine import Engine
 from .figures import EngineFigures, EngineOptions, Totals
 from .generation import Generation
@@ -14,9 +15,9 @@ from .seats import Lease, Recipe
 from .servable import NONE, SERVED, checked
 
 __all__ = [
-    "NONE", "SERVED",
+    "AUTO", "DECODINGS", "NONE", "SERVED",
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
     "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
-    "checked", "inspect_model", "load", "need_of",
+    "checked", "decoding_named", "inspect_model", "load", "need_of",
     "score", "score_in_chunks", "windows",
 ]  # fmt: skip

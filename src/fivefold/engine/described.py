@@ -7,10 +7,12 @@ refuses a config is not passed by: what it refuses would then run as somebody di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fivefold.backends import MissingExtraError, Outline, transformers_backend
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.request import Decoding
 from fivefold.executor import grown_bytes
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import architecture_of, load_model
@@ -46,11 +48,21 @@ def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
     return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
 
 
+def require_decoding(name: Decoding, path: Path) -> None:
+    """UnsupportedError for a decoding that needs another kind of model than the one at `path`."""
+    if name == "diffusion":
+        raise UnsupportedError(
+            f"{path.name} is not a diffusion model", where="decoding",
+            remedy="choose auto, speculative or autoregressive, or load a diffusion model",
+        )  # fmt: skip
+
+
 def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     """The model of a stored checkpoint under these options.
 
     InputError, FileError or UnsupportedError say what is wrong.
     """
+    require_decoding(options.decoding, checkpoint.path)
     architecture, native = architecture_of(checkpoint)
     if not native and checkpoint.kind == "huggingface":
         return _by_transformers(checkpoint, options, architecture)

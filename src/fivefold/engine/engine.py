@@ -18,9 +18,9 @@ from collections.abc import Callable, Generator, Sequence
 from fivefold.chat import StreamDecoder
 from fivefold.core.errors import FivefoldError, InputError, NotFiniteError
 from fivefold.core.request import EvictionChoice, FinishReason, Request, SamplingParams, TokenEvent
-from fivefold.decode import AutoregressiveDecoder
 
 from .admission import Admission
+from .decodings import Decodings
 from .evictions import Evictions
 from .figures import EngineFigures, EngineOptions, Totals
 from .generation import Generation, joined
@@ -52,6 +52,7 @@ class Engine:
             loaded.runner, loaded.vocabulary.size, self._admission, self._options, self._totals, clock
         )
         self._evictions = Evictions(loaded, self._options.eviction)
+        self._decodings = Decodings(loaded, self._options.decoding)
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []
@@ -71,8 +72,8 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Take a request; its events come from the steps that follow.
 
-        InputError if its prompt or its eviction cannot be used or its identity is under way, OverloadedError
-        if too many wait already.
+        InputError if its prompt or its eviction cannot be used or its identity is under way, UnsupportedError
+        for a decoding that the model has not, OverloadedError if too many wait already.
         """
         if request.identity in self._tasks:
             raise InputError("a request of this name is under way", where=request.identity,
@@ -170,7 +171,13 @@ class Engine:
             last_step_seconds=totals.last_step_seconds,
             evictions=totals.evictions,
             evicted_entries=totals.evicted_entries,
+            guessed_by_place=totals.guessed_by_place,
+            accepted_by_place=totals.accepted_by_place,
         )
+
+    def row_seconds(self) -> dict[int, float]:
+        """Seconds of a step that only writes, for each number of rows that was measured."""
+        return self._stepping.guesswork.costs.table()
 
     def check_integrity(self) -> None:
         """AssertionError unless cache and requests fit together."""
@@ -195,9 +202,7 @@ class Engine:
     def _task(self, request: Request, sequence: int) -> Task:
         vocabulary, sampling = self.loaded.vocabulary, request.sampling
         room = min(self.loaded.context, self._runner.figures().longest)
-        decoder = AutoregressiveDecoder.for_request(
-            sequence, request, vocabulary.size, vocabulary.end_tokens, room
-        )
+        decoder = self._decodings.decoder(sequence, request, room)
         text = StreamDecoder(
             vocabulary, sampling.stop, sampling.include_stop_str_in_output, request.shown, sampling.min_tokens
         )

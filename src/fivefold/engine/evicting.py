@@ -5,7 +5,8 @@ the answer) rows observe: the last ones before the point, in spans of their own,
 appended and never kept. When such a step is committed, the policy chooses and the cache evicts. Where a
 policy wants more steps, for a draft or for a repetition of the prompt, they come between, and the decoder
 waits.
-What the decoder sees does not change: its tokens are the same rows in the same order.
+What the decoder sees does not change: its tokens are the same rows in the same order. Guesses are let through
+as far as nothing observes, for rows that observe are rows that stay.
 
 Points and observing rows depend on the request alone. So a request that begins anew after it was preempted
 evicts the same entries again and writes the same text. (Where all rows of a prompt observe, their sum
@@ -14,6 +15,7 @@ depends on how the prompt was cut, in the last bits.)
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +23,7 @@ import numpy as np
 
 from fivefold.cache.eviction import Budget, Draft, LearnedRows, Observation, Policy, Repetition, policy_named
 from fivefold.core.batch import Float32, Span
-from fivefold.core.decoder import Decision, Decoder
+from fivefold.core.decoder import Decision, Decoder, Guessing
 from fivefold.core.lookahead import LookaheadModule
 
 from .observing import Observed, with_learned_rows, with_observers
@@ -56,6 +58,7 @@ class EvictingDecoder:
         """`points`: the prompt's tokens, and the position behind which something is evicted first."""
         prompt, first = points
         self._inner = inner
+        self._guessing = inner if isinstance(inner, Guessing) else None
         self._sequence = sequence
         self._begin = first
         self._eviction = eviction
@@ -87,6 +90,36 @@ class EvictingDecoder:
     def least_rows(self) -> int:
         """Rows that observe together, or the rows of a probe."""
         return self._least if self._probing is None else max(self._least, self._probing.rows)
+
+    @property
+    def worth(self) -> Sequence[float]:
+        """The decoder's own, up to the next place where something observes."""
+        free = self._free()
+        return self._guessing.worth[: free - 1] if self._guessing is not None and free > 1 else ()
+
+    @property
+    def hoped(self) -> Sequence[float]:
+        """The decoder's own, up to there."""
+        free = self._free()
+        return self._guessing.hoped[: free - 1] if self._guessing is not None and free > 1 else ()
+
+    @property
+    def wanted(self) -> int:
+        """As many as it hopes for."""
+        return len(self.hoped)
+
+    def offer(self, tokens: Sequence[int]) -> None:
+        """For the decoder."""
+        if self._guessing is not None:
+            self._guessing.offer(tokens)
+
+    def _free(self) -> int:
+        """Rows from the next one on of which none observes, and none is the last before a point."""
+        if self._probing is not None:
+            return 0
+        if self._point is None:
+            return sys.maxsize
+        return min(self._cuts[0], self._point - 1) - self._inner.committed
 
     def resume(self, cached: int) -> int:
         """Build on what is cached, but for rows that are to observe."""
@@ -122,7 +155,7 @@ class EvictingDecoder:
         more = 0 if module is None else module.rows
         known, room = len(self._inner.tokens) - self._first, stop - self._first
         if known < room:
-            return min(known, limit), None
+            return min(max(known, self._free() if known == 1 else 0), limit), None
         if room + more <= limit:
             return room, module
         if self._windows and self._first >= self._cuts[0] and not self._in_parts:

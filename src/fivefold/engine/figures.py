@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
-from fivefold.core.request import EvictionChoice
+from fivefold.core.request import Decoding, EvictionChoice
 from fivefold.core.runner import CacheFigures
 
 from .pace import STRETCH
@@ -17,7 +18,7 @@ class EngineOptions:
     max_sequences  requests that run side by side.
     max_queue      requests that wait; one more is refused.
     prefix_cache   whether requests share what they begin with alike.
-    eviction       of requests that say nothing of it.
+    eviction       of requests that say nothing of it, and decoding too.
     stretch        how much longer prompts may make a step of those who write, as a factor.
     """
 
@@ -26,12 +27,14 @@ class EngineOptions:
     prefix_cache: bool = True
     stretch: float = STRETCH
     eviction: EvictionChoice = field(default_factory=EvictionChoice)
+    decoding: Decoding = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
     """A snapshot. Requests now; totals of steps, preemptions, tokens and evictions since the start; the last
-    step. Evicted entries are positions: what one KV head of one layer gives up."""
+    step. Evicted entries are positions: what one KV head of one layer gives up. Of guesses that were run, and
+    of those that were right, there is a count for each place behind the last known token."""
 
     running: int
     waiting: int
@@ -45,6 +48,18 @@ class EngineFigures:
     last_step_seconds: float
     evictions: int = 0
     evicted_entries: int = 0
+    guessed_by_place: tuple[int, ...] = ()
+    accepted_by_place: tuple[int, ...] = ()
+
+    @property
+    def guessed_tokens(self) -> int:
+        """Guesses that were run."""
+        return sum(self.guessed_by_place)
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Guesses that were right."""
+        return sum(self.accepted_by_place)
 
 
 @dataclass(slots=True)
@@ -60,6 +75,13 @@ class Totals:
     last_step_seconds: float = field(default=0.0)
     evictions: int = 0
     evicted_entries: int = 0
+    guessed_by_place: tuple[int, ...] = ()
+    accepted_by_place: tuple[int, ...] = ()
+
+    def guessed(self, guessed: int, accepted: int) -> None:
+        """Count the guesses of one window: as many as were run, of which the first ones were right."""
+        self.guessed_by_place = _added(self.guessed_by_place, (1,) * guessed)
+        self.accepted_by_place = _added(self.accepted_by_place, (1,) * accepted)
 
     def plus(self, figures: EngineFigures) -> Totals:
         """These and an engine's together; the last step is the engine's."""
@@ -73,4 +95,11 @@ class Totals:
             figures.last_step_seconds,
             self.evictions + figures.evictions,
             self.evicted_entries + figures.evicted_entries,
+            _added(self.guessed_by_place, figures.guessed_by_place),
+            _added(self.accepted_by_place, figures.accepted_by_place),
         )
+
+
+def _added(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    """Both, place by place."""
+    return tuple(a + b for a, b in zip_longest(some, others, fillvalue=0))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from fivefold.core.checkpoint import Conversion
 from fivefold.core.layout import STEP_ROWS
+from fivefold.core.request import Decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class LoadOptions:
     `conversion` says what tensors are loaded as; None is as they are stored.
     `eviction` is the policy that requests are to be served with: one that keeps different numbers of entries
     in each layer and head needs page tables for each. Others can be asked for too, if they need none.
+    `decoding` is how tokens are to be written, refused where the model cannot.
     """
 
     isa: str = "auto"
@@ -36,3 +38,4 @@ class LoadOptions:
     conversion: Conversion | None = None
     sequences: int = 16
     eviction: str = "none"
+    decoding: Decoding = "auto"

@@ -1,7 +1,9 @@
 """One step: the rows of the running requests, run together, and every decoder's decision.
 
-Writers are asked for their rows first, then the prompts for theirs, under the pace's budget. When the
-cache has no page for a row, the request that came last is preempted and the step goes on without it.
+Writers are asked for their rows first, then the prompts for theirs, under the pace's budget. Writers that
+can use more rows than one, for guesses, are given as many as pay by the measured seconds of steps. When the
+cache has no page for a row, guesses give way first; then the request that came last is preempted and the
+step goes on without it. After a step a model's drafter, if it has one, guesses for those who want it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from fivefold.core.runner import Runner
 
 from .admission import Admission
 from .figures import EngineOptions, Totals
+from .guessing import Guesswork
 from .pace import Pace
 from .schedule import shares
 from .task import Task
@@ -51,6 +54,8 @@ class Stepping:
         self._pace = Pace(options.stretch)
         self._totals = totals
         self._clock = clock
+        self._reading = 0
+        self.guesswork = Guesswork(runner, clock)
 
     def step(self) -> Outcome:
         """Run one step of the running requests, if there are any."""
@@ -61,41 +66,57 @@ class Stepping:
         reading = sum(len(span.tokens) for task, span in proposed if task.reading)
         outcome, decided = self._decide(proposed, logits)
         self._runner.commit([decision.commit for _, decision in decided])
+        going_on: list[Task] = []
         for task, decision in decided:
             self._publish(task)
             self._settle(task)
             event = task.event(decision)
+            if event is None or event.finish_reason is None:
+                going_on.append(task)
             if event is not None:
-                self._totals.output_tokens += len(decision.tokens)
+                self._totals.output_tokens += len(event.tokens)
+                self._totals.guessed(decision.guessed, decision.accepted)
                 outcome.events.append((task, event))
         rows = sum(len(span.tokens) for _, span in proposed)
         self._note(rows, reading, self._clock() - began)
+        self.guesswork.draft(going_on)
         return outcome
 
     def _run(self) -> tuple[list[tuple[Task, Span]], Float32]:
         """The spans and their logits."""
-        proposed = self._propose()
+        extra = self._runner.max_rows
+        proposed, given = self._propose(extra)
         while True:
             try:
                 step = Step(tuple(span for _, span in proposed))
                 return proposed, self._runner.run(step, copy=False)
             except OutOfPagesError:
+                if given:
+                    extra = given // 2
+                    proposed, given = self._propose(extra)
+                    continue
                 if len(self._admission.running) == 1:
                     raise
                 victim = self._admission.preempt_last()
                 proposed = [(task, span) for task, span in proposed if task is not victim]
-                proposed = proposed or self._propose()
+                if not proposed:
+                    proposed, given = self._propose(extra)
 
-    def _propose(self) -> list[tuple[Task, Span]]:
-        """The spans of the next step: writers, then shares of prompts."""
+    def _propose(self, extra: int) -> tuple[list[tuple[Task, Span]], int]:
+        """The spans of the next step: writers, then shares of prompts; and the rows given to guesses, at most
+        `extra`.
+        """
         running = self._admission.running
         writers = [task for task in running if not task.reading]
         readers = [task for task in running if task.reading]
         most = left = self._runner.max_rows
+        reading = min(self._reading, sum(task.backlog for task in readers))
+        given = self.guesswork.rows(writers, reading, min(extra, most - len(writers)))
         proposed: list[tuple[Task, Span]] = []
         for place, task in enumerate(writers):
+            guesses = given[place]
             share = max(left // (len(writers) - place), min(task.decoder.least_rows, left))
-            span = task.decoder.propose(share)
+            span = task.decoder.propose(share if guesses is None else min(1 + guesses, left))
             if span is not None:
                 proposed.append((task, span))
                 left -= len(span.tokens)
@@ -109,7 +130,7 @@ class Stepping:
                 left -= len(span.tokens)
         if not proposed:
             raise FivefoldError("no decoder can use the rows of a step", remedy="raise max_rows")
-        return proposed
+        return proposed, sum(count or 0 for count in given)
 
     def _decide(
         self, proposed: list[tuple[Task, Span]], logits: Float32
@@ -149,6 +170,9 @@ class Stepping:
 
     def _note(self, rows: int, reading: int, seconds: float) -> None:
         self._pace.observe(rows - reading, reading, seconds)
+        self._reading = reading
+        if reading == 0:
+            self.guesswork.costs.observe(rows, seconds)
         self._totals.steps += 1
         self._totals.last_step_rows = rows
         self._totals.last_step_seconds = seconds

@@ -11,7 +11,7 @@ import numpy as np
 
 from fivefold.chat import StreamDecoder
 from fivefold.core.batch import Int32
-from fivefold.core.decoder import Decision, Decoder
+from fivefold.core.decoder import Decision, Decoder, Guessing
 from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import FinishReason, Request, Timings, TokenEvent
@@ -35,12 +35,16 @@ class Task:
     ) -> None:
         self.request = request
         self.decoder = decoder
+        self.guessing = decoder if isinstance(decoder, Guessing) else None
         self.sequence = sequence
         self.prompt: Int32 = np.array(request.prompt, np.int32)
         self.published = 0
         self.cached: int | None = None
         self.preemptions = 0
         self.output_tokens = 0
+        self.rounds = 0
+        self.guessed = 0
+        self.accepted = 0
         self._text = text
         self._clock = clock
         self._arrived = clock()
@@ -96,19 +100,25 @@ class Task:
             return None
         if self._first is None:
             self._first = self._clock()
-        self.output_tokens += len(decision.tokens)
+        self.rounds += 1
+        self.guessed += decision.guessed
+        self.accepted += decision.accepted
         # A token that ended the request has no text.
         shown = decision.tokens[:-1] if decision.done == "stop" else decision.tokens
-        text = "".join([self._text.push(token) for token in shown])
+        tokens, logprobs, text = decision.tokens, decision.logprobs, ""
+        for place, token in enumerate(shown):
+            text += self._text.push(token)
+            if self._text.matched is not None:  # what came with the same step is not part of the answer
+                tokens, logprobs = tokens[: place + 1], logprobs[: place + 1]
+                break
+        self.output_tokens += len(tokens)
         matched = self._text.matched
         reason: FinishReason | None = "stop" if matched is not None else decision.done
         if reason is not None and matched is None:
             text += self._text.finish()
         stop = matched if matched is not None else decision.stop_token
         timings = None if reason is None else self._timings()
-        return TokenEvent(
-            self.request.identity, decision.tokens, text, decision.logprobs, reason, stop, timings
-        )
+        return TokenEvent(self.request.identity, tokens, text, logprobs, reason, stop, timings)
 
     def ended(self, reason: FinishReason, error: FivefoldError | None = None) -> TokenEvent:
         """The last event of a request that ends before its decoder says so."""
@@ -129,6 +139,9 @@ class Task:
             output_tokens=self.output_tokens,
             preemptions=self.preemptions,
             kept_tokens=self.decoder.kept if isinstance(self.decoder, EvictingDecoder) else None,
+            rounds=self.rounds,
+            guessed_tokens=self.guessed,
+            accepted_tokens=self.accepted,
         )
 
 

@@ -1,9 +1,7 @@
 """The configuration of a server: frozen, decided once, unknown keys refused.
 
-`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Values that the design has and
-this build has not are known here, so that they can be refused by name; a file may hold such a key at the
-value that means "not used". Only the file is read here, no model: what a model cannot do is found by
-`table`.
+`fivefold.toml` has a table `[server]` and one `[[model]]` for each model. Only the file is read here, no
+model: what a model cannot do is found by `table`.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import EvictionChoice
-from fivefold.engine import NONE, checked
+from fivefold.core.request import Decoding, EvictionChoice
+from fivefold.engine import AUTO, NONE, checked, decoding_named
 from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
@@ -29,10 +27,10 @@ MOST_RETRIES = 10
 MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
-_PLANNED: Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "decoding": (("auto", "autoregressive"), ("speculative", "diffusion")),
-}
-"""Keys of what is partly planned: the values that they may have today, and those that are to come."""
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,), "Decoding": (str,), "int": (int,), "bool": (bool,), "float": (int, float),
+}  # fmt: skip
+"""By a field's type: what a value in a file may be."""
 
 _LEAST: Mapping[str, float] = {
     "context": 0, "memory": 0, "max_sequences": 1, "max_queue": 1, "wait": 0, "idle": 0,
@@ -66,7 +64,7 @@ class ModelConfig:
     budget: float = 0
     eviction_every: int = 0
     eviction_least: int = 1024
-    decoding: str = "auto"
+    decoding: Decoding = AUTO
     memory: int = 0
     wait: float = 300
     idle: float = 0
@@ -167,7 +165,7 @@ def model_config(values: Any, where: str) -> ModelConfig:
         chosen["upstream"] = _address(chosen["upstream"], where)
         chosen["upstream_key"] = _key(chosen, where)
     config = ModelConfig(**chosen)
-    _check_planned(config, where)
+    _check_decoding(config, where)
     _check_numbers(config, where)
     _check_eviction(config, where)
     if config.cache_format:
@@ -194,17 +192,12 @@ def overridden(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any
     return result
 
 
-def _check_planned(config: ModelConfig, where: str) -> None:
-    """Refuse what is to come, and what nobody knows, in different words."""
-    for key, (built, planned) in _PLANNED.items():
-        value = getattr(config, key)
-        if value in built:
-            continue
-        known = value in planned or not planned
-        raise InputError(
-            f"key {key} is {value!r}, which is {'planned and not built' if known else 'not known'}",
-            where=where, remedy=f"leave it out or write {' or '.join(map(repr, built))}",
-        )  # fmt: skip
+def _check_decoding(config: ModelConfig, where: str) -> None:
+    """Refuse a decoding that nobody knows; what a model cannot do is found with the model."""
+    try:
+        decoding_named(config.decoding)
+    except InputError as error:
+        raise InputError(error.what, where=f"{where}: key decoding", remedy=error.remedy) from None
 
 
 def _check_numbers(config: ModelConfig, where: str) -> None:
@@ -298,9 +291,7 @@ def _typed(values: Mapping[str, Any], kind: type[Any], where: str) -> dict[str, 
                 raise InputError(f"key {key} is not a list of texts", where=where, remedy='write ["a", "b"]')
             result[key] = tuple(value)
             continue
-        expected: tuple[type, ...] = {"str": (str,), "int": (int,), "bool": (bool,), "float": (int, float)}[
-            wanted
-        ]
+        expected = _TYPES[wanted]
         if not isinstance(value, expected) or (isinstance(value, bool) and wanted != "bool"):
             told = "" if "key" in key else f"{value!r:.100}, "  # a secret is told to nobody
             raise InputError(f"key {key} is {told}not of type {wanted}", where=where, remedy="mend it")

@@ -26,7 +26,7 @@ from .job import Job, answer, requests_of
 from .messages import checked_messages, checked_tools, template_options
 from .metrics import Metrics
 from .models import Models
-from .parameters import chat_sampling, choices, completion_sampling, eviction_choice
+from .parameters import chat_sampling, choices, completion_sampling, decoding_choice, eviction_choice
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
 from .served import ServedModel
 from .table import Entry, UpstreamEntry
@@ -75,6 +75,7 @@ def chat_request(raw: bytes) -> Prepare:
     fields = decoded(raw, ChatRequest)
     sampling = chat_sampling(fields)
     eviction_choice(fields)
+    decoding_choice(fields)
     count = choices(fields)
     messages = checked_messages(fields.messages)
     tools = checked_tools(fields)
@@ -101,6 +102,7 @@ def completion_request(raw: bytes) -> Prepare:
     fields = decoded(raw, CompletionRequest)
     sampling = completion_sampling(fields)
     eviction_choice(fields)
+    decoding_choice(fields)
     count = choices(fields)
     given = _prompts(fields)
 
@@ -133,7 +135,8 @@ def _job(
     if len(prompts) * count > most:
         raise bad_request(f"{len(prompts)} prompts with n {count} are more than {most} answers at once", "n")
     eviction = eviction_choice(fields, model.engine.eviction)
-    requests = requests_of(identity, model, prompts, sampling, count, salt, eviction)
+    chosen = (eviction, decoding_choice(fields))
+    requests = requests_of(identity, model, prompts, sampling, count, salt, chosen)
     made = [choice(index) for index in range(len(requests))]
     return Job(identity, kind, int(time.time()), model, fields, requests, made, prompts)
 

@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import Receive, Send
 
 from fivefold.core.errors import FivefoldError
-from fivefold.core.request import EvictionChoice, Request, SamplingParams, Timings, TokenEvent
+from fivefold.core.request import Decoding, EvictionChoice, Request, SamplingParams, Timings, TokenEvent
 from fivefold.engine import EventStream
 
 from .answers import Choice, Object
@@ -74,7 +74,8 @@ class Job:
     def usage(self) -> Object:
         """Tokens of all choices; a prompt that several choices share counts once.
 
-        Where entries were evicted, `kept_tokens` says how many each KV head has kept.
+        Where entries were evicted, `kept_tokens` says how many each KV head has kept. Guesses of tokens are
+        told as OpenAI tells predictions, where any were made; they are no tokens of the answer.
         """
         prompt = sum(map(len, self.prompt_token_ids))
         took = list(self.timings.values())
@@ -85,12 +86,22 @@ class Job:
         if any(one.kept_tokens is not None for one in first):
             whole = [one.prompt_tokens if one.kept_tokens is None else one.kept_tokens for one in first]
             details["kept_tokens"] = sum(whole)
-        return {
+        usage: Object = {
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
             "prompt_tokens_details": details,
         }
+        guessed, accepted = (
+            sum(one.guessed_tokens for one in took),
+            sum(one.accepted_tokens for one in took),
+        )
+        if guessed:
+            usage["completion_tokens_details"] = {
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": guessed - accepted,
+            }
+        return usage
 
 
 def requests_of(
@@ -100,9 +111,9 @@ def requests_of(
     sampling: SamplingParams,
     count: int,
     salt: str,
-    eviction: EvictionChoice | None = None,
+    chosen: tuple[EvictionChoice | None, Decoding | None] = (None, None),
 ) -> list[Request]:
-    """The engine's requests: `count` answers to each prompt."""
+    """The engine's requests: `count` answers to each prompt. `chosen`: the eviction and the decoding."""
     return [
         Request(
             f"{identity}-{place}-{index}",
@@ -110,7 +121,7 @@ def requests_of(
             for_choice(sampling, index),
             salt,
             model.shown,
-            eviction,
+            *chosen,
         )
         for place, prompt in enumerate(prompts)
         for index in range(count)

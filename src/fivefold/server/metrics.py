@@ -164,6 +164,8 @@ class Metrics(Collector):
                 ("prefix_cache_hits", "tokens that were found in the cache"),
                 ("num_preemptions", "requests that lost their pages and began anew"),
                 ("iterations", "steps"),
+                ("spec_decode_num_draft_tokens", "guessed tokens that were run"),
+                ("spec_decode_num_accepted_tokens", "guessed tokens that were right"),
             )
         }
         for key, text in (
@@ -189,6 +191,8 @@ class Metrics(Collector):
                 ("prefix_cache_hits", total.cached_tokens),
                 ("num_preemptions", total.preemptions),
                 ("iterations", total.steps),
+                ("spec_decode_num_draft_tokens", sum(total.guessed_by_place)),
+                ("spec_decode_num_accepted_tokens", sum(total.accepted_by_place)),
                 ("evictions", total.evictions),
                 ("evicted_entries", total.evicted_entries),
             ):

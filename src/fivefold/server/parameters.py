@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import MOST_BIAS, MOST_BIASES, EvictionChoice, SamplingParams
-from fivefold.engine import NONE, checked
+from fivefold.core.request import MOST_BIAS, MOST_BIASES, Decoding, EvictionChoice, SamplingParams
+from fivefold.engine import NONE, checked, decoding_named
 
 from .errors import bad_request, not_supported
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
@@ -26,9 +26,6 @@ ANY_EVICTION = EvictionChoice("window", 1)
 """In place of a model's own, where only what no model can do is to be refused."""
 
 _REFUSED = ("prompt_logprobs", "use_beam_search", "guided_json", "guided_regex", "structured_outputs")
-_PLANNED = {
-    "decoding": (None, "auto", "autoregressive"),
-}
 
 
 def chat_sampling(fields: ChatRequest) -> SamplingParams:
@@ -101,6 +98,16 @@ def eviction_choice(
     return choice
 
 
+def decoding_choice(fields: GenerationFields) -> Decoding | None:
+    """What a request asks for, None if it says nothing; whether the model can is for its engine."""
+    if fields.decoding is None:
+        return None
+    try:
+        return decoding_named(fields.decoding)
+    except InputError as error:
+        raise bad_request(error.line(), error.where) from None
+
+
 def _sampling(
     fields: GenerationFields, most: int | None, most_field: str, logprobs: int | None, logprobs_field: str
 ) -> SamplingParams:
@@ -134,9 +141,6 @@ def _refuse(fields: GenerationFields) -> None:
         value = getattr(fields, name)
         if value is not None and value is not False:
             raise not_supported(name, name)
-    for name, allowed in _PLANNED.items():
-        if getattr(fields, name) not in allowed:
-            raise not_supported(f"{name} {getattr(fields, name)!r}", name)
     if fields.stream_options is not None and not fields.stream:
         raise bad_request("stream_options is for streams only", "stream_options")
 

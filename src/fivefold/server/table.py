@@ -50,7 +50,7 @@ class UpstreamEntry:
 
 Entry = LocalEntry | UpstreamEntry
 
-_KEYS = {"--context": "key context", "eviction": "key eviction"}
+_KEYS = {"--context": "key context", "eviction": "key eviction", "decoding": "key decoding"}
 """By where an error was found that is not the source's: the key that says it."""
 
 
@@ -165,6 +165,7 @@ class Maker:
             cache_format=config.cache_format or self.options.cache_format,
             sequences=min(config.max_sequences, self.options.sequences),
             eviction=config.eviction,
+            decoding=config.decoding,
         )
         if config.format:
             place = f"{where}: key format" if where else "key format"
@@ -185,8 +186,9 @@ class Maker:
         except FivefoldError as error:
             raise placed(error, where, "key memory" if config.memory else "key source") from None
         engine = EngineOptions(
-            config.max_sequences, config.max_queue, config.prefix_cache, eviction=config.eviction_choice
-        )
+            config.max_sequences, config.max_queue, config.prefix_cache, eviction=config.eviction_choice,
+            decoding=config.decoding,
+        )  # fmt: skip
         chosen = dataclasses.replace(options, context=need.context, entries=entries)
         recipe = Recipe(config.name, path, chosen, engine, need.bytes(entries), config.pinned, config.idle)
         return LocalEntry(config, recipe, need.context, int(self.clock()), need.notice)

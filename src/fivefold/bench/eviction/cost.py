@@ -1,9 +1,8 @@
 """What eviction costs and what it saves, through the engine that serves: time to the first tokens, decoding
 far into a text, and many conversations in a cache that holds two.
 
-Sides take turns in one process, and the memory's bandwidth is measured in each round. A draft is written
-after the first token is out, so time to the second token is told beside that to the first: a policy's cost is
-the time to the second one beyond that of the plain prompt.
+Sides take turns in one process, and the memory's bandwidth is measured in each round. Each part is kept in a
+file of records when it is done, if one is named, so that a stopped measurement goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fivefold.bench.compare import BANDWIDTH_SECONDS, Comparison, work_cost
@@ -21,26 +21,30 @@ from fivefold.bench.rounds import alternate
 from fivefold.bench.speed import decode_seconds, read_tokens
 from fivefold.bench.summary import ratio, spread
 from fivefold.bench.work import Timeline, Work
-from fivefold.cache.eviction import Draft, Evidence, policy_named
+from fivefold.cache.eviction import Evidence, policy_named
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams
 from fivefold.engine import Engine, EngineOptions, LoadedModel
 from fivefold.engine.selecting import Evicted
 from fivefold.executor import read_bandwidth
 
-PLAIN, LEARNED, DRAFT, CHEAP = "plain", "lookahead", "laq", "snapkv"
+from .first_token import CHEAP, LEARNED, PLAIN, Sides, Turned, first_lines, measure_first
+from .state import State
+
 ENDLESS = 1e6
 SLACK = 192
 """Entries of a conversation beside its own: half-full pages, and rows that observe."""
 APART = 3
 """Tokens of the conversation before, after which the next one comes."""
-Sides = dict[str, Callable[[int], Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What is measured: prompts of these lengths and a budget for them; a depth and the budgets that decode
-    there, so many tokens each time; conversations of so many tokens, of which the cache holds `held`."""
+    there, so many tokens each time; conversations of so many tokens, of which the cache holds `held`.
+
+    `turns` are the rounds of what a policy adds to a prompt, which are short.
+    """
 
     lengths: tuple[int, ...] = (4096, 8000)
     budget: int = 256
@@ -52,6 +56,7 @@ class Cost:
     conversation: int = 6000
     written: int = 320
     rounds: int = 3
+    turns: int = 15
 
     @property
     def entries(self) -> int:
@@ -59,12 +64,43 @@ class Cost:
         return self.held * (self.conversation + self.written + SLACK)
 
 
-def measure_cost(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
-    """All figures under the keys of docs/bench.md. `loaded` has a cache of `cost.entries`."""
+def measure_cost(loaded: LoadedModel, cost: Cost, state: Path | None = None) -> dict[str, Any]:
+    """All figures under the keys of docs/bench.md. `loaded` has a cache of `cost.entries`.
+
+    Parts that `state` has are not measured again.
+    """
     longest = max(*cost.lengths, cost.depth + cost.tokens, cost.conversation + cost.written)
     if longest + 2 > loaded.context:
         raise InputError(f"{longest} tokens are more than the context of {loaded.context}", where="--cost",
                          remedy="take a model with a longer one")  # fmt: skip
+    parts: dict[str, Callable[[Turned], dict[str, Any]]] = {
+        f"first {length}": partial(_first, loaded, cost, length) for length in cost.lengths
+    }
+    parts["decode"] = partial(_decode, loaded, cost)
+    parts["conversations"] = partial(_conversations, loaded, cost)
+    held = State(state, _identity(loaded, cost), "part")
+    for name, measure in parts.items():
+        if name not in held.records:
+            held.add([_measured(loaded, name, measure)])
+    records = held.records
+    bandwidths = tuple(rate for name in parts for rate in records[name]["bandwidths"])
+    return {
+        "work": "eviction-cost", **subject_figures(loaded, Comparison((), bandwidths, {}, {})),
+        "lookahead_rows": None if loaded.lookahead is None else loaded.lookahead.rows,
+        "first": {str(length): records[f"first {length}"]["found"] for length in cost.lengths},
+        "decode": records["decode"]["found"], "conversations": records["conversations"]["found"],
+    }  # fmt: skip
+
+
+def _identity(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
+    """What a file of records is of: figures of another machine or model do not belong into it."""
+    told = subject_figures(loaded, Comparison((), (1.0,), {}, {}))
+    names = ("sha256", "processor", "instruction_set", "threads", "cache_format")
+    return {"work": "eviction-cost", **{name: told[name] for name in names}, "cost": asdict(cost)}
+
+
+def _measured(loaded: LoadedModel, name: str, measure: Callable[[Turned], dict[str, Any]]) -> dict[str, Any]:
+    """A part's record: its figures, and the memory's bandwidth in its rounds."""
     size = int(work_cost(loaded, Work("decode", 1, 1, 1)).weight_bytes)
     bandwidths: list[float] = []
 
@@ -75,80 +111,12 @@ def measure_cost(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
         bandwidths.extend(found.pop("memory"))
         return found
 
-    first = {str(length): _first(loaded, cost, length, turned) for length in cost.lengths}
-    decode = _decode(loaded, cost, turned)
-    conversations = _conversations(loaded, cost)
-    return {
-        "work": "eviction-cost", **subject_figures(loaded, Comparison((), tuple(bandwidths), {}, {})),
-        "lookahead_rows": None if loaded.lookahead is None else loaded.lookahead.rows,
-        "first": first, "decode": decode, "conversations": conversations,
-    }  # fmt: skip
-
-
-Turned = Callable[[Sides, int], dict[str, list[Any]]]
+    found = measure(turned)
+    return {"part": name, "found": found, "bandwidths": bandwidths}
 
 
 def _first(loaded: LoadedModel, cost: Cost, length: int, turned: Turned) -> dict[str, Any]:
-    """Seconds to the first and to the second token of a prompt, for each side."""
-    sides: Sides = {
-        name: partial(_seconds, side, name.partition("_")[0], cost.budget, length)
-        for name, side in _ways(loaded).items()
-    }
-    found = turned(sides, cost.rounds)
-    made: dict[str, Any] = {
-        name: {
-            "first_seconds": spread([one[0] for one in rounds], 4),
-            "second_seconds": spread([one[1] for one in rounds], 4),
-        }
-        for name, rounds in found.items()
-    }
-    base = {key: made[PLAIN][key]["median"] for key in ("first_seconds", "second_seconds")}
-    for side in made.values():
-        side["first_over_plain"] = ratio(side["first_seconds"]["median"], base["first_seconds"], 4)
-        side["beyond_plain_seconds"] = round(side["second_seconds"]["median"] - base["second_seconds"], 4)
-    alike = next((name for name in made if name.startswith(f"{LEARNED}_")), None)
-    if alike is not None:
-        beyond = made[alike]["beyond_plain_seconds"]
-        made[DRAFT]["over_lookahead"] = (
-            ratio(made[DRAFT]["beyond_plain_seconds"], beyond) if beyond > 0 else None
-        )
-    return made
-
-
-def _ways(loaded: LoadedModel) -> dict[str, LoadedModel]:
-    """The model for each side; lookahead also with as many rows as a draft has tokens, `lookahead_8`."""
-    found = {PLAIN: loaded, CHEAP: loaded, DRAFT: loaded}
-    module, probe = loaded.lookahead, policy_named(DRAFT).observation(1).probe
-    if module is None:
-        return found
-    assert isinstance(probe, Draft)
-    found[LEARNED] = loaded
-    if module.rows > probe.tokens:
-        fewer = replace(module, embeddings=module.embeddings[: probe.tokens])
-        found[f"{LEARNED}_{probe.tokens}"] = loaded.with_lookahead(fewer)
-    return found
-
-
-def _seconds(loaded: LoadedModel, policy: str, budget: int, length: int, turn: int) -> tuple[float, float]:
-    """Seconds until the first and until the second token of an answer."""
-    choice = EvictionChoice() if policy == PLAIN else EvictionChoice(policy, budget)
-    engine = Engine(loaded, EngineOptions(1, 1, prefix_cache=False, eviction=choice))
-    (prompt,) = Work("batch", 1, length, 2).prompts(loaded.vocabulary.size, turn)
-    sampling = SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True)
-    times: list[float] = []
-    try:
-        began = time.perf_counter()
-        engine.submit(Request("first", tuple(prompt), sampling))
-        while engine.busy:
-            for event in engine.step():
-                if event.error is not None:
-                    raise event.error
-                times += [time.perf_counter() - began] * len(event.tokens)
-    finally:
-        engine.close()
-    if len(times) < 2:
-        raise FivefoldError("fewer tokens came than were asked for", where="time to first token")
-    return times[0], times[1]
+    return measure_first(loaded, length, cost.budget, (cost.rounds, cost.turns), turned)
 
 
 def _decode(loaded: LoadedModel, cost: Cost, turned: Turned) -> dict[str, Any]:
@@ -204,8 +172,9 @@ def _step_bytes(loaded: LoadedModel, entries: int, tokens: int) -> int:
     return int(found.weight_bytes + found.cache_bytes)
 
 
-def _conversations(loaded: LoadedModel, cost: Cost) -> dict[str, Any]:
+def _conversations(loaded: LoadedModel, cost: Cost, turned: Turned) -> dict[str, Any]:
     """Tokens a second while all write: as many as a full cache holds, and all of them evicted; once each."""
+    turned({}, 1)
     policy = CHEAP if loaded.lookahead is None else LEARNED
     choice = EvictionChoice(policy, cost.budget)
     held = Work("batch", cost.held, cost.conversation, cost.written)
@@ -235,7 +204,7 @@ def _staggered(loaded: LoadedModel, work: Work, eviction: EvictionChoice) -> Tim
     Prompts are read without regard to those who write, so that all write together in the end.
     """
     count = work.requests
-    options = EngineOptions(count, count, prefix_cache=False, eviction=eviction, stretch=ENDLESS)
+    options = EngineOptions(count, count, False, ENDLESS, eviction, "autoregressive")
     engine = Engine(loaded, options)
     sampling = SamplingParams(max_tokens=work.tokens, temperature=0.0, ignore_eos=True)
     prompts = work.prompts(loaded.model.shape.vocabulary, 1)
@@ -265,14 +234,7 @@ def _staggered(loaded: LoadedModel, work: Work, eviction: EvictionChoice) -> Tim
 def cost_lines(answer: Mapping[str, Any]) -> list[str]:
     """The figures for people."""
     lines = [machine_line(answer)]
-    for length, sides in answer["first"].items():
-        for name, side in sides.items():
-            over = f", draft over lookahead {side['over_lookahead']}" if side.get("over_lookahead") else ""
-            lines.append(
-                f"{length} tokens  {name:<12} first token {side['first_seconds']['median']:.3f} s "
-                f"({side['first_over_plain']:.3f} of plain), beyond plain until the second "
-                f"{side['beyond_plain_seconds'] * 1e3:+.1f} ms{over}"
-            )
+    lines += first_lines(answer["first"])
     decode = answer["decode"]
     for name, side in decode["sides"].items():
         lines.append(

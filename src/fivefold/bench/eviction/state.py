@@ -21,10 +21,11 @@ Record = dict[str, Any]
 
 
 class State:
-    """The records of a measurement, by the prompt's name. InputError if the file is of another one."""
+    """Records of a measurement, by what each has under `key`. InputError if the file is of another one."""
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, identity: Mapping[str, Any], key: str = "prompt") -> None:
         self.records: dict[str, Record] = {}
+        self._key = key
         self._path = path
         if path is None:
             return
@@ -33,7 +34,7 @@ class State:
             _check(path, _read(path, lines[0]), json.loads(json.dumps(dict(identity))))
             for line in lines[1:]:
                 record = _read(path, line)
-                self.records[str(record.get("prompt"))] = record
+                self.records[str(record.get(key))] = record
         else:
             _append(path, [dict(identity)])
 
@@ -42,9 +43,9 @@ class State:
         return {str(record["document"]) for record in self.records.values()}
 
     def add(self, records: Sequence[Record]) -> None:
-        """The records of a document's prompts."""
+        """The records of what was measured together."""
         for record in records:
-            self.records[record["prompt"]] = record
+            self.records[record[self._key]] = record
         if self._path is not None:
             _append(self._path, records)
 

@@ -1,0 +1,43 @@
+"""How often guesses of each class were right: a running mean that begins with what is usual.
+
+The first observations weigh more, so that a request finds its own rate soon, and later ones are forgotten
+slowly, for texts change. A guess counts when the token at its place has become known and all guesses
+before it were right, whether a row was spent on it or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+FIRST = 4
+"""What is usual counts as so many observations."""
+
+MEMORY = 24
+"""Observations that the mean reaches back."""
+
+
+class Acceptance:
+    """Running rates by class. `prior` is the rate of a class that has not been seen."""
+
+    def __init__(self, prior: Callable[[int], float]) -> None:
+        self._prior = prior
+        self._rates: dict[int, tuple[float, int]] = {}
+
+    def rate(self, number: int) -> float:
+        """How often guesses of a class are right, 0 to 1."""
+        return self._rates[number][0] if number in self._rates else self._prior(number)
+
+    def observe(self, number: int, right: bool) -> None:
+        """Note a guess of a class."""
+        rate, count = self._rates.get(number, (self._prior(number), FIRST))
+        count = min(count + 1, MEMORY)
+        self._rates[number] = (rate + (right - rate) / count, count)
+
+    def worth(self, classes: Sequence[int]) -> list[float]:
+        """The probability that each guess of a draft brings a token: that it and all before it are right."""
+        found: list[float] = []
+        product = 1.0
+        for number in classes:
+            product *= self.rate(number)
+            found.append(product)
+        return found
