@@ -1,6 +1,6 @@
 """Diffusion in the engine: each request writes beside others what it writes alone, and no page is lost.
 
-The engine takes a decoder for each request and asks nothing of it; here it is given diffusion decoders, and
+The engine takes a decoder for each request and asks nothing of it; here these are diffusion decoders, and
 for some requests plain ones on the same weights, which are then read token by token.
 """
 
@@ -15,16 +15,15 @@ import numpy as np
 import pytest
 from diffusion_models import MASK, make_diffusion_model
 
-from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import EvictionChoice, Request, SamplingParams, TokenEvent
-from fivefold.decode import AutoregressiveDecoder
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
-from fivefold.engine.diffusing import decoder_for, kept_apart
+from fivefold.engine.diffusing import decoder_for
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
 PLAIN = "plain"
-"""Requests whose identity begins so are written token by token."""
+"""What the identity begins with of requests that are written token by token."""
 
 
 def opened(name: str, folder: Path, **options: Any) -> LoadedModel:
@@ -33,19 +32,11 @@ def opened(name: str, folder: Path, **options: Any) -> LoadedModel:
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes engines whose requests are decoded by diffusion."""
+def engines() -> Iterator[Any]:
+    """Makes engines, which decode these models by diffusion where a request does not say otherwise."""
     made: list[Engine] = []
 
     def give(loaded: LoadedModel, **options: Any) -> Engine:
-        class Chosen:
-            @staticmethod
-            def for_request(sequence: int, request: Request, *rest: Any) -> Any:
-                if request.identity.startswith(PLAIN):
-                    return AutoregressiveDecoder.for_request(sequence, request, *rest)
-                return decoder_for(loaded, sequence, request)
-
-        monkeypatch.setattr("fivefold.engine.engine.AutoregressiveDecoder", Chosen)
         made.append(Engine(loaded, EngineOptions(**options)))
         return made[-1]
 
@@ -69,7 +60,7 @@ def requests(loaded: LoadedModel, count: int, plain: int = 0) -> list[Request]:
         )
         name = f"{PLAIN}-{number}" if number < plain else f"diffused-{number}"
         request = Request(name, tuple(prompt), sampling)
-        found.append(request if number < plain else kept_apart(loaded, request))
+        found.append(replace(request, decoding="autoregressive") if number < plain else request)
     return found
 
 
@@ -189,14 +180,14 @@ def test_only_final_tokens_are_counted_and_pages_end_with_blocks(engines: Any, t
     prompt = tuple(int(token) for token in np.random.default_rng(1).integers(0, 256, 2 * PAGE_SIZE + 2))
     sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
     engine = engines(loaded)
-    first = list(engine.stream(kept_apart(loaded, Request("one", prompt, sampling))))
+    first = list(engine.stream(Request("one", prompt, sampling)))
     assert sum(len(event.tokens) for event in first) == 5
     timings = first[-1].timings
     assert timings is not None and (timings.output_tokens, timings.prompt_tokens) == (5, len(prompt))
     assert engine.figures().output_tokens == 5
-    again = list(engine.stream(kept_apart(loaded, Request("two", prompt, sampling))))
+    again = list(engine.stream(Request("two", prompt, sampling)))
     assert again[-1].timings is not None and again[-1].timings.cached_tokens == 2 * PAGE_SIZE
-    part = list(engine.stream(kept_apart(loaded, Request("three", (*prompt[:50], 3, 4, 5), sampling))))
+    part = list(engine.stream(Request("three", (*prompt[:50], 3, 4, 5), sampling)))
     assert part[-1].timings is not None and part[-1].timings.cached_tokens == 48, "whole blocks of a page"
     assert [event.tokens for event in again] == [event.tokens for event in first]
 
@@ -219,9 +210,8 @@ def test_text_read_token_by_token_is_no_beginning_for_blocks(engines: Any, tmp_p
     asked = requests(loaded, 3)
     fresh = run(engines(loaded, prefix_cache=False), asked[2:])
     engine = engines(loaded)
-    run(engine, [replace(asked[2], identity=PLAIN, salt="")])
+    run(engine, [replace(asked[2], identity=PLAIN, salt="", decoding="autoregressive")])
     assert run(engine, asked[2:]) == fresh
-    assert kept_apart(loaded, replace(asked[0], salt="a")).salt != kept_apart(loaded, asked[1]).salt
 
 
 def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
@@ -233,15 +223,23 @@ def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
     assert sum(len(event.tokens) for event in events) == 8
 
 
-def test_evicting_is_refused(tmp_path: Path) -> None:
+def test_evicting_is_refused(engines: Any, tmp_path: Path) -> None:
     loaded = opened("sdar", tmp_path)
-    request = Request("one", (1,), eviction=EvictionChoice("window", 40))
-    with pytest.raises(InputError, match="are not evicted"):
-        decoder_for(loaded, 0, request)
+    evicting = EvictionChoice("window", 40)
+    with pytest.raises(UnsupportedError, match="are not evicted"):
+        engines(loaded, eviction=evicting)
+    with pytest.raises(UnsupportedError, match="are not evicted"):
+        engines(loaded).submit(Request("one", (1,), eviction=evicting))
 
 
-def test_a_model_that_writes_token_by_token_has_no_such_decoder() -> None:
-    loaded = load(TINY, LoadOptions(activations="float"))
-    with pytest.raises(UnsupportedError, match="writes token by token"):
-        decoder_for(loaded, 0, Request("one", (1,)))
-    assert kept_apart(loaded, Request("one", (1,))).salt == ""
+def test_a_choice_of_decoding_must_fit_the_model(engines: Any, tmp_path: Path) -> None:
+    plain = load(TINY, LoadOptions(activations="float"))
+    with pytest.raises(UnsupportedError, match="is not a diffusion model"):
+        decoder_for(plain, 0, Request("one", (1,)))
+    with pytest.raises(UnsupportedError, match="is not a diffusion model"):
+        engines(plain).submit(Request("one", (1,), decoding="diffusion"))
+    whole = opened("llada", tmp_path)
+    with pytest.raises(UnsupportedError, match="cannot be written token by token"):
+        engines(whole).submit(Request("one", (1,), decoding="speculative"))
+    with pytest.raises(UnsupportedError, match="cannot be written token by token"):
+        load(tmp_path, LoadOptions(decoding="autoregressive"))

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
+
+from .decoder import Decoder
 
 Sight = Literal["block", "full", "causal"]
 """How rows see each other: a block sees itself and what is before it; every row sees all; or each row sees
@@ -52,3 +54,23 @@ class Provisional:
     start: int
     tokens: tuple[int, ...]
     masked: tuple[bool, ...]
+
+
+@runtime_checkable
+class Diffusing(Decoder, Protocol):
+    """A decoder that writes by diffusion: several known tokens may be left to run while it writes."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether it still reads its prompt, or again what a preemption has lost."""
+        ...
+
+    @property
+    def apart(self) -> bool:
+        """Whether the entries of its rows are others than those of the same text read token by token."""
+        ...
+
+    @property
+    def provisional(self) -> Provisional | None:
+        """The block in flight, if there is one."""
+        ...

@@ -6,23 +6,12 @@ decoder as any other.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import Request
 from fivefold.decode.diffusion import Denoiser, Place, diffusion_decoder
 
 from .loader import LoadedModel
-
-
-def kept_apart(loaded: LoadedModel, request: Request) -> Request:
-    """The request under a salt of its own where it is decoded by blocks: entries of its rows, which see their
-    whole block, are not those that the same text has when it is read token by token."""
-    rules = loaded.model.diffusion
-    if rules is None or rules.sight != "block":
-        return request
-    return replace(request, salt=f"{request.salt}\0diffusion")
 
 
 def decoder_for(
@@ -30,18 +19,13 @@ def decoder_for(
 ) -> Decoder:  # fmt: skip
     """A decoder by diffusion; the model's own denoiser unless another is given.
 
-    UnsupportedError if the model is not one that is decoded so, InputError if the request cannot be.
+    UnsupportedError if the model is not one that is decoded so, InputError if the request cannot be served.
     """
     rules = loaded.model.diffusion
     if rules is None:
         raise UnsupportedError(
-            "this model writes token by token", where=loaded.path.name,
-            remedy="leave the choice of decoding out, or take a diffusion model",
-        )  # fmt: skip
-    if request.eviction is not None and request.eviction.policy != "none":
-        raise InputError(
-            "entries of a diffusion model are not evicted: blocks look at all of them again",
-            where="eviction", remedy='leave it out, or give "none"',
+            f"{loaded.path.name} is not a diffusion model", where="decoding",
+            remedy="choose auto, speculative or autoregressive, or load a diffusion model",
         )  # fmt: skip
     context = min(loaded.context, loaded.runner.figures().longest)
     vocabulary = loaded.vocabulary

@@ -67,6 +67,11 @@ class BlockDecoder:
         return self._start - self._committed > self._size
 
     @property
+    def apart(self) -> bool:
+        """Rows see the whole of their block."""
+        return True
+
+    @property
     def provisional(self) -> Provisional | None:
         """The block in flight, if there is one."""
         block = self._block

@@ -55,6 +55,11 @@ class WholeDecoder:
         return False
 
     @property
+    def apart(self) -> bool:
+        """Nothing of it is kept, nor anything found."""
+        return True
+
+    @property
     def provisional(self) -> Provisional | None:
         """The block in flight, if there is one."""
         block = self._block

@@ -56,6 +56,11 @@ class WindowDecoder:
         return len(self.tokens) - self._committed > self._answer.rules.block
 
     @property
+    def apart(self) -> bool:
+        """Final tokens are read one after the other, as everywhere."""
+        return False
+
+    @property
     def provisional(self) -> Provisional | None:
         """The window."""
         block = self._block
