@@ -85,22 +85,52 @@ class Sampler:
         token. NotFiniteError when the logits hold NaN or +inf, FivefoldError when no token is left to
         choose.
         """
+        token, _ = self.guess(logits, self._count, self._count)
+        wanted = self._params.logprobs
+        logprob = None if wanted is None else token_logprob(logits, token, wanted)
+        self.record(token)
+        return token, logprob
+
+    def guess(
+        self, logits: Float32, number: int, counter: int, temperature: float | None = None
+    ) -> tuple[int, Float32]:
+        """The token that (V,) raw logits give as output token `number` (from 0) with the random number of
+        `counter`, and the logits after bias, penalties and bans. Nothing is recorded of it.
+
+        `temperature` in place of the request's own. Raises what `sample` raises.
+        """
         if logits.shape != (self._vocabulary_size,):
             raise ValueError(f"logits of shape {logits.shape}, vocabulary of {self._vocabulary_size}")
         best = _best(logits)
-        adjusted = self._adjusted(logits)
+        adjusted = self._adjusted(logits, number)
         if adjusted is not logits:
             best = _best(adjusted)
-        token = best if self._params.temperature == 0.0 else self._draw(adjusted, float(adjusted[best]))
-        wanted = self._params.logprobs
-        logprob = None if wanted is None else token_logprob(logits, token, wanted)
+        chosen = self._params.temperature if temperature is None else temperature
+        if chosen == 0.0:
+            return best, adjusted
+        return self._draw(adjusted, float(adjusted[best]), counter, chosen), adjusted
+
+    def record(self, token: int) -> None:
+        """Count a token of the output: penalties know it from now on."""
         self._penalties.record(token)
         self._count += 1
-        return token, logprob
 
-    def _adjusted(self, logits: Float32) -> Float32:
-        """Logits after bias, penalties and bans; the same array if nothing changes them."""
-        banned = self._count < self._params.min_tokens and len(self._stops) > 0
+    def shares(self, adjusted: Float32, temperature: float | None = None) -> Float64:
+        """(V,) probabilities that `guess` draws by, of (V,) adjusted logits; their softmax if greedy."""
+        chosen = self._params.temperature if temperature is None else temperature
+        largest = float(adjusted.max())
+        if chosen == 0.0:
+            weights = np.exp(adjusted.astype(np.float64) - largest)
+            return np.asarray(weights / weights.sum())
+        kept, weights = self._candidates(adjusted, largest, chosen)
+        shares = np.zeros(len(adjusted))
+        shares[slice(None) if kept is None else kept] = weights / weights.sum()
+        return shares
+
+    def _adjusted(self, logits: Float32, number: int = 0) -> Float32:
+        """Logits of output token `number` after bias, penalties and bans; the same array if nothing changes
+        them."""
+        banned = number < self._params.min_tokens and len(self._stops) > 0
         if not (banned or self._penalties.active or len(self._biased) > 0):
             return logits
         adjusted = logits.copy()
@@ -110,23 +140,27 @@ class Sampler:
             adjusted[self._stops] = -np.inf
         return adjusted
 
-    def _draw(self, logits: Float32, largest: float) -> int:
+    def _draw(self, logits: Float32, largest: float, counter: int, temperature: float) -> int:
         """Draw from (V,) adjusted logits whose largest is finite."""
-        params = self._params
-        if params.temperature < _COLD:
-            return self.draw_slowly(logits, largest)
-        number = uniform(self._seed, self._count)
-        return draw(logits, params.temperature, params.top_k, params.top_p, params.min_p, number)
+        if temperature < _COLD:
+            return self.draw_slowly(logits, largest, counter, temperature)
+        params, number = self._params, uniform(self._seed, counter)
+        return draw(logits, temperature, params.top_k, params.top_p, params.min_p, number)
 
-    def draw_slowly(self, logits: Float32, largest: float) -> int:
+    def draw_slowly(
+        self, logits: Float32, largest: float, counter: int | None = None, temperature: float | None = None
+    ) -> int:
         """The same in float64 with numpy: the reference, and for temperatures too small for float32."""
-        kept, weights = self._candidates(logits, largest)
+        chosen = self._params.temperature if temperature is None else temperature
+        kept, weights = self._candidates(logits, largest, chosen)
         cumulative = np.cumsum(weights)
-        goal = uniform(self._seed, self._count) * float(cumulative[-1])
+        goal = uniform(self._seed, self._count if counter is None else counter) * float(cumulative[-1])
         position = int(np.searchsorted(cumulative, goal, side="right"))
         return position if kept is None else int(kept[position])
 
-    def _candidates(self, logits: Float32, largest: float) -> tuple[Indices | None, Float64]:
+    def _candidates(
+        self, logits: Float32, largest: float, temperature: float
+    ) -> tuple[Indices | None, Float64]:
         """Tokens that may be drawn, ascending (None for all), and their weights, likeliest 1."""
         params = self._params
         kept: Indices | None = None
@@ -136,7 +170,7 @@ class Sampler:
         scaled = (logits if kept is None else logits[kept]).astype(np.float64)
         scaled -= largest
         with np.errstate(over="ignore"):
-            scaled /= params.temperature
+            scaled /= temperature
         if params.min_p > 0.0:
             front = min_p(scaled, params.min_p)
             kept, scaled = (front if kept is None else kept[front]), scaled[front]

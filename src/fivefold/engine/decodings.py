@@ -2,8 +2,8 @@
 
 "auto" checks guesses where the logits of a row have the same bits for any number of rows in the step, so
 that the tokens are those of plain decoding: with native Programs and the reference. Torch promises no
-such thing, so there it is plain; guesses can be asked for. Diffusion is known by its name and refused
-where the model is not a diffusion model.
+such thing, so there it is plain; guesses can be asked for. A model that has rules of diffusion is decoded by
+them under "auto", and others never.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fivefold.core.request import Decoding, Request
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 
 from .described import TRANSFORMERS, require_decoding
+from .diffusing import decoder_for
 from .loader import LoadedModel
 
 AUTO: Decoding = "auto"
@@ -53,6 +54,8 @@ class Decodings:
         InputError for a prompt that cannot be used, UnsupportedError for a decoding that the model has not.
         """
         name = self._default if request.decoding is None else self._chosen(request.decoding)
+        if name == "diffusion":
+            return decoder_for(self._loaded, sequence, request)
         vocabulary = self._loaded.vocabulary
         return _DECODERS[name](sequence, request, vocabulary.size, vocabulary.end_tokens, room)
 
@@ -60,6 +63,8 @@ class Decodings:
         """What a name means for this model."""
         chosen = decoding_named(name)
         if chosen == AUTO:
+            if self._loaded.model.diffusion is not None:
+                return "diffusion"
             return "autoregressive" if self._loaded.backend == TRANSFORMERS else "speculative"
-        require_decoding(chosen, self._loaded.path)
+        require_decoding(chosen, self._loaded.model, self._loaded.path)
         return chosen

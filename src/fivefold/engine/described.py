@@ -48,9 +48,15 @@ def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
     return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
 
 
-def require_decoding(name: Decoding, path: Path) -> None:
+def require_decoding(name: Decoding, model: Model, path: Path) -> None:
     """UnsupportedError for a decoding that needs another kind of model than the one at `path`."""
-    if name == "diffusion":
+    rules = model.diffusion
+    if rules is not None and rules.sight == "full" and name in ("autoregressive", "speculative"):
+        raise UnsupportedError(
+            f"rows of {path.name} look at all of the answer, which then cannot be written token by token",
+            where="decoding", remedy="choose auto or diffusion",
+        )  # fmt: skip
+    if name == "diffusion" and rules is None:
         raise UnsupportedError(
             f"{path.name} is not a diffusion model", where="decoding",
             remedy="choose auto, speculative or autoregressive, or load a diffusion model",
@@ -62,11 +68,11 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
 
     InputError, FileError or UnsupportedError say what is wrong.
     """
-    require_decoding(options.decoding, checkpoint.path)
     architecture, native = architecture_of(checkpoint)
     if not native and checkpoint.kind == "huggingface":
         return _by_transformers(checkpoint, options, architecture)
     model = laid_out(load_model(checkpoint), served_policy(options.eviction))
+    require_decoding(options.decoding, model, checkpoint.path)
     loaded = as_loaded(checkpoint, options)
     _check_formats(model, loaded)
     names = {name for program in model.programs.values() for name in program.tensors}
@@ -103,6 +109,7 @@ def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture:
             f"there is no family for this architecture, and {error.what}", where=where, remedy=error.remedy
         ) from None
     outline = backend.outline(checkpoint)
+    require_decoding(options.decoding, outline.model, checkpoint.path)
     laid_out(outline.model, served_policy(options.eviction), native=False)
     form = UNROUNDED if outline.number == UNROUNDED.name else ENTRY_FORMATS[outline.number]
     if options.cache_format is not None:

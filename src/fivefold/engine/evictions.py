@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from fivefold.cache.eviction import Budget, Policy, Scored
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.core.request import EvictionChoice, Request
 
@@ -42,6 +42,11 @@ class Evictions:
         policy, loaded = checked(choice), self._loaded
         if policy is None:
             return None
+        if loaded.model.diffusion is not None:
+            raise UnsupportedError(
+                "entries of a diffusion model are not evicted: blocks look at all of them again",
+                where="eviction", remedy='leave it out, or give "none"',
+            )  # fmt: skip
         require_entries(loaded.model.layout, loaded.backend != TRANSFORMERS)
         require_tables(policy, loaded.model.layout)
         require_module(policy, loaded.sought, loaded.path)

@@ -6,12 +6,14 @@ A task turns a decoder's decisions into the events that people see. It runs noth
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from fivefold.chat import StreamDecoder
 from fivefold.core.batch import Int32
 from fivefold.core.decoder import Decision, Decoder, Guessing
+from fivefold.core.diffusion import Diffusing
 from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import FinishReason, Request, Timings, TokenEvent
@@ -33,8 +35,13 @@ class Task:
         text: StreamDecoder,
         clock: Callable[[], float],
     ) -> None:
-        self.request = request
         self.decoder = decoder
+        self.diffusing = decoder if isinstance(decoder, Diffusing) else None
+        if self.diffusing is not None and self.diffusing.apart:
+            request = replace(
+                request, salt=f"{request.salt}\0blocks"
+            )  # no pages of other readers, nor for them
+        self.request = request
         self.guessing = decoder if isinstance(decoder, Guessing) else None
         self.sequence = sequence
         self.prompt: Int32 = np.array(request.prompt, np.int32)
@@ -59,7 +66,7 @@ class Task:
     @property
     def reading(self) -> bool:
         """Whether it still reads its prompt, or again what a preemption has lost."""
-        return self.backlog > 1
+        return self.backlog > 1 if self.diffusing is None else self.diffusing.reading
 
     def admitted(self, cached: int) -> None:
         """It runs from now on; `cached` tokens of its text were found in the cache."""

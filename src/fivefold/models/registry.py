@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
 from fivefold.program import Model
 
 from .config import TextParts, config_of, open_text_part, refuse_unused, require_tensor
+from .diffused import DIFFUSED, open_diffused
 
 ARCHITECTURES: Mapping[str, str] = {
     "deepseek2": "deepseek", "deepseek32": "deepseek", "gemma2": "gemma", "gemma3": "gemma",
@@ -23,6 +25,7 @@ HUGGINGFACE_ARCHITECTURES: Mapping[str, str] = {
     "DeepseekV2ForCausalLM": "deepseek", "DeepseekV3ForCausalLM": "deepseek",
     "DeepseekV32ForCausalLM": "deepseek", "Gemma2ForCausalLM": "gemma", "Gemma3ForCausalLM": "gemma",
     "Gemma4ForCausalLM": "gemma4", "GptOssForCausalLM": "gpt_oss",
+    "LLaDA2MoeModelLM": "llada2", "LLaDAModelLM": "llada",
     "Llama4ForCausalLM": "llama4", "LlamaForCausalLM": "llama",
     "Ministral3ForCausalLM": "mistral", "MinistralForCausalLM": "mistral", "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe",
@@ -47,7 +50,8 @@ def architecture_of(checkpoint: Checkpoint) -> tuple[str, bool]:
     """The name under which a checkpoint asks for its family, and whether there is one of that name."""
     architecture = _architecture(checkpoint)
     in_part = checkpoint.kind == "huggingface" and architecture in TEXT_PARTS
-    return architecture, in_part or architecture in _families(checkpoint)
+    diffused = checkpoint.kind == "huggingface" and architecture in DIFFUSED
+    return architecture, in_part or diffused or architecture in _families(checkpoint)
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
@@ -56,15 +60,21 @@ def load_model(checkpoint: Checkpoint) -> Model:
     if checkpoint.kind == "huggingface" and architecture in TEXT_PARTS:
         part = open_text_part(checkpoint, architecture, TEXT_PARTS[architecture])
         model = part.as_in_file(_load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES))
+    elif checkpoint.kind == "huggingface" and architecture in DIFFUSED:
+        diffused = open_diffused(checkpoint, architecture)
+        plain = _load(diffused.checkpoint, diffused.architecture, HUGGINGFACE_ARCHITECTURES)
+        model = replace(plain, diffusion=diffused.rules)
     else:
         model = _load(checkpoint, architecture, _families(checkpoint))
+    _check_mask(model, checkpoint)
     _check_weights(model, checkpoint, architecture)
     return model
 
 
 def _load(checkpoint: Checkpoint, architecture: str, families: Mapping[str, str]) -> Model:
     if architecture not in families:
-        known = sorted({*families, *(TEXT_PARTS if checkpoint.kind == "huggingface" else ())})
+        others = {*TEXT_PARTS, *DIFFUSED} if checkpoint.kind == "huggingface" else set()
+        known = sorted({*families, *others})
         raise UnsupportedError(
             f"architecture {architecture!r} is not known", where=config_of(checkpoint),
             remedy=f"known are {', '.join(known)}",
@@ -92,6 +102,16 @@ def _architecture(checkpoint: Checkpoint) -> str:
             remedy="fetch the file again or convert the model again",
         )  # fmt: skip
     return value[:200]
+
+
+def _check_mask(model: Model, checkpoint: Checkpoint) -> None:
+    """The mask token of a diffusion model has an embedding."""
+    mask = None if model.diffusion is None else model.diffusion.mask_token
+    if mask is not None and not 0 <= mask < model.shape.vocabulary:
+        raise FileError(
+            f"the mask token {mask} is not among {model.shape.vocabulary} embeddings",
+            where=config_of(checkpoint), remedy="fetch the model again",
+        )  # fmt: skip
 
 
 def _check_weights(model: Model, checkpoint: Checkpoint, architecture: str) -> None:

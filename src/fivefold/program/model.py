@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fivefold.core.diffusion import DiffusionRules
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheLayout, ModelShape
 
@@ -17,12 +18,14 @@ class Model:
     backend runs with code of its own has none.
 
     `left` are tensors of the file that belong to parts which no Program has, and are left knowingly.
+    `diffusion` says how a diffusion model is decoded; None: token by token.
     """
 
     shape: ModelShape
     layout: CacheLayout
     programs: Mapping[str, Program]
     left: tuple[str, ...] = ()
+    diffusion: DiffusionRules | None = None
 
     @property
     def main(self) -> Program:

@@ -1,0 +1,10 @@
+"""Denoisers: one file for each rule by which the positions of a block are filled.
+
+A file that has a `DENOISER` is in the table; nothing else is to be done. Which rows run is not here but in
+the decoders beside this folder.
+"""
+
+from .denoiser import Denoiser
+from .table import DENOISERS, denoiser_named
+
+__all__ = ["DENOISERS", "Denoiser", "denoiser_named"]

@@ -1,0 +1,99 @@
+"""The decoder of a request for a diffusion model: checks what can be served, and chooses by how rows see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from fivefold.core.decoder import Decoder
+from fivefold.core.diffusion import DiffusionRules
+from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.layout import PAGE_SIZE
+from fivefold.core.request import Request
+from fivefold.decode.sampling import Sampler
+from fivefold.decode.stopping import Stopping
+
+from .answer import Answer
+from .block_decoder import BlockDecoder
+from .denoisers import Denoiser, denoiser_named
+from .whole_decoder import WholeDecoder
+from .window_decoder import WindowDecoder
+
+_DECODERS: Mapping[str, Callable[[int, Answer], Decoder]] = MappingProxyType(
+    {"block": BlockDecoder, "full": WholeDecoder, "causal": WindowDecoder}
+)
+"""By how rows see each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a model has room for.
+
+    vocabulary  V.
+    end_tokens  the model's own.
+    context     tokens of one request.
+    rows        of one step.
+    """
+
+    vocabulary: int
+    end_tokens: Collection[int]
+    context: int
+    rows: int
+
+
+def diffusion_decoder(
+    sequence: int, request: Request, rules: DiffusionRules, place: Place, denoiser: Denoiser | None = None
+) -> Decoder:
+    """A decoder for `request` on a model with these rules; its family's denoiser unless another is given.
+
+    InputError if the prompt is empty, too long, or not of this vocabulary, or if a step has too few rows;
+    UnsupportedError for blocks that pages cannot hold.
+    """
+    chosen = denoiser or denoiser_named(rules.denoiser, rules.numbers)
+    strange = next((token for token in request.prompt if not 0 <= token < place.vocabulary), None)
+    if strange is not None:
+        raise InputError(
+            f"token {strange} is not in the vocabulary", where="prompt",
+            remedy=f"give tokens from 0 to {place.vocabulary - 1}",
+        )  # fmt: skip
+    _check(rules, chosen)
+    stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), _room(rules, place))
+    if rules.sight == "full" and request.sampling.max_tokens is None:
+        stopping = replace(stopping, most=min(stopping.most, rules.answer))
+    sampler = Sampler(request.sampling, place.vocabulary, request.prompt, place.end_tokens)
+    answer = Answer(request, rules, chosen, sampler, stopping, place.vocabulary)
+    decoder = _DECODERS[rules.sight](sequence, answer)
+    if decoder.least_rows > place.rows:
+        raise InputError(
+            f"a diffusion model runs {decoder.least_rows} rows of this request at once, and steps have "
+            f"{place.rows}", where="max_tokens" if rules.sight == "full" else "max_rows",
+            remedy="load the model with more max_rows, or ask for a shorter answer",
+        )  # fmt: skip
+    return decoder
+
+
+def _room(rules: DiffusionRules, place: Place) -> int:
+    """Tokens of prompt and answer together: whole blocks where blocks are run as a whole."""
+    return place.context // rules.block * rules.block if rules.sight == "block" else place.context
+
+
+def _check(rules: DiffusionRules, denoiser: Denoiser) -> None:
+    if rules.sight == "block" and PAGE_SIZE % rules.block:
+        raise UnsupportedError(
+            f"blocks of {rules.block} positions do not divide pages of {PAGE_SIZE}, so entries in a page "
+            "would depend on tokens behind it", where="block size",
+            remedy=f"choose a block size that divides {PAGE_SIZE}",
+        )  # fmt: skip
+    if rules.shifted and (rules.sight == "causal" or rules.block == 1):
+        raise UnsupportedError("shifted logits in windows or in blocks of one", where="diffusion rules")
+    if rules.sight == "causal" and (denoiser.noise or denoiser.rereads):
+        raise UnsupportedError(
+            f"denoiser {denoiser.name!r} changes tokens that are filled, and a causal window keeps them",
+            where="denoiser", remedy="choose one that fills masks",
+        )  # fmt: skip
+    if rules.mask_token is None and not denoiser.noise:
+        raise UnsupportedError(
+            f"denoiser {denoiser.name!r} fills masks, and the model has no mask token", where="denoiser",
+            remedy="choose one that renoises",
+        )  # fmt: skip

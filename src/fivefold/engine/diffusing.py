@@ -1,0 +1,33 @@
+"""The decoder of a request for a diffusion model that is loaded.
+
+Which models these are is said by their rules; the engine asks here once for each request, and then drives the
+decoder as any other.
+"""
+
+from __future__ import annotations
+
+from fivefold.core.decoder import Decoder
+from fivefold.core.errors import UnsupportedError
+from fivefold.core.request import Request
+from fivefold.decode.diffusion import Denoiser, Place, diffusion_decoder
+
+from .loader import LoadedModel
+
+
+def decoder_for(
+    loaded: LoadedModel, sequence: int, request: Request, denoiser: Denoiser | None = None
+) -> Decoder:  # fmt: skip
+    """A decoder by diffusion; the model's own denoiser unless another is given.
+
+    UnsupportedError if the model is not one that is decoded so, InputError if the request cannot be served.
+    """
+    rules = loaded.model.diffusion
+    if rules is None:
+        raise UnsupportedError(
+            f"{loaded.path.name} is not a diffusion model", where="decoding",
+            remedy="choose auto, speculative or autoregressive, or load a diffusion model",
+        )  # fmt: skip
+    context = min(loaded.context, loaded.runner.figures().longest)
+    vocabulary = loaded.vocabulary
+    place = Place(vocabulary.size, vocabulary.end_tokens, context, loaded.runner.max_rows)
+    return diffusion_decoder(sequence, request, rules, place, denoiser)
