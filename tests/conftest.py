@@ -14,8 +14,8 @@ from hypothesis import settings
 
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.batch import Float32
-from fivefold.core.drafter import Drafter, DrafterShape, Form
 from fivefold.core.checkpoint import Checkpoint, Tensor
+from fivefold.core.drafter import Drafter, DrafterShape, Form
 from fivefold.core.errors import FivefoldError
 from fivefold.engine import score
 from fivefold.executor import Settings, choose_isa

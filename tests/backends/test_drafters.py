@@ -56,7 +56,9 @@ def drafter(request: pytest.FixtureRequest, checkpoint: Checkpoint, random_draft
 
 
 @pytest.mark.parametrize("activations", ["float", "int8"])
-def test_the_models_logits_keep_their_bits(checkpoint: Checkpoint, drafter: Drafter, activations: str) -> None:
+def test_the_models_logits_keep_their_bits(
+    checkpoint: Checkpoint, drafter: Drafter, activations: str
+) -> None:
     plain = read(native(checkpoint, activations=activations), PROMPT)[1]
     runner = native(checkpoint, drafter, activations=activations)
     sequence, logits = read(runner, PROMPT)
@@ -101,7 +103,9 @@ def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, draft
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)  # entries are float16 in one
 
 
-def test_fewer_guesses_are_the_same_and_company_changes_none(checkpoint: Checkpoint, drafter: Drafter) -> None:
+def test_fewer_guesses_are_the_same_and_company_changes_none(
+    checkpoint: Checkpoint, drafter: Drafter
+) -> None:
     runner = native(checkpoint, drafter, rows=4)  # so that requests do not fit into one batch
     sequences = [read(runner, PROMPT[:4], start=0)[0] for _ in range(3)]
     for sequence, own in zip(sequences, ([2, 7], [1, 8], [2, 8]), strict=True):

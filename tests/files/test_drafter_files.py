@@ -24,7 +24,9 @@ def checkpoint(tiny: Any, save: Any) -> Any:
 @pytest.fixture(params=["block", "serial"])
 def drafter(request: pytest.FixtureRequest, checkpoint: Any, random_drafter: Any) -> Any:
     model = load_model(checkpoint)
-    origin = DrafterOrigin("tiny", model_fingerprint(model, checkpoint), "llama", 5000, 3, 70, "fivefold train")
+    origin = DrafterOrigin(
+        "tiny", model_fingerprint(model, checkpoint), "llama", 5000, 3, 70, "fivefold train"
+    )
     return replace(random_drafter(model, request.param), origin=origin)
 
 
@@ -41,7 +43,9 @@ def test_what_is_written_is_read_again_in_float16(drafter: Any, tmp_path: Path) 
     assert np.array_equal(found.tokens, drafter.tokens) and found.tokens.dtype == np.int32
 
 
-def test_a_drafter_is_found_beside_its_model_or_shipped(drafter: Any, checkpoint: Any, tmp_path: Path) -> None:
+def test_a_drafter_is_found_beside_its_model_or_shipped(
+    drafter: Any, checkpoint: Any, tmp_path: Path
+) -> None:
     model, shipped = load_model(checkpoint), tmp_path / "shipped"
     assert found_drafter(model, checkpoint, shipped) is None
     shipped.mkdir()
@@ -64,7 +68,9 @@ def test_a_drafter_of_another_model_is_refused(
     quantized = save(shape.metadata(), shape.arrays(), "q8_0")
     assert drafter_for(path, load_model(quantized), quantized).origin.model == "tiny"
     other = save(shape.metadata(), shape.arrays(seed=4))
-    with pytest.raises(UnsupportedError, match=r"side drafter was made for tiny, and.*train one for it: fivef"):
+    with pytest.raises(
+        UnsupportedError, match=r"side drafter was made for tiny, and.*train one for it: fivef"
+    ):
         drafter_for(path, load_model(other), other)
 
 

@@ -115,13 +115,22 @@ def drafter_tensors(drafter: Drafter) -> dict[str, Tensor]:
     else as float16; vectors as float32."""
     made = {}
     for short, values in {**drafter.weights, "head": drafter.head}.items():
-        name = weight_name(short)
-        form = "f32" if values.ndim == 1 else "f16"
-        if values.ndim == 2 and values.shape[1] % format_of(_PACKED).block == 0:
-            form = _PACKED
+        name, form = weight_name(short), _form(values.shape)
         stored = format_of(form).pack(values.astype(np.float32).reshape(-1))
         made[name] = Tensor(name, form, values.shape, stored)
     return made
+
+
+def drafter_bytes(drafter: Drafter) -> int:
+    """Bytes of these tensors; nothing is packed for that."""
+    every = [*drafter.weights.values(), drafter.head]
+    return sum(format_of(_form(values.shape)).bytes_for(values.size) for values in every)
+
+
+def _form(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return "f32"
+    return "f16" if shape[1] % format_of(_PACKED).block else _PACKED
 
 
 def with_tensors(tensors: Tensors, added: dict[str, Tensor]) -> Tensors:

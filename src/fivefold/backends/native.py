@@ -22,7 +22,6 @@ from .cached import CachedRunner
 from .drafting import Drafting, drafter_tensors, with_tensors
 from .importance import Importance, importance_of
 
-
 DRAFTED_ROWS = 128
 """Rows of guesses at most that run together."""
 

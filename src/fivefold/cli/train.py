@@ -66,12 +66,13 @@ def lookahead(
         steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, documents=documents, rate=rate,
         held_out=held_out, every=every, each_query=each_query,
     )  # fmt: skip
-    places, at_once = trainer.Places(data, out), threads or allowed_threads()
+    running: Any = importlib.import_module("fivefold.train.running")
+    places, at_once = running.Places(data, out), threads or allowed_threads()
     run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    finished = trainer.train(run, _tell, lambda: run.save(name, command))
+    finished = running.train(run, _tell, lambda: run.save(name, command))
     if not finished:
         typer.echo(f"stopped after step {run.done} of {steps}; --resume goes on from there", err=True)
         raise typer.Exit(INTERRUPTED)

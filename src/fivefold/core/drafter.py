@@ -133,7 +133,9 @@ class Drafter:
         _require(self.slots.shape == (rows, shape.hidden), f"slots {self.slots.shape} are not {rows} rows")
         _require(self.head.shape == (shape.vocabulary, shape.hidden),
                  f"the head is {self.head.shape} and not {(shape.vocabulary, shape.hidden)}")  # fmt: skip
-        _require(self.tokens.shape == (shape.vocabulary,), f"{len(self.tokens)} tokens have a row of the head")
+        _require(
+            self.tokens.shape == (shape.vocabulary,), f"{len(self.tokens)} tokens have a row of the head"
+        )
         _require(len(np.unique(self.tokens)) == len(self.tokens) and int(self.tokens.min()) >= 0,
                  "a token has two rows of the head, or is below 0")  # fmt: skip
         arrays = [*self.weights.values(), self.slots, self.head]

@@ -154,7 +154,7 @@ def _costs(found: Described) -> Object:
 def _evictions(found: Described, stored: Checkpoint, refused: list[str]) -> Object:
     """The lookahead module that the model has, and the evictions that it can be served with."""
     native = found.backend != TRANSFORMERS
-    module = _tried(refused, lambda: found_lookahead_module(found.model, stored)) if native else None
+    module = _tried(refused, lambda: found_lookahead_module(found.family, stored)) if native else None
     told = None
     if module is not None:
         origin = module.origin

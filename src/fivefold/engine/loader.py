@@ -92,7 +92,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     runner = _runner(found, settings, entries, chosen.sequences)
     sought: Sought = no_module
     if isinstance(runner, NativeRunner | ReferenceRunner):
-        sought = runner.sought = sought_lookahead_module(found.model, stored)
+        sought = runner.sought = sought_lookahead_module(found.family, stored)
     require_module(served_policy(chosen.eviction), sought, path)
     give_back(stored.tensors.values())
     return LoadedModel(
@@ -108,7 +108,8 @@ def _runner(found: Described, settings: Settings, entries: int, sequences: int) 
         room = Room(settings.threads, settings.max_rows, entries, settings.cache_format)
         return transformers_backend().open_runner(found.outline, checkpoint, room)
     if found.backend == REFERENCE:
-        return ReferenceRunner(found.model, checkpoint, entries, found.entries, sequences)
+        return ReferenceRunner(found.model, checkpoint, entries, found.entries, sequences, found.drafter)
     return NativeRunner(
-        found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), sequences
-    )
+        found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), sequences,
+        found.drafter,
+    )  # fmt: skip

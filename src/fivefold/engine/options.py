@@ -22,6 +22,8 @@ class LoadOptions:
     `conversion` says what tensors are loaded as; None is as they are stored.
     `eviction` is the policy that requests are to be served with: one that keeps different numbers of entries
     in each layer and head needs page tables for each. Others can be asked for too, if they need none.
+    `drafter` loads the model's side drafter, if there is one. A model that is loaded with an eviction has
+    none: the drafter's entries are not evicted, and would fill the room that eviction makes.
     """
 
     isa: str = "auto"
@@ -36,3 +38,4 @@ class LoadOptions:
     conversion: Conversion | None = None
     sequences: int = 16
     eviction: str = "none"
+    drafter: bool = True

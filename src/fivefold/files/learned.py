@@ -117,7 +117,9 @@ class PartKind:
         }
         return arrays, described
 
-    def require(self, made_for: tuple[str, str], fingerprint: str, checkpoint: Checkpoint, path: Path) -> None:
+    def require(
+        self, made_for: tuple[str, str], fingerprint: str, checkpoint: Checkpoint, path: Path
+    ) -> None:
         """UnsupportedError unless a part, made for (name, fingerprint), is the checkpoint's."""
         name, found = made_for
         if found != fingerprint:
