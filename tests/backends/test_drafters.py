@@ -1,4 +1,4 @@
-"""Side drafters on the runners: the model keeps its bits, guesses are the reference's, the cache its entries."""
+"""Side drafters on runners: the model keeps its bits, the cache its entries; guesses are the reference's."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_guesses_are_the_references(checkpoint: Checkpoint, drafter: Drafter) ->
             runner.close(second)
         assert found[0] == found[1]
         assert [len(tokens) for tokens in found[0]] == [3, 2]
-        assert set(sum(found[0], [])) <= set(drafter.tokens.tolist())
+        assert {token for tokens in found[0] for token in tokens} <= set(drafter.tokens.tolist())
 
 
 def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, drafter: Drafter) -> None:

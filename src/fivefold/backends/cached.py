@@ -119,9 +119,11 @@ class CachedRunner:
         self.cache.commit(commits)
 
     def draft(self, asked: Sequence[Asked]) -> list[list[int]]:
-        """The side drafter's guesses at what follows each sequence: at most `count` tokens behind
-        `anchor_token`, the last final one, of (sequence, anchor_token, count). None where there is no drafter,
-        or no room. No step may be open; nothing is kept."""
+        """The side drafter's guesses at what follows each sequence, of (sequence, anchor, count): at most
+        `count` tokens behind the anchor, its last final token, whose entry is not in the cache yet.
+
+        None where there is no drafter, or no room. No step may be open; nothing is kept.
+        """
         return [[] for _ in asked] if self.drafting is None else self.drafting.draft(asked)
 
     def run(self, step: Step, *, copy: bool = True) -> Float32:

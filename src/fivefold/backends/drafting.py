@@ -114,17 +114,19 @@ def drafter_tensors(drafter: Drafter) -> dict[str, Tensor]:
     """Its tensors by the names that Programs have for them: matrices as q8_0 where rows have whole blocks,
     else as float16; vectors as float32."""
     made = {}
-    for short, values in {**drafter.weights, "head": drafter.head}.items():
+    for short, values in drafter.matrices.items():
         name, form = weight_name(short), _form(values.shape)
         stored = format_of(form).pack(values.astype(np.float32).reshape(-1))
         made[name] = Tensor(name, form, values.shape, stored)
     return made
 
 
-def drafter_bytes(drafter: Drafter) -> int:
-    """Bytes of these tensors; nothing is packed for that."""
-    every = [*drafter.weights.values(), drafter.head]
-    return sum(format_of(_form(values.shape)).bytes_for(values.size) for values in every)
+def drafter_bytes(drafter: Drafter) -> dict[str, int]:
+    """Bytes of these tensors by name; nothing is packed for that."""
+    return {
+        weight_name(short): format_of(_form(values.shape)).bytes_for(values.size)
+        for short, values in drafter.matrices.items()
+    }
 
 
 def _form(shape: tuple[int, ...]) -> str:

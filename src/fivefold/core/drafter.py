@@ -138,8 +138,13 @@ class Drafter:
         )
         _require(len(np.unique(self.tokens)) == len(self.tokens) and int(self.tokens.min()) >= 0,
                  "a token has two rows of the head, or is below 0")  # fmt: skip
-        arrays = [*self.weights.values(), self.slots, self.head]
+        arrays = [*self.matrices.values(), self.slots]
         _require(all(bool(np.isfinite(part).all()) for part in arrays), "some of its numbers are not finite")
+
+    @property
+    def matrices(self) -> dict[str, npt.NDArray[np.floating]]:
+        """All weights by name, `head` among them."""
+        return {**self.weights, "head": self.head}
 
     def require_fit(self, hidden: int, layers: int, vocabulary: int, where: str = "") -> None:
         """UnsupportedError unless a model of these sizes can have it."""

@@ -74,7 +74,7 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     drafter = found_drafter(family, checkpoint) if options.drafter and policy is None else None
     if drafter is not None:
         model = with_drafter(model, drafter.shape)
-        weights += drafter_bytes(drafter)
+        weights += sum(drafter_bytes(drafter).values())
     backend = REFERENCE if options.reference else NATIVE
     return Described(family, model, loaded, backend, weights, form, drafter=drafter)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
+from fivefold.core.drafter import Drafter
 from fivefold.core.errors import FileError, InputError
 from fivefold.core.lookahead import LookaheadModule, Sought, no_module
 from fivefold.core.runner import Runner
@@ -45,6 +46,7 @@ class LoadedModel:
     backend: str = NATIVE
     notice: str = ""
     sought: Sought = no_module
+    drafter: Drafter | None = None
 
     @property
     def lookahead(self) -> LookaheadModule | None:
@@ -97,7 +99,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
-        found.notice, sought,
+        found.notice, sought, found.drafter,
     )  # fmt: skip
 
 

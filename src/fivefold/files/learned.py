@@ -53,8 +53,8 @@ def _numbers(tensor: Tensor) -> Float32:
 
 @dataclass(frozen=True, slots=True)
 class PartKind:
-    """A kind of learned part: what people call it, the version of its file's layout, the word that files of it
-    end with before .safetensors, and the command that trains one."""
+    """A kind of learned part: what people call it, the version of its file's layout, the word that files of
+    it end with before .safetensors, and the command that trains one."""
 
     name: str
     format: str

@@ -33,7 +33,7 @@ _ASKED: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "Write a short story in which {word} plays a part.", "Give me five tips about {word}.",
             "How would you explain {word} to a child?", "Write a short email about {word} to a colleague.",
             "What are the advantages and disadvantages of {word}?", "Write a poem about {word}.",
-            "What is the difference between {word} and {other}?", "List ten ideas that have to do with {word}.",
+            "What is the difference between {word} and {other}?", "List ten ideas about {word}.",
             "Write a Python function that has to do with {word}.", "How do I get started with {word}?",
             "Why do people care about {word}?", "Compare {word} with {other} in a few sentences.",
             "Write three questions for a quiz about {word}, with answers.", "Define {word} and {other}.",

@@ -24,7 +24,7 @@ _SMALLEST, _LARGEST = 0.02, 50.0
 
 
 def frequent_tokens(conversations: Sequence[Conversation], vocabulary: int, count: int) -> Int32:
-    """(count,) the tokens that were written most often, ascending; where too few were, those of low numbers."""
+    """(count,) the tokens that were written most often, ascending; if too few were, low numbers too."""
     seen = np.zeros(vocabulary, np.int64)
     for one in conversations:
         seen += np.bincount(one.tokens[one.prompt :], minlength=vocabulary)

@@ -74,9 +74,7 @@ def collect_conversations(
     """Make what is missing of a collection with the model at `path`, of texts kept in a folder; how many
     shards were made now. UnsupportedError for a model that cannot have a drafter."""
     longest = collection.asking.lengths[1] + ROOM + collection.answer
-    options = LoadOptions(
-        threads=threads, context=longest, entries=longest * collection.batch, drafter=False
-    )
+    options = LoadOptions(threads=threads, context=longest, entries=longest * collection.batch, drafter=False)
     loaded = load(path, options)
     runner = loaded.runner
     if not isinstance(runner, NativeRunner):
@@ -91,8 +89,8 @@ def collect_conversations(
     fingerprint = model_fingerprint(model, loaded.checkpoint)
     made = 0
     for side, count in (("held_out", collection.held_out), ("training", collection.conversations)):
-        library = Library(texts(kept, _side(side)), rendering.count) if count else None
-        for name, numbers in _shards(collection, _side(side), count) if library else ():
+        library = Library(texts(kept, _side(side)), rendering.count)
+        for name, numbers in _shards(collection, _side(side), count):
             if (folder / name / SHARD).exists():
                 continue
             began = time.monotonic()
@@ -131,6 +129,9 @@ def _shards(collection: Collection, side: Side, count: int) -> Sequence[tuple[st
     """Names of shards, and the numbers of the conversations that each has."""
     word = HELD_OUT if side == "held_out" else TRAINING
     return [
-        (f"{word}-{collection.asking.seed:03d}-{number:05d}", range(first, min(first + collection.shard, count)))
+        (
+            f"{word}-{collection.asking.seed:03d}-{number:05d}",
+            range(first, min(first + collection.shard, count)),
+        )
         for number, first in enumerate(range(0, count, collection.shard))
     ]

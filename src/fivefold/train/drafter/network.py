@@ -51,7 +51,7 @@ class Plan:
 class Frame:
     """What a drafter takes of its frozen model.
 
-    frequency  (D / 2,) radians a position, `magnitude` multiplies cosines and sines; `style` is how pairs lie.
+    frequency  (D / 2,) radians a position; `magnitude` multiplies cosines and sines; `style`: how pairs lie.
     table      (V, hidden) of embeddings, head (V, hidden), norm (hidden,) of the model's last norm.
     """
 
@@ -65,7 +65,7 @@ class Frame:
 
     @staticmethod
     def of(model: Model, checkpoint: Checkpoint) -> Frame:
-        """Of a model whose Program ends with a norm and a head. UnsupportedError if it can have no drafter."""
+        """Of a model whose Program ends with a norm and a head; UnsupportedError for others."""
         turning, main = turning_of(model), model.main
 
         def numbers(name: str) -> Float32:

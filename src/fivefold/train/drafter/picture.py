@@ -1,4 +1,4 @@
-"""What the curves of a drafter's training are drawn as: the loss, and agreement of what is held out by slot."""
+"""What the curves of a drafter's training are drawn as: the loss, and what guesses are worth by slot."""
 
 from __future__ import annotations
 
