@@ -22,7 +22,7 @@ from fivefold.program import Model, tap_buffers, turning_of
 
 from .asking import Asking, prompt_of
 from .conversations import HELD_OUT, SHARD, TRAINING, Shard, write_shard
-from .writing import Writing, write_conversations
+from .writing import Prompt, Writing, write_conversations
 
 ROOM = 512
 """Tokens of a prompt beside its passage, at most: what a template and a question add."""
@@ -87,27 +87,37 @@ def collect_conversations(
     writing = _writing(runner, model, collection, end_tokens)
     rendering = Rendering(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
     fingerprint = model_fingerprint(model, loaded.checkpoint)
+    taps, settings = _taps(collection, model), asdict(collection)
     made = 0
-    for side, count in (("held_out", collection.held_out), ("training", collection.conversations)):
-        library = Library(texts(kept, _side(side)), rendering.count)
-        for name, numbers in _shards(collection, _side(side), count):
-            if (folder / name / SHARD).exists():
-                continue
+    sides: tuple[tuple[Side, int], ...] = (
+        ("held_out", collection.held_out), ("training", collection.conversations)
+    )  # fmt: skip
+    for side, count in sides:
+        missing = [one for one in _shards(collection, side, count) if not (folder / one[0] / SHARD).exists()]
+        if not missing:
+            continue
+        library = Library(texts(kept, side), rendering.count)
+        for name, numbers in missing:
             began = time.monotonic()
             prompts = [prompt_of(collection.asking, library, rendering, number) for number in numbers]
-            too_long = next((one for one in prompts if len(one.tokens) + collection.answer > longest), None)
-            if too_long is not None:
-                raise InputError(
-                    f"a prompt of kind {too_long.kind} has {len(too_long.tokens)} tokens",
-                    remedy="ask for shorter texts: --longest",
-                )  # fmt: skip
+            _require_room(prompts, longest - collection.answer)
             conversations = write_conversations(writing, prompts)
-            shard = Shard(name, fingerprint, _taps(collection, model), conversations, asdict(collection))
+            shard = Shard(name, fingerprint, taps, conversations, settings)
             write_shard(folder, shard)
             made += 1
             tokens = sum(len(one.tokens) for one in conversations)
             tell(Said(name, tokens, shard.written, time.monotonic() - began))
     return made
+
+
+def _require_room(prompts: Sequence[Prompt], longest: int) -> None:
+    """InputError for a prompt that is longer than it should be."""
+    for one in prompts:
+        if len(one.tokens) > longest:
+            raise InputError(
+                f"a prompt of kind {one.kind} has {len(one.tokens)} tokens, more than {longest}",
+                remedy="ask for shorter texts: --longest",
+            )  # fmt: skip
 
 
 def _writing(
@@ -119,10 +129,6 @@ def _writing(
 
 def _taps(collection: Collection, model: Model) -> tuple[int, ...]:
     return collection.taps or usual_taps(model.shape.layers)
-
-
-def _side(name: str) -> Side:
-    return "held_out" if name == "held_out" else "training"
 
 
 def _shards(collection: Collection, side: Side, count: int) -> Sequence[tuple[str, range]]:

@@ -93,6 +93,12 @@ class Run:
         self._model, self._fingerprint = model, model_fingerprint(model, checkpoint)
         shards = [self._shard(read_shard(path)) for path in list_shards(places.examples)]
         self._names = [shard.name for shard in shards]
+        other = next((shard.name for shard in shards if shard.taps != shards[0].taps), None)
+        if other is not None:
+            raise InputError(
+                f"{other} has hidden states of other layers than {shards[0].name}",
+                where=str(places.examples), remedy="keep conversations of other --taps in another folder",
+            )  # fmt: skip
         self._trained = [one for shard in shards if not _apart(shard) for one in shard.conversations]
         looked = [one for shard in shards if _apart(shard) for one in shard.conversations]
         self._held_out = looked[: training.held_out]
