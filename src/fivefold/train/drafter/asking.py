@@ -26,6 +26,9 @@ KINDS: Mapping[str, float] = MappingProxyType(
 
 GENERAL, PLAIN = "general", "plain"
 
+LONG_WORDS = 8
+"""Of the longest words of a passage one is asked about."""
+
 _ASKED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "training": (
@@ -86,7 +89,7 @@ def prompt_of(asking: Asking, library: Library, rendering: Rendering, number: in
             continue
         question = exercise.questions[0]
         return Prompt(rendering.prompts(exercise)[0], question.kind, heat, seed)
-    raise InputError("no text serves for a prompt", remedy="ask for longer texts: --lengths")
+    raise InputError("no text serves for a prompt", remedy="ask for longer texts: --longest")
 
 
 def _plain(asking: Asking, library: Library, rendering: Rendering, random: Random) -> tuple[int, ...]:
@@ -98,6 +101,7 @@ def _plain(asking: Asking, library: Library, rendering: Rendering, random: Rando
 
 def _general(library: Library, rendering: Rendering, random: Random) -> tuple[int, ...]:
     passage = library.passage(random, ("prose", "manual", "talk"), 64)
-    words = re.findall(r"\b[A-Za-z][a-z]{4,}\b", passage.text) or ["language"]
+    found = sorted(set(re.findall(r"\b[A-Za-z][a-z]{4,}\b", passage.text)) or {"language"})
+    words = sorted(found, key=len)[-LONG_WORDS:]  # short ones are mostly no subject
     text = random.choice(_ASKED[library.side]).format(word=random.choice(words), other=random.choice(words))
     return tuple(rendering.template.encode(rendering.vocabulary, [{"role": "user", "content": text}]))

@@ -74,7 +74,7 @@ def collect_conversations(
     """Make what is missing of a collection with the model at `path`, of texts kept in a folder; how many
     shards were made now. UnsupportedError for a model that cannot have a drafter."""
     longest = collection.asking.lengths[1] + ROOM + collection.answer
-    options = LoadOptions(threads=threads, context=longest, entries=longest * collection.batch, drafter=False)
+    options = LoadOptions(threads=threads, entries=longest * collection.batch, drafter=False)
     loaded = load(path, options)
     runner = loaded.runner
     if not isinstance(runner, NativeRunner):
@@ -100,7 +100,7 @@ def collect_conversations(
         for name, numbers in missing:
             began = time.monotonic()
             prompts = [prompt_of(collection.asking, library, rendering, number) for number in numbers]
-            _require_room(prompts, longest - collection.answer)
+            _require_room(prompts, min(longest, model.shape.context) - collection.answer)
             conversations = write_conversations(writing, prompts)
             shard = Shard(name, fingerprint, taps, conversations, settings)
             write_shard(folder, shard)
