@@ -14,7 +14,7 @@ from fivefold.backends import NativeRunner, drafter_bytes, drafter_tensors
 from fivefold.core.drafter import DRAFTER, Drafter, DrafterOrigin
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams
-from fivefold.engine import Engine, LoadOptions, load, need_of, score
+from fivefold.engine import Engine, LoadOptions, inspect_model, load, need_of, score
 from fivefold.files import model_fingerprint, open_checkpoint, write_drafter
 from fivefold.models import load_model
 
@@ -84,6 +84,19 @@ def test_a_model_that_is_loaded_with_an_eviction_has_none(path: Path) -> None:
         assert engine.figures().evictions == 1
         answers.append(tokens)
     assert answers[0] == answers[1] and len(answers[0]) == 8
+
+
+def test_inspection_tells_of_it(path: Path, drafter: Drafter) -> None:
+    told, plain = inspect_model(path), inspect_model(TINY)
+    assert plain["drafter"] is None and told["refused"] == []
+    assert told["drafter"]["slots"] == 3 and told["drafter"]["trained_for"] == "tiny"
+    more = told["decode_weight_bytes"] - plain["decode_weight_bytes"]
+    assert 0 < more < told["drafter"]["bytes"]
+
+
+def test_the_model_is_the_same_with_and_without(path: Path) -> None:
+    loaded = load(path)
+    assert model_fingerprint(loaded.model, loaded.checkpoint) == loaded.drafter.origin.fingerprint  # type: ignore[union-attr]
 
 
 def test_a_drafter_of_another_model_is_refused(path: Path, drafter: Drafter) -> None:

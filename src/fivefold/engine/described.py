@@ -31,11 +31,9 @@ class Described:
     """A model, the backend that runs it, the bytes of its weights, and how its cache entries are stored.
 
     `checkpoint` has the tensors as they are loaded; the Program is made of the stored ones. `outline` is what
-    the Transformers backend knows of it, None for the others. `family` is the model as its family made it;
-    `model` is what runs, which has the Programs of its `drafter` and the page tables of an eviction.
+    the Transformers backend knows of it, None for the others. `model` has the Programs of its `drafter`.
     """
 
-    family: Model
     model: Model
     checkpoint: Checkpoint
     backend: str
@@ -76,7 +74,7 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
         model = with_drafter(model, drafter.shape)
         weights += sum(drafter_bytes(drafter).values())
     backend = REFERENCE if options.reference else NATIVE
-    return Described(family, model, loaded, backend, weights, form, drafter=drafter)
+    return Described(model, loaded, backend, weights, form, drafter=drafter)
 
 
 def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture: str) -> Described:
@@ -114,7 +112,7 @@ def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture:
         form = entry_format(options.cache_format, "--kv")
     notice = f"no family here takes {architecture}: it runs on the Transformers backend ({outline.versions})"
     weights = outline.weight_bytes
-    return Described(outline.model, outline.model, checkpoint, TRANSFORMERS, weights, form, outline, notice)
+    return Described(outline.model, checkpoint, TRANSFORMERS, weights, form, outline, notice)
 
 
 def _check_formats(model: Model, checkpoint: Checkpoint) -> None:

@@ -94,7 +94,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     runner = _runner(found, settings, entries, chosen.sequences)
     sought: Sought = no_module
     if isinstance(runner, NativeRunner | ReferenceRunner):
-        sought = runner.sought = sought_lookahead_module(found.family, stored)
+        sought = runner.sought = sought_lookahead_module(found.model, stored)
     require_module(served_policy(chosen.eviction), sought, path)
     give_back(stored.tensors.values())
     return LoadedModel(

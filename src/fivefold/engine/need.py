@@ -88,7 +88,7 @@ def need_of(path: Path, options: LoadOptions, with_vocabulary: bool = False) -> 
     found = described(checkpoint, options)
     need = measured(found, options)
     require_module(
-        served_policy(options.eviction), lambda: found_lookahead_module(found.family, checkpoint), path
+        served_policy(options.eviction), lambda: found_lookahead_module(found.model, checkpoint), path
     )
     if with_vocabulary:
         vocabulary_of(checkpoint)

@@ -28,18 +28,19 @@ from fivefold.files.safetensors import free_text, open_safetensors
 from fivefold.files.safetensors_write import single_file
 from fivefold.files.whole import whole_file
 from fivefold.formats import format_of
-from fivefold.program import Model
+from fivefold.program import Model, weight_name
 
 SHIPPED = Path(__file__).parent / "shipped"
 
 
 def model_fingerprint(model: Model, checkpoint: Checkpoint) -> str:
-    """64 hexadecimal digits that tell a model, as its family makes it, from others, whatever its matrices are
-    stored as."""
+    """64 hexadecimal digits that tell a model from others, whatever its matrices are stored as, and whether
+    it has a side drafter or not."""
     digest = hashlib.sha256(json.dumps(asdict(model.shape), sort_keys=True).encode())
     program = model.main
     for name, weight in program.weights.items():
-        if len(weight.shape) == 1 and name not in program.constants:
+        own = name not in program.constants and not name.startswith(weight_name(""))
+        if len(weight.shape) == 1 and own:
             digest.update(json.dumps([name, weight.shape]).encode())
             digest.update(weight.of(lambda tensor: _numbers(checkpoint.tensors[tensor])).tobytes())
     return digest.hexdigest()
