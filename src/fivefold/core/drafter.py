@@ -74,11 +74,13 @@ class DrafterShape:
         """Names and shapes of its weights, matrices as (M, K); head and slots are apart.
 
         `tap.i` are norms of the taps, `fc` joins them, `context` is the norm of what comes of that.
+        `embed` is the norm of embeddings: where these are the head too, a row would else begin with its own
+        token as the likeliest.
         """
         hidden, kv = self.hidden, self.kv_heads * self.head_size
         q = self.heads * self.head_size
         found: dict[str, tuple[int, ...]] = {f"tap.{number}": (hidden,) for number in range(len(self.taps))}
-        found |= {"fc": (hidden, len(self.taps) * hidden), "context": (hidden,)}
+        found |= {"fc": (hidden, len(self.taps) * hidden), "context": (hidden,), "embed": (hidden,)}
         for layer in range(self.layers):
             found |= {
                 f"{layer}.attn_norm": (hidden,), f"{layer}.q": (q, hidden), f"{layer}.k": (kv, hidden),

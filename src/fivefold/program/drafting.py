@@ -107,7 +107,7 @@ def _guessing(
     """The drafter's Program: its rows are those of one block, its output is of the rows that want logits."""
     build = Builder(DRAFTER, layout)
     weights = _Weights(build, shape)
-    x = build.embed(build.read(turning.table))
+    x = build.rms_norm(build.embed(build.read(turning.table)), weights.named("embed"), turning.eps)
     if shape.form == "block":
         x = build.add(x, build.input(SLOTS, shape.hidden))
     frequency, factors = turning.angles.weights

@@ -1,8 +1,8 @@
 """How a drafter begins: which tokens its head knows, and its first numbers.
 
 Norms of the taps begin so that each number of a tapped state has about the same size: a few of them are a
-hundred times the others, and would hide them for many steps. The last norm is the model's own, for so is the
-head. All else is drawn.
+hundred times the others, and would hide them for many steps. Rows begin small, as what layers add to them is.
+The last norm is the model's own, for so is the head. All else is drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from .network import SLOTS, Frame
 
 SPREAD = 0.02
 """Standard deviation of the matrices of layers."""
+
+BEGUN = 0.1
+"""Of rows before the first layer: about what a layer of such matrices adds to them."""
 
 _SMALLEST, _LARGEST = 0.02, 50.0
 
@@ -51,7 +54,8 @@ def begin(shape: DrafterShape, frame: Frame, hidden: Float32, seed: int) -> dict
         normed = states / np.sqrt(np.square(states).mean(1, keepdims=True) + frame.eps)
         sizes = np.sqrt(np.square(normed).mean(0))
         made[f"tap.{number}"] = np.clip(1.0 / np.maximum(sizes, 1e-6), _SMALLEST, _LARGEST).astype(np.float32)
+    made["embed"] = np.full(shape.hidden, BEGUN, np.float32)
     made["norm"] = frame.norm.astype(np.float32)
     if shape.form == "block":
-        made[SLOTS] = drawn((shape.slots, shape.hidden), float(frame.table[:4096].std()) / 2)
+        made[SLOTS] = drawn((shape.slots, shape.hidden), BEGUN / 2)
     return made

@@ -127,7 +127,7 @@ class Network:
         positions = (anchors[:, None] + torch.arange(slots)).flatten()
         own, far = self._angles(positions), self._angles(torch.arange(len(hidden)))
         hides = _hidden(anchors, len(hidden), slots)
-        x = self._table[blocks.tokens]
+        x = self._norm(self._table[blocks.tokens], parts["embed"])
         if shape.form == "block":
             x = x + parts[SLOTS]
         x = x.reshape(count * slots, -1)
