@@ -1,8 +1,8 @@
 """How a drafter begins: which tokens its head knows, and its first numbers.
 
-Norms of the taps begin so that each number of a tapped state has about the same size: a few of them are a
-hundred times the others, and would hide them for many steps. Rows begin small, as what layers add to them is.
-The last norm is the model's own, for so is the head. All else is drawn.
+Norms begin so that each number of a tapped state, of an embedding and of a row of the head counts alike: a
+few of them are a hundred times the others, and would hide them for many steps. Rows begin small, as what
+layers add to them is, and logits begin with a deviation of about 1. Matrices are drawn.
 """
 
 from __future__ import annotations
@@ -50,12 +50,20 @@ def begin(shape: DrafterShape, frame: Frame, hidden: Float32, seed: int) -> dict
             inner = dimensions[1] ** -0.5 if name == "fc" else SPREAD
             made[name] = drawn(dimensions, inner)
     for number in range(len(shape.taps)):
-        states = hidden[:, number]
-        normed = states / np.sqrt(np.square(states).mean(1, keepdims=True) + frame.eps)
-        sizes = np.sqrt(np.square(normed).mean(0))
-        made[f"tap.{number}"] = np.clip(1.0 / np.maximum(sizes, 1e-6), _SMALLEST, _LARGEST).astype(np.float32)
-    made["embed"] = np.full(shape.hidden, BEGUN, np.float32)
-    made["norm"] = frame.norm.astype(np.float32)
+        made[f"tap.{number}"] = _evened(_normed(hidden[:, number], frame.eps))
+    made["embed"] = BEGUN * _evened(_normed(frame.table, frame.eps))
+    made["norm"] = _evened(frame.head) * np.float32(shape.hidden**-0.5)
     if shape.form == "block":
         made[SLOTS] = drawn((shape.slots, shape.hidden), BEGUN / 2)
     return made
+
+
+def _normed(rows: Float32, eps: float) -> Float32:
+    normed: Float32 = rows / np.sqrt(np.square(rows).mean(1, keepdims=True) + np.float32(eps))
+    return normed
+
+
+def _evened(rows: Float32) -> Float32:
+    """(hidden,) factors that give each number of the rows the size 1, within bounds."""
+    sizes = np.sqrt(np.square(rows).mean(0, dtype=np.float64))
+    return np.clip(1.0 / np.maximum(sizes, 1e-6), _SMALLEST, _LARGEST).astype(np.float32)

@@ -52,7 +52,7 @@ class Frame:
     """What a drafter takes of its frozen model.
 
     frequency  (D / 2,) radians a position; `magnitude` multiplies cosines and sines; `style`: how pairs lie.
-    table      (V, hidden) of embeddings, head (V, hidden), norm (hidden,) of the model's last norm.
+    table      (V, hidden) of embeddings; head (V, hidden).
     """
 
     frequency: Float32
@@ -61,11 +61,10 @@ class Frame:
     eps: float
     table: Float32
     head: Float32
-    norm: Float32
 
     @staticmethod
     def of(model: Model, checkpoint: Checkpoint) -> Frame:
-        """Of a model whose Program ends with a norm and a head; UnsupportedError for others."""
+        """Of a model whose Program ends with a head; UnsupportedError if it can have no drafter."""
         turning, main = turning_of(model), model.main
 
         def numbers(name: str) -> Float32:
@@ -78,13 +77,10 @@ class Frame:
         frequency = numbers(str(angles))
         magnitude = turning.angles.attributes["magnitude"]
         last = [node for node in main.nodes if node.op == "linear"][-1]
-        norm = [node for node in main.nodes if node.op == "rms_norm"][-1]
-        offset = norm.attributes["offset"]
-        assert isinstance(magnitude, float) and isinstance(offset, float)
+        assert isinstance(magnitude, float)
         return Frame(
             frequency if factors is None else frequency / numbers(factors), magnitude, turning.style,
             turning.eps, numbers(turning.table.name), numbers(str(last.weights[0])),
-            numbers(str(norm.weights[0])) + np.float32(offset),
         )  # fmt: skip
 
 
