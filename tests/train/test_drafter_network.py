@@ -19,7 +19,7 @@ TOKENS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 7, 9, 3, 2], np.int32)
 
 
 @pytest.mark.parametrize("form", ["block", "serial"])
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
 def test_logits_are_those_of_the_program(
     random_model: Any, random_drafter: Any, form: str, architecture: str
 ) -> None:

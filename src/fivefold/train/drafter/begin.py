@@ -66,4 +66,5 @@ def _normed(rows: Float32, eps: float) -> Float32:
 def _evened(rows: Float32) -> Float32:
     """(hidden,) factors that give each number of the rows the size 1, within bounds."""
     sizes = np.sqrt(np.square(rows).mean(0, dtype=np.float64))
-    return np.clip(1.0 / np.maximum(sizes, 1e-6), _SMALLEST, _LARGEST).astype(np.float32)
+    factors: Float32 = np.clip(1.0 / np.maximum(sizes, 1e-6), _SMALLEST, _LARGEST).astype(np.float32)
+    return factors
