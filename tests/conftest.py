@@ -15,12 +15,14 @@ from hypothesis import settings
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.batch import Float32
 from fivefold.core.checkpoint import Checkpoint, Tensor
+from fivefold.core.drafter import Drafter, DrafterShape, Form
 from fivefold.core.errors import FivefoldError
 from fivefold.engine import score
 from fivefold.executor import Settings, choose_isa
 from fivefold.files import open_checkpoint, write_gguf
 from fivefold.formats import FORMATS
 from fivefold.models import load_model
+from fivefold.program import Model
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -136,3 +138,29 @@ def logits() -> Callable[..., Float32]:
         return score(NativeRunner(model, checkpoint, Settings(choose_isa(isa), 2, by, 64), 256), tokens)
 
     return compute
+
+
+@pytest.fixture
+def random_drafter() -> Callable[..., Drafter]:
+    """A drafter of random numbers for a model."""
+
+    def make(model: Model, form: Form = "block", taps: tuple[int, ...] = (0, 1), **sizes: int) -> Drafter:
+        own = model.shape
+        given = {
+            "layers": 2, "heads": own.heads, "kv_heads": own.kv_heads, "head_size": own.head_size,
+            "ffn": 64, "slots": 3, "vocabulary": 40,
+        } | sizes  # fmt: skip
+        shape = DrafterShape(taps, hidden=own.hidden, form=form, **given)
+        random = np.random.default_rng(11)
+
+        def drawn(*dimensions: int) -> Float32:
+            scale = 0.2 if len(dimensions) > 1 else 1.0
+            return (scale * random.standard_normal(dimensions)).astype(np.float32)
+
+        weights = {name: drawn(*dimensions) for name, dimensions in shape.weights().items()}
+        slots = drawn(shape.slots if form == "block" else 0, shape.hidden)
+        head = drawn(shape.vocabulary, shape.hidden).astype(np.float16)
+        tokens = random.permutation(own.vocabulary)[: shape.vocabulary].astype(np.int32)
+        return Drafter(shape, weights, slots, head, tokens)
+
+    return make

@@ -15,8 +15,9 @@ import torch
 from fivefold.core.errors import InputError
 from fivefold.files import lookahead_module_for, read_lookahead_module
 from fivefold.models import load_model
-from fivefold.train.lookahead.optimizer import Adam, Schedule
-from fivefold.train.lookahead.run import Places, Run, Training, train
+from fivefold.train.lookahead.run import Run, Training
+from fivefold.train.optimizer import Adam, Schedule
+from fivefold.train.running import Places, train
 
 SETTINGS = {"rows": 4, "rank": 2, "held_out": 2, "every": 5, "warm_up": 3, "rate": 2e-2}
 

@@ -4,9 +4,11 @@ The Transformers backend is not among these names: it needs torch, and is import
 (`extra`).
 """
 
+from .drafting import drafter_bytes, drafter_tensors
 from .extra import MissingExtraError, Outline, Room, transformers_backend
 from .native import NativeRunner, ReferenceRunner
 
 __all__ = [
-    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "transformers_backend",
+    "MissingExtraError", "NativeRunner", "Outline", "ReferenceRunner", "Room", "drafter_bytes",
+    "drafter_tensors", "transformers_backend",
 ]  # fmt: skip

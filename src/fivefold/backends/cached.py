@@ -17,6 +17,7 @@ from fivefold.core.layout import PAGE_SIZE, CacheLayout
 from fivefold.core.lookahead import LookaheadModule, Sought, no_module
 from fivefold.core.runner import CacheFigures
 
+from .drafting import Asked, Drafting
 from .importance import Importance, observes
 
 
@@ -28,6 +29,7 @@ class CachedRunner:
     ) -> None:
         self.cache = PagedCache(layout, pages, storage, rows, slots)
         self.sought: Sought = no_module
+        self.drafting: Drafting | None = None
         self._importance: dict[int, Importance] = {}
 
     @property
@@ -115,6 +117,14 @@ class CachedRunner:
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep these rows of each sequence's last span."""
         self.cache.commit(commits)
+
+    def draft(self, asked: Sequence[Asked]) -> list[list[int]]:
+        """The side drafter's guesses at what follows each sequence, of (sequence, anchor, count): at most
+        `count` tokens behind the anchor, its last final token, whose entry is not in the cache yet.
+
+        None where there is no drafter, or no room. No step may be open; nothing is kept.
+        """
+        return [[] for _ in asked] if self.drafting is None else self.drafting.draft(asked)
 
     def run(self, step: Step, *, copy: bool = True) -> Float32:
         """Run the step; logits (n, V) of the rows that want them, the runner's own memory unless copied."""

@@ -7,9 +7,11 @@ keeps the rows that are committed. It schedules nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fivefold.core.batch import Batch, Float32, Int32, Step
 from fivefold.core.checkpoint import Checkpoint, Tensor
+from fivefold.core.drafter import DRAFTER, Drafter
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
@@ -17,14 +19,19 @@ from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor
 
 from .adapted import observing_program, with_module
 from .cached import CachedRunner
+from .drafting import Drafting, drafter_tensors, with_tensors
 from .importance import Importance, importance_of
+
+DRAFTED_ROWS = 128
+"""Rows of guesses at most that run together."""
 
 
 class NativeRunner(CachedRunner):
     """A model on the native executor, with room for `entries` positions in its cache, fewer behind windows,
     and for the recurrent states of so many `sequences` (and of rows of drafts).
 
-    `packed` is told of each stored matrix that is no longer needed.
+    `packed` is told of each stored matrix that is no longer needed. With a `drafter` the model is one that
+    `with_drafter` made for it.
     """
 
     def __init__(
@@ -35,11 +42,14 @@ class NativeRunner(CachedRunner):
         entries: int,
         packed: Callable[[Tensor], None] | None = None,
         sequences: int = 1,
+        drafter: Drafter | None = None,
     ) -> None:
         pages = model.layout.pages(entries, settings.max_rows)
         storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
         super().__init__(model.layout, pages, storage, settings.max_rows, sequences)
-        self._storage, self._settings, self._tensors = storage, settings, checkpoint.tensors.__getitem__
+        self._storage, self._settings = storage, settings
+        added = {} if drafter is None else drafter_tensors(drafter)
+        self._tensors = with_tensors(checkpoint.tensors.__getitem__, added)
         self._packing = Packing(str(checkpoint.path), packed, {})
         self.executor = NativeExecutor(model.main, self._tensors, storage, settings, packing=self._packing)
         self._main = model.main
@@ -47,6 +57,8 @@ class NativeRunner(CachedRunner):
         self._tapped: dict[tuple[str, ...], NativeExecutor] = {}
         self.cache_bytes = storage.bytes
         self._output = model.main.outputs[0]
+        if drafter is not None:
+            self.drafting = self._drafting(model.programs[DRAFTER], drafter)
 
     @property
     def max_rows(self) -> int:
@@ -62,6 +74,17 @@ class NativeRunner(CachedRunner):
                 self._packing,
             )  # fmt: skip
         return self._tapped[names].run(batch, names).buffers
+
+    def _drafting(self, program: Program, drafter: Drafter) -> Drafting:
+        settings = replace(self._settings, max_rows=min(self._settings.max_rows, DRAFTED_ROWS))
+        executor = NativeExecutor(
+            program, self._tensors, self._storage, settings, self.executor.pool, packing=self._packing
+        )
+        output = program.outputs[0]
+        return Drafting(
+            self.cache, drafter, lambda batch: executor.run(batch, copy=False).buffers[output],
+            settings.max_rows,
+        )  # fmt: skip
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
         return self.executor.run(batch, copy=copy).buffers[self._output]
@@ -95,20 +118,27 @@ class ReferenceRunner(CachedRunner):
 
     def __init__(
         self, model: Model, checkpoint: Checkpoint, entries: int, form: EntryFormat = UNROUNDED,
-        sequences: int = 1,
+        sequences: int = 1, drafter: Drafter | None = None,
     ) -> None:  # fmt: skip
         pages = model.layout.pages(entries, self.max_rows)
         storage = ReferenceCache(model.layout, max(pages.values(), default=0), form, sequences)
         super().__init__(model.layout, pages, storage, self.max_rows, sequences)
         self._weights: dict[str, Float32] = {}
-        self._checkpoint = checkpoint
+        added = {} if drafter is None else drafter_tensors(drafter)
+        self._tensors = with_tensors(checkpoint.tensors.__getitem__, added)
         self._main, self._storage = model.main, storage
         self._executor = ReferenceExecutor(model.main, self._weight, storage)
         self._output = model.main.outputs[0]
+        if drafter is not None:
+            guessing = ReferenceExecutor(model.programs[DRAFTER], self._weight, storage)
+            output = model.programs[DRAFTER].outputs[0]
+            self.drafting = Drafting(
+                self.cache, drafter, lambda batch: guessing.run(batch).buffers[output], self.max_rows
+            )
 
     def _weight(self, name: str) -> Float32:
         if name not in self._weights:
-            self._weights[name] = dequantize(self._checkpoint.tensors[name])
+            self._weights[name] = dequantize(self._tensors(name))
         return self._weights[name]
 
     def _logits(self, batch: Batch, copy: bool) -> Float32:
@@ -119,10 +149,11 @@ class ReferenceRunner(CachedRunner):
 
     def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
         program = observing_program(self._main, self.lookahead)
-        tensors = with_module(self._checkpoint.tensors.__getitem__, self.lookahead)
+        learned = program.weights.keys() - self._main.weights.keys()
+        tensors = with_module(self._tensors, self.lookahead)
 
         def weight(name: str) -> Float32:
-            return self._weight(name) if name in self._checkpoint.tensors else dequantize(tensors(name))
+            return dequantize(tensors(name)) if name in learned else self._weight(name)
 
         out = ReferenceExecutor(program, weight, self._storage).run(batch)
         return out.buffers[self._output], importance_of(program, out.results, step)

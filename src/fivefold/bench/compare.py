@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from fivefold.backends import drafter_bytes
 from fivefold.engine import LoadedModel
 from fivefold.executor import read_bandwidth
 from fivefold.formats import ENTRY_FORMATS
@@ -91,6 +92,8 @@ def compare(loaded: LoadedModel, works: Sequence[Work], peers: Sequence[Peer], r
 def work_cost(loaded: LoadedModel, work: Work) -> Cost:
     """What a step takes: one token of each request at half the length it writes, or the whole prompt."""
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in loaded.checkpoint.tensors.values()}
+    if loaded.drafter is not None:
+        stored |= {name: float(size) for name, size in drafter_bytes(loaded.drafter).items()}
     form = ENTRY_FORMATS[loaded.settings.cache_format]
     if work.kind == "prefill":
         return step_cost(loaded.model.main, stored, work.prompt, 0, entries=form)

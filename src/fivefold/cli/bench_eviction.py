@@ -71,7 +71,7 @@ def eviction(
     With --cost, time to first token, decoding and many conversations instead.
     """
     check_outputs(as_json, picture)
-    options = load_options(isa, threads, 0, activations, kv)
+    options = replace(load_options(isa, threads, 0, activations, kv), drafter=False)
     if cost:
         wanted = Cost(rounds=rounds)
         loaded = with_module(load(find_model(model), replace(options, entries=wanted.entries)), module)

@@ -59,22 +59,21 @@ def lookahead(
     The state is saved every 5 minutes and when the command is interrupted; with --resume it goes on to the
     same numbers. State, curves (.jsonl) and their picture (.png) lie beside the module.
     """
-    trainer = _trainer()
+    trainer = trainer_of("lookahead")
     path = find_model(model)
     checkpoint = open_checkpoint(path)
     training = trainer.Training(
         steps=steps, seed=seed, rows=rows, rank=rank, alpha=alpha, documents=documents, rate=rate,
         held_out=held_out, every=every, each_query=each_query,
     )  # fmt: skip
-    places, at_once = trainer.Places(data, out), threads or allowed_threads()
+    running: Any = importlib.import_module("fivefold.train.running")
+    places, at_once = running.Places(data, out), threads or allowed_threads()
     run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    finished = trainer.train(run, _tell, lambda: run.save(name, command))
-    if not finished:
-        typer.echo(f"stopped after step {run.done} of {steps}; --resume goes on from there", err=True)
-        raise typer.Exit(INTERRUPTED)
+    finished = running.train(run, _tell, lambda: run.save(name, command))
+    require_end(finished, run.done, steps)
     held = run.looked_at()
     if as_json:
         print_json({"module": str(out), "steps": run.done, "parameters": run.plan.count, "held_out": held})
@@ -116,13 +115,20 @@ def make_examples(
     typer.echo(f"{made} documents made in {out}")
 
 
-def _trainer() -> Any:
-    """The trainer; UnsupportedError says what to install."""
+def trainer_of(kind: str) -> Any:
+    """What trains learned parts of a kind; UnsupportedError says what to install."""
     if importlib.util.find_spec("torch") is None:
         raise UnsupportedError(
             "training needs torch, which is not installed", remedy="pip install 'fivefold[train]'"
         )
-    return importlib.import_module("fivefold.train.lookahead.run")
+    return importlib.import_module(f"fivefold.train.{kind}.run")
+
+
+def require_end(finished: bool, done: int, steps: int) -> None:
+    """Leave the command with a word unless all steps are done."""
+    if not finished:
+        typer.echo(f"stopped after step {done} of {steps}; --resume goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _tell(progress: Any) -> None:

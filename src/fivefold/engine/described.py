@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fivefold.backends import MissingExtraError, Outline, transformers_backend
+from fivefold.backends import MissingExtraError, Outline, drafter_bytes, transformers_backend
 from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.drafter import Drafter
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.request import Decoding
 from fivefold.executor import grown_bytes
+from fivefold.files import found_drafter
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import architecture_of, load_model
-from fivefold.program import Model
+from fivefold.program import Model, with_drafter
 
 from .options import LoadOptions
 from .servable import laid_out, served_policy
@@ -31,7 +33,7 @@ class Described:
     """A model, the backend that runs it, the bytes of its weights, and how its cache entries are stored.
 
     `checkpoint` has the tensors as they are loaded; the Program is made of the stored ones. `outline` is what
-    the Transformers backend knows of it, None for the others.
+    the Transformers backend knows of it, None for the others. `model` has the Programs of its `drafter`.
     """
 
     model: Model
@@ -41,6 +43,7 @@ class Described:
     entries: EntryFormat
     outline: Outline | None = None
     notice: str = ""
+    drafter: Drafter | None = None
 
 
 def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
@@ -71,7 +74,9 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     architecture, native = architecture_of(checkpoint)
     if not native and checkpoint.kind == "huggingface":
         return _by_transformers(checkpoint, options, architecture)
-    model = laid_out(load_model(checkpoint), served_policy(options.eviction))
+    family = load_model(checkpoint)
+    policy = served_policy(options.eviction)
+    model = laid_out(family, policy)
     require_decoding(options.decoding, model, checkpoint.path)
     loaded = as_loaded(checkpoint, options)
     _check_formats(model, loaded)
@@ -82,7 +87,12 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     form = UNROUNDED if options.reference else ENTRY_FORMATS["f16"]
     if options.cache_format is not None:
         form = entry_format(options.cache_format, "--kv")
-    return Described(model, loaded, REFERENCE if options.reference else NATIVE, weights, form)
+    drafter = found_drafter(family, checkpoint) if options.drafter and policy is None else None
+    if drafter is not None:
+        model = with_drafter(model, drafter.shape)
+        weights += sum(drafter_bytes(drafter).values())
+    backend = REFERENCE if options.reference else NATIVE
+    return Described(model, loaded, backend, weights, form, drafter=drafter)
 
 
 def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture: str) -> Described:
@@ -120,7 +130,8 @@ def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture:
             )  # fmt: skip
         form = entry_format(options.cache_format, "--kv")
     notice = f"no family here takes {architecture}: it runs on the Transformers backend ({outline.versions})"
-    return Described(outline.model, checkpoint, TRANSFORMERS, outline.weight_bytes, form, outline, notice)
+    weights = outline.weight_bytes
+    return Described(outline.model, checkpoint, TRANSFORMERS, weights, form, outline, notice)
 
 
 def _check_formats(model: Model, checkpoint: Checkpoint) -> None:

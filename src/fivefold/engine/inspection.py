@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fivefold.backends import drafter_bytes
 from fivefold.chat import ChatTemplate, dialect_for
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.errors import FivefoldError
@@ -136,6 +137,8 @@ def _costs(found: Described) -> Object:
         for name, form in ENTRY_FORMATS.items()
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in found.checkpoint.tensors.values()}
+    if found.drafter is not None:
+        stored |= {name: float(size) for name, size in drafter_bytes(found.drafter).items()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     half, states = ENTRY_FORMATS["f16"], int(model.layout.state_bytes())
     return {
@@ -166,7 +169,20 @@ def _evictions(found: Described, stored: Checkpoint, refused: list[str]) -> Obje
             "steps": origin.steps,
             "prompt_tokens": list(origin.lengths),
         }
-    return {"lookahead": told, "evictions": list(allowed(found.model, native, module))}
+    return {**_drafter(found), "lookahead": told, "evictions": list(allowed(found.model, native, module))}
+
+
+def _drafter(found: Described) -> Object:
+    """The side drafter that the model has."""
+    if found.drafter is None:
+        return {"drafter": None}
+    shape, origin = found.drafter.shape, found.drafter.origin
+    told = {
+        "form": shape.form, "layers": shape.layers, "slots": shape.slots, "taps": list(shape.taps),
+        "tokens": shape.vocabulary, "bytes": sum(drafter_bytes(found.drafter).values()),
+        "trained_for": origin.model, "steps": origin.steps, "trained_tokens": origin.tokens,
+    }  # fmt: skip
+    return {"drafter": told}
 
 
 def _group(group: CacheGroup, form: EntryFormat) -> Object:

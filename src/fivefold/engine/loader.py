@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fivefold.backends import NativeRunner, ReferenceRunner, Room, transformers_backend
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
+from fivefold.core.drafter import Drafter
 from fivefold.core.errors import FileError, InputError
 from fivefold.core.lookahead import LookaheadModule, Sought, no_module
 from fivefold.core.runner import Runner
@@ -45,6 +46,7 @@ class LoadedModel:
     backend: str = NATIVE
     notice: str = ""
     sought: Sought = no_module
+    drafter: Drafter | None = None
 
     @property
     def lookahead(self) -> LookaheadModule | None:
@@ -97,7 +99,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
-        found.notice, sought,
+        found.notice, sought, found.drafter,
     )  # fmt: skip
 
 
@@ -108,7 +110,8 @@ def _runner(found: Described, settings: Settings, entries: int, sequences: int) 
         room = Room(settings.threads, settings.max_rows, entries, settings.cache_format)
         return transformers_backend().open_runner(found.outline, checkpoint, room)
     if found.backend == REFERENCE:
-        return ReferenceRunner(found.model, checkpoint, entries, found.entries, sequences)
+        return ReferenceRunner(found.model, checkpoint, entries, found.entries, sequences, found.drafter)
     return NativeRunner(
-        found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), sequences
-    )
+        found.model, checkpoint, settings, entries, lambda tensor: give_back([tensor]), sequences,
+        found.drafter,
+    )  # fmt: skip

@@ -1,7 +1,8 @@
 """From what was observed to entries that stay: a policy's choice, carried out on a runner's cache groups.
 
 Only groups whose layers see everything are evicted from: a window lets go of its entries by itself. All their
-layers share a budget, so they are put before the policy together.
+layers share a budget, so they are put before the policy together. Entries of a side drafter are not the
+model's: they stay whole, for nothing observes what they are worth, and they are few.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from fivefold.cache.eviction import Evidence, Policy, Selection
 from fivefold.core.batch import Float32, Int32
+from fivefold.core.drafter import DRAFTER
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheGroup, CacheLayout
 from fivefold.core.runner import Runner
@@ -64,7 +66,9 @@ class Evicted:
 
 def evicted_groups(layout: CacheLayout) -> tuple[CacheGroup, ...]:
     """The groups that are evicted from. UnsupportedError if there are none, or they differ."""
-    groups = tuple(one for one in layout.groups if one.window is None and one.chunk is None)
+    groups = tuple(
+        one for one in layout.groups if one.window is None and one.chunk is None and one.name != DRAFTER
+    )
     if layout.states or not groups or len({one.kv_heads for one in groups}) > 1:
         raise UnsupportedError(
             "entries of this model cannot be evicted: " + _why(layout, groups),

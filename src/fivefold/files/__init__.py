@@ -6,16 +6,17 @@ mapped from the disk. It does not dequantise and knows no model family.
 
 from fivefold.files.catalogue import CatalogueModel, WheelSource, catalogue
 from fivefold.files.download import Progress
+from fivefold.files.drafter_file import drafter_for, found_drafter, read_drafter, write_drafter
 from fivefold.files.filling import Filling
 from fivefold.files.folder_write import copy_other_files
 from fivefold.files.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, GgmlType
 from fivefold.files.gguf import open_gguf, part_paths
 from fivefold.files.gguf_write import gguf_layout, write_gguf
 from fivefold.files.layout import Layout, Outline, Place
+from fivefold.files.learned import model_fingerprint
 from fivefold.files.lookahead_found import found_lookahead_module, sought_lookahead_module
 from fivefold.files.lookahead_module import (
     lookahead_module_for,
-    model_fingerprint,
     read_lookahead_module,
     write_lookahead_module,
 )
@@ -52,6 +53,8 @@ __all__ = [
     "catalogue",
     "copy_other_files",
     "default_store",
+    "drafter_for",
+    "found_drafter",
     "found_lookahead_module",
     "gguf_layout",
     "gguf_vocabulary",
@@ -68,6 +71,7 @@ __all__ = [
     "part_paths",
     "pull",
     "pulled_model",
+    "read_drafter",
     "read_lookahead_module",
     "read_safetensors",
     "register",
@@ -79,6 +83,7 @@ __all__ = [
     "sought_lookahead_module",
     "vocabulary_of",
     "whole_file",
+    "write_drafter",
     "write_gguf",
     "write_lookahead_module",
 ]

@@ -1,6 +1,7 @@
 """Programs: a model's forward pass as data, how one is recorded, and the reference executor."""
 
 from .builder import Builder, Routing
+from .drafting import tap_buffers, turning_of, weight_name, with_drafter
 from .memory import Memory, plan_memory
 from .model import Model
 from .program import Buffer, Node, Program
@@ -13,5 +14,5 @@ __all__ = [
     "Buffer", "Builder", "HeadRows", "LowRank", "Memory", "Model", "Node", "Program", "ReferenceCache",
     "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
     "complete", "inverse_frequencies", "looking_ahead", "observed", "of_heads", "plan_memory", "split_layers",
-    "stacked", "taken",
+    "stacked", "taken", "tap_buffers", "turning_of", "weight_name", "with_drafter",
 ]  # fmt: skip

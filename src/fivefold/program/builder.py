@@ -47,6 +47,17 @@ class Builder:
         self._inputs: list[str] = []
         self._layer = -1
 
+    @classmethod
+    def behind(cls, program: Program) -> Builder:
+        """A builder that goes on behind the nodes of a Program."""
+        made = cls(program.name, program.layout)
+        made._nodes.extend(program.nodes)
+        made._buffers.update(program.buffers)
+        made._weights.update(program.weights)
+        made._constants.update(program.constants)
+        made._inputs.extend(program.inputs)
+        return made
+
     @contextmanager
     def layer(self, number: int) -> Iterator[None]:
         """Nodes recorded inside belong to that layer."""

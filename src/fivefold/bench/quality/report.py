@@ -113,9 +113,10 @@ def _tokens(everyone: Sequence[LoadedModel], content: bytes) -> Sequence[int]:
 
 
 def _about(loaded: LoadedModel) -> Answer:
-    """What a model is: the bytes and numbers of the matrices and vectors that its Programs use."""
+    """What a model is: the bytes and numbers of what its Programs use of its file."""
     used = {name for program in loaded.model.programs.values() for name in program.tensors}
-    tensors = [loaded.checkpoint.tensors[name] for name in sorted(used)]
+    held = loaded.checkpoint.tensors
+    tensors = [held[name] for name in sorted(used) if name in held]
     stored = sum(tensor.stored_bytes for tensor in tensors)
     numbers = sum(prod(tensor.shape) for tensor in tensors)
     return {

@@ -107,7 +107,8 @@ def collect_examples(
     UnsupportedError for a model with more than one cache group or a backend whose entries cannot be read.
     """
     longest = collection.lengths[1] + ROOM
-    options = LoadOptions(threads=threads, context=longest, entries=longest * (collection.questions + 1))
+    entries = longest * (collection.questions + 1)
+    options = LoadOptions(threads=threads, context=longest, entries=entries, drafter=False)
     loaded = load(path, options)
     runner, names = loaded.runner, loaded.model.layout.names
     if not isinstance(runner, NativeRunner) or len(names) != 1 or loaded.model.layout.states:

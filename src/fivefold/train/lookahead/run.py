@@ -11,12 +11,9 @@ and threads wait for each other once a step only. Rates and the rest are choices
 from __future__ import annotations
 
 import hashlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +28,16 @@ from fivefold.core.lookahead import POOLING, LookaheadModule, Origin
 from fivefold.executor import dequantize
 from fivefold.files import model_fingerprint, write_lookahead_module
 from fivefold.program import Model
+from fivefold.train.curves import Curves
+from fivefold.train.optimizer import Adam, Schedule
+from fivefold.train.running import Places, Progress
+from fivefold.train.state import State, restore_state, save_state
 
-from .curves import Curves, Line
 from .examples import list_documents, read_document
 from .loss import Recall, Targets, divergence, recall
 from .network import Network
-from .optimizer import Adam, Schedule
 from .parameters import Plan
-from .state import State, restore_state, save_state
+from .picture import panels
 
 BUDGETS = (64, 128)
 """Entries for each layer and KV head at which recall of the documents held out is told."""
@@ -68,41 +67,6 @@ class Training:
     held_out: int = 8
     every: int = 100
     each_query: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a run reads and writes: the folder of examples, and the module. The state, the curves and their
-    picture lie beside it, named after it."""
-
-    examples: Path
-    module: Path
-
-    @property
-    def state(self) -> Path:
-        """What is needed to go on."""
-        return self.module.with_suffix(".state.npz")
-
-    @property
-    def curves(self) -> Path:
-        """A JSON line for each step."""
-        return self.module.with_suffix(".jsonl")
-
-    @property
-    def picture(self) -> Path:
-        """The curves drawn."""
-        return self.module.with_suffix(".png")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """After a step: its number, its line of the curves, and seconds a step and to the end."""
-
-    step: int
-    steps: int
-    line: Line
-    seconds: float
-    left: float
 
 
 class Run:
@@ -144,12 +108,14 @@ class Run:
         self.done, self._seconds = 0, 0.0
         if resume:
             self._resume()
-        elif places.state.exists():
-            raise InputError(
-                "the state of another run lies there", where=str(places.state),
-                remedy="go on with --resume, or remove it",
-            )  # fmt: skip
+        else:
+            places.require_no_state()
         self._curves = Curves(places.curves, self.done)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.done == self.training.steps
 
     def steps(self) -> Iterator[Progress]:
         """Run the steps that are left; nothing is saved."""
@@ -173,8 +139,7 @@ class Run:
         )
         made = self.module(model_name, command)
         write_lookahead_module(self.places.module, made)
-        if self._curves.lines:
-            self._curves.draw(self.places.picture)
+        self._curves.draw(self.places.picture, panels(self._curves.lines))
         return made
 
     def module(self, model_name: str = "", command: str = "") -> LookaheadModule:
@@ -285,12 +250,7 @@ class Run:
             if getattr(training, name) < 1:
                 raise InputError(f"{getattr(training, name)}", where=f"--{name.replace('_', '-')}",
                                  remedy="give at least 1")  # fmt: skip
-        if self.places.module.suffix != ".safetensors":
-            raise InputError(f"{self.places.module.name!r} is no module", where="--out",
-                             remedy="let it end with .safetensors")  # fmt: skip
-        if not self.places.module.parent.is_dir():
-            raise InputError("there is no such folder", where=str(self.places.module.parent),
-                             remedy="make it first")  # fmt: skip
+        self.places.check()
 
 
 def _by_budget(recalls: Sequence[Recall], figure: Callable[[Recall], float]) -> dict[str, float]:
@@ -299,40 +259,3 @@ def _by_budget(recalls: Sequence[Recall], figure: Callable[[Recall], float]) -> 
         str(budget): float(np.mean([figure(one) for one in recalls if one.budget == budget]))
         for budget in BUDGETS
     }
-
-
-def train(
-    run: Run, told: Callable[[Progress], None], save: Callable[[], object], save_every: float = 300.0
-) -> bool:
-    """Run all steps and save every so many seconds, and at the end; false if it was stopped before.
-
-    SIGINT and SIGTERM stop it after the step that is under way.
-    """
-    with _stopped() as stopped:
-        saved = time.monotonic()
-        for progress in run.steps():
-            told(progress)
-            if stopped.is_set():
-                break
-            if time.monotonic() - saved > save_every:
-                save()
-                saved = time.monotonic()
-        save()
-    return run.done == run.training.steps
-
-
-@contextmanager
-def _stopped() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set inside, where this is the main thread."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {
-        number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

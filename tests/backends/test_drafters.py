@@ -1,0 +1,216 @@
+"""Side drafters on runners: the model keeps its bits, the cache its entries; guesses are the reference's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fivefold.backends import NativeRunner, ReferenceRunner
+from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
+from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.drafter import DRAFTER, Drafter
+from fivefold.core.errors import UnsupportedError
+from fivefold.executor import Settings
+from fivefold.models import load_model
+from fivefold.program import split_layers, with_drafter
+
+PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+ENTRIES = 256
+
+
+def native(checkpoint: Checkpoint, drafter: Drafter | None = None, **more: Any) -> NativeRunner:
+    model = load_model(checkpoint)
+    model = split_layers(model) if more.pop("split", False) else model
+    model = model if drafter is None else with_drafter(model, drafter.shape)
+    settings = Settings("avx2", 2, more.pop("activations", "float"), more.pop("rows", 64))
+    return NativeRunner(model, checkpoint, settings, more.pop("entries", ENTRIES), drafter=drafter)
+
+
+def reference(checkpoint: Checkpoint, drafter: Drafter) -> ReferenceRunner:
+    model = with_drafter(load_model(checkpoint), drafter.shape)
+    return ReferenceRunner(model, checkpoint, ENTRIES, drafter=drafter)
+
+
+def read(runner: Any, tokens: list[int], sequence: int | None = None, start: int = 0) -> tuple[int, Float32]:
+    """A sequence with these tokens, and the logits of all of them."""
+    sequence = runner.open() if sequence is None else sequence
+    rows = np.arange(len(tokens), dtype=np.int32)
+    logits = runner.run(Step((Span.causal(sequence, np.array(tokens, np.int32), start, rows),)))
+    runner.commit([Commit(sequence, rows)])
+    return sequence, logits
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def checkpoint(request: pytest.FixtureRequest, tiny: Any, save: Any) -> Checkpoint:
+    shape = tiny(request.param, layers=3)
+    made: Checkpoint = save(shape.metadata(), shape.arrays())
+    return made
+
+
+@pytest.fixture(params=["block", "serial"])
+def drafter(request: pytest.FixtureRequest, checkpoint: Checkpoint, random_drafter: Any) -> Drafter:
+    made: Drafter = random_drafter(load_model(checkpoint), request.param)
+    return made
+
+
+@pytest.mark.parametrize("activations", ["float", "int8"])
+def test_the_models_logits_keep_their_bits(
+    checkpoint: Checkpoint, drafter: Drafter, activations: str
+) -> None:
+    plain = read(native(checkpoint, activations=activations), PROMPT)[1]
+    runner = native(checkpoint, drafter, activations=activations)
+    sequence, logits = read(runner, PROMPT)
+    np.testing.assert_array_equal(logits, plain)
+    runner.draft([(sequence, 7, 3)])
+    again = read(runner, [7, 9], sequence, len(PROMPT))[1]
+    bare = native(checkpoint, activations=activations)
+    expected = read(bare, [7, 9], read(bare, PROMPT)[0], len(PROMPT))[1]
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_guesses_are_the_references(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    ours, theirs = native(checkpoint, drafter), reference(checkpoint, drafter)
+    for anchor in range(12):
+        found = []
+        for runner in (ours, theirs):
+            first, _ = read(runner, PROMPT[: 4 + anchor % 8])
+            second, _ = read(runner, PROMPT[3:])
+            found.append(runner.draft([(first, anchor, 3), (second, anchor + 5, 2)]))
+            runner.close(first)
+            runner.close(second)
+        assert found[0] == found[1]
+        assert [len(tokens) for tokens in found[0]] == [3, 2]
+        assert {token for tokens in found[0] for token in tokens} <= set(drafter.tokens.tolist())
+
+
+def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    seen: list[list[Float32]] = []
+    for make in (native, reference):
+        runner: Any = make(checkpoint, drafter)
+        sequence, _ = read(runner, PROMPT)
+        run, rows = runner.drafting._run, []
+
+        def watched(batch: Any, run: Any = run, rows: list[Float32] = rows) -> Float32:
+            rows.append(run(batch).copy())
+            return rows[-1]
+
+        runner.drafting._run = watched
+        runner.draft([(sequence, 7, 3)])
+        seen.append(rows)
+    for ours, theirs in zip(*seen, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)  # entries are float16 in one
+
+
+def test_fewer_guesses_are_the_same_and_company_changes_none(
+    checkpoint: Checkpoint, drafter: Drafter
+) -> None:
+    runner = native(checkpoint, drafter, rows=4)  # so that requests do not fit into one batch
+    sequences = [read(runner, PROMPT[:4], start=0)[0] for _ in range(3)]
+    for sequence, own in zip(sequences, ([2, 7], [1, 8], [2, 8]), strict=True):
+        read(runner, own, sequence, 4)
+    alone = [runner.draft([(sequence, 9, 3)])[0] for sequence in sequences]
+    assert runner.draft([(sequence, 9, 3) for sequence in sequences]) == alone
+    assert runner.draft([(sequence, 9, 2) for sequence in sequences]) == [one[:2] for one in alone]
+    assert runner.draft([(sequences[0], 9, 8), (sequences[1], 9, 0)]) == [alone[0], []]
+    assert runner.draft([]) == []
+
+
+def test_a_guess_leaves_the_cache_as_it_was(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner = native(checkpoint, drafter)
+    sequence, _ = read(runner, PROMPT)
+    assert runner.reserve(sequence, 40)
+    before = runner.figures(), [part.copy() for part in runner.entries(sequence, DRAFTER)]
+    wanted = runner.draft([(sequence, 7, 3)])
+    runner.check_integrity()
+    assert runner.figures() == before[0]
+    for ours, theirs in zip(runner.entries(sequence, DRAFTER), before[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    fork = runner.fork(sequence)
+    assert runner.draft([(fork, 7, 3)]) == wanted == runner.draft([(sequence, 7, 3)])
+    runner.check_integrity()
+    read(runner, [7, 9, 9], sequence, len(PROMPT))
+    runner.truncate(sequence, len(PROMPT))
+    assert runner.draft([(sequence, 7, 3)]) == wanted
+    runner.close(fork)
+    runner.close(sequence)
+    runner.check_integrity()
+    assert runner.figures().used == 0
+
+
+def test_a_shared_prefix_has_what_a_guess_needs(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner = native(checkpoint, drafter)
+    tokens = [token for token in range(1, 41)]
+    sequence, _ = read(runner, tokens)
+    wanted = runner.draft([(sequence, 7, 3)])
+    runner.publish(sequence, tokens)
+    runner.close(sequence)
+    other = runner.open()
+    assert runner.attach(other, tokens) == 32
+    read(runner, tokens[32:], other, 32)
+    assert runner.draft([(other, 7, 3)]) == wanted
+    runner.check_integrity()
+
+
+def test_rows_that_are_not_kept_leave_nothing_to_guess_from(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner = native(checkpoint, drafter)
+    sequence, _ = read(runner, PROMPT)
+    wanted = runner.draft([(sequence, 7, 3)])
+    span = Span.causal(sequence, np.array([7, 1, 2], np.int32), len(PROMPT), np.arange(3, dtype=np.int32))
+    runner.run(Step((span,)))
+    runner.commit([Commit(sequence, np.zeros(0, np.int32))])
+    assert runner.draft([(sequence, 7, 3)]) == wanted
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_evictions_leave_the_drafters_entries(checkpoint: Checkpoint, drafter: Drafter, split: bool) -> None:
+    runner = native(checkpoint, drafter, split=split)
+    sequence, _ = read(runner, PROMPT)
+    wanted = runner.draft([(sequence, 7, 3)])
+    kept = {
+        group.name: np.tile(np.array([0, 3, 11], np.int32), (len(group.layers), group.kv_heads, 1))
+        for group in runner.cache.layout.groups
+        if group.name != DRAFTER
+    }
+    runner.evict(sequence, kept)
+    assert runner.length(sequence, DRAFTER) == len(PROMPT)
+    assert runner.draft([(sequence, 7, 3)]) == wanted
+    runner.check_integrity()
+    read(runner, [7], sequence, len(PROMPT))
+    assert runner.length(sequence, DRAFTER) == len(PROMPT) + 1
+    assert len(runner.draft([(sequence, 9, 2)])[0]) == 2
+    runner.check_integrity()
+
+
+def test_without_room_there_are_no_guesses(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner = native(checkpoint, drafter, entries=32)
+    sequence, _ = read(runner, list(range(1, 32)))
+    assert len(runner.draft([(sequence, 7, 1)])[0]) == 1
+    assert runner.draft([(sequence, 7, 3)]) == [[]]
+    runner.check_integrity()
+    read(runner, [7], sequence, 31)
+
+
+def test_a_runner_without_a_drafter_guesses_nothing(checkpoint: Checkpoint) -> None:
+    runner = native(checkpoint)
+    sequence, _ = read(runner, PROMPT)
+    assert runner.draft([(sequence, 7, 3)]) == [[]]
+
+
+def test_models_that_cannot_have_one_are_refused(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    model = with_drafter(load_model(checkpoint), drafter.shape)
+    with pytest.raises(UnsupportedError, match="it has one already"):
+        with_drafter(model, drafter.shape)
+    with pytest.raises(UnsupportedError, match=r"rows of 64, the model of 32"):
+        drafter.require_fit(32, 3, 512)
+    with pytest.raises(UnsupportedError, match="a tap behind layer 1, the model has 1 layers"):
+        drafter.require_fit(64, 1, 512)
+    with pytest.raises(UnsupportedError, match="a row for token"):
+        drafter.require_fit(64, 3, 2)
+
+
+def test_the_drafter_program_wants_logits_alone(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    program = with_drafter(load_model(checkpoint), drafter.shape).programs[DRAFTER]
+    assert program.row_sets == (LOGITS,)
+    assert len(program.outputs) == 1 and program.buffers[program.outputs[0]].width == 40
