@@ -1,4 +1,5 @@
-"""Tables of eviction, from what `fivefold bench eviction ... --json` printed, with and without --cost.
+"""Tables of eviction, from what `fivefold bench eviction ... --json` printed, with and without --cost; other
+figures (`bench depth`, `bench parallel`) as the lines that their commands print.
 
     .venv/bin/python scripts/eviction_table.py bench/eviction            # print them
     .venv/bin/python scripts/eviction_table.py bench/eviction --write    # put them into its README.md
@@ -10,15 +11,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from page_markers import with_tables
 
+from fivefold.bench import speed_lines
 from fivefold.bench.eviction import cost_lines
+from fivefold.bench.parallel import parallel_lines
 
 Answer = dict[str, Any]
+LINES: dict[str, Callable[[Answer], Iterable[str]]] = {
+    "eviction-cost": cost_lines, "depth": speed_lines, "parallel": parallel_lines,
+}  # fmt: skip
+"""How commands print their figures, where a page has them as they are."""
 MEASURES = ("kl", "recall", "retrieval")
 
 
@@ -27,7 +34,7 @@ def tables(folder: Path) -> str:
     parts: list[str] = []
     for path in sorted(folder.glob("*.json")):
         answer = json.loads(path.read_text())
-        made = _cost(answer) if answer["work"] == "eviction-cost" else _quality(answer)
+        made = _quality(answer) if answer["work"] == "eviction" else _lines(answer)
         parts.append("\n".join([f"From `{path.name}`: {_said(answer)}", "", *made]))
     return "\n\n".join(parts) + "\n"
 
@@ -39,7 +46,7 @@ def page(folder: Path) -> str:
 
 def _said(answer: Answer) -> str:
     where = f"{answer['processor']}, {answer['instruction_set']}, {answer['threads']} threads."
-    if answer["work"] == "eviction-cost":
+    if answer["work"] != "eviction":
         return where
     return (
         f"{answer['prompts']} prompts of {answer['documents']} documents, of which the full cache answers "
@@ -86,9 +93,10 @@ def _difference(one: dict[str, Any] | None) -> str:
     return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] {one['verdict']}"
 
 
-def _cost(answer: Answer) -> Iterator[str]:
+def _lines(answer: Answer) -> Iterator[str]:
+    """The lines that the command itself prints."""
     yield "```"
-    yield from cost_lines(answer)
+    yield from (LINES[answer["work"]])(answer)
     yield "```"
 
 
