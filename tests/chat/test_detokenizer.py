@@ -129,3 +129,16 @@ def test_a_stop_string_before_the_least_tokens_ends_nothing() -> None:
     decoder = StreamDecoder(Pieces([b"a", b"b", b"a", b"b"]), ("b",), least=3)
     assert [decoder.push(token) for token in (1, 2, 3, 4)] == ["a", "b", "a", ""]
     assert decoder.matched == "b"
+
+
+def test_a_preview_shows_open_places_and_remembers_nothing() -> None:
+    """It goes on from what is held back: here half a character, and what may become a stop string."""
+    euro = "€".encode()
+    pieces = [b"ax", euro[:2], euro[2:], b"y"]
+    decoder = StreamDecoder(Pieces(pieces), ("xyz",))
+    assert decoder.push(1) == "a"
+    assert decoder.preview([4, None, 0, 4]) == "xy\u2581y"
+    assert decoder.push(2) == ""
+    assert decoder.preview([3, 4]) == "x€y" and decoder.preview([None, 4]) == "x\ufffd\u2581y"
+    assert decoder.push(3) == "x€" and decoder.push(4) == "y"
+    assert decoder.preview([]) == "" and decoder.finish() == ""

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from diffusion_models import MASK, make_diffusion_model
 
-from fivefold.core.errors import UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.request import EvictionChoice, Request, SamplingParams, TokenEvent
-from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, load
+from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, inspect_model, load
 from fivefold.engine.diffusing import decoder_for
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
@@ -221,6 +221,49 @@ def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
     sampling = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
     events = list(engines(loaded).stream(Request("one", tuple(prompt), sampling)))
     assert sum(len(event.tokens) for event in events) == 8
+
+
+def test_drafts_stand_beside_final_tokens(engines: Any, tmp_path: Path) -> None:
+    """Only who asks is told; what is told grows into what becomes final, and no token changes by it."""
+    loaded = opened("sdar", tmp_path, entries=1024)
+    sampling = SamplingParams(temperature=0.0, max_tokens=11, ignore_eos=True)
+    request = Request("one", tuple(range(40, 61)), sampling)
+    plain = list(engines(loaded).stream(request))
+    events = list(engines(loaded).stream(replace(request, drafts=True)))
+    assert all(event.draft is None for event in plain)
+    assert [event.tokens for event in events if event.tokens] == [event.tokens for event in plain]
+    final = [token for event in events for token in event.tokens]
+    drafts = [event.draft for event in events if event.draft is not None]
+    assert any(None in draft.tokens for draft in drafts)
+    for draft in drafts:
+        behind = final[draft.position :][: len(draft.tokens)]
+        assert all(token in (None, last) for token, last in zip(draft.tokens, behind, strict=True))
+    with pytest.raises(UnsupportedError, match="no drafts"):
+        engines(loaded).submit(replace(request, drafts=True, decoding="autoregressive"))
+
+
+def test_a_denoiser_is_chosen_where_it_can_be(engines: Any, tmp_path: Path) -> None:
+    loaded = opened("sdar", tmp_path, entries=1024)
+    sampling = SamplingParams(temperature=0.0, max_tokens=16, ignore_eos=True)
+    request = Request("one", tuple(range(40, 60)), sampling)
+
+    def steps(line: str | None, default: str = "") -> int:
+        engine = engines(loaded, prefix_cache=False, denoiser=default)
+        run(engine, [replace(request, denoiser=line)])
+        return int(engine.figures().steps)
+
+    at_once = "confidence_threshold:least=4"
+    assert steps(at_once) == steps(None, at_once) < steps("low_confidence")
+    assert steps("low_confidence", at_once) == steps("low_confidence")
+    for options in ({"denoiser": "best"}, {"denoiser": "factor:factor=x"}):
+        with pytest.raises(InputError):
+            load(tmp_path, LoadOptions(**options))
+    with pytest.raises(UnsupportedError, match="a denoiser is given"):
+        load(TINY, LoadOptions(denoiser="factor"))
+    told = inspect_model(tmp_path)["diffusion"]
+    assert (told["rows_see"], told["block"], told["mask_token"]) == ("block", 4, MASK)
+    assert (told["denoiser"], told["numbers"]["threshold"]) == ("confidence_threshold", 0.85)
+    assert inspect_model(TINY)["diffusion"] is None
 
 
 def test_evicting_is_refused(engines: Any, tmp_path: Path) -> None:

@@ -9,8 +9,12 @@ is cut into tokens. Stop tokens are the decoder's matter, not looked at here.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 
 from fivefold.core.vocabulary import Vocabulary
+
+OPEN = "\u2581"
+"""What stands for a token that is not known yet in the text of a draft."""
 
 
 class StreamDecoder:
@@ -57,6 +61,22 @@ class StreamDecoder:
         shown = self._accept(self._characters.decode(b"", final=True))
         shown, self._held = shown + self._held, ""
         return shown
+
+    def preview(self, tokens: Sequence[int | None]) -> str:
+        """What would follow the text shown so far if these tokens came, `OPEN` in place of each None.
+
+        Stop strings are not looked for, and nothing is remembered.
+        """
+        characters = codecs.getincrementaldecoder("utf-8")("replace")
+        characters.setstate(self._characters.getstate())
+        text = self._held
+        for token in tokens:
+            if token is None:
+                text += characters.decode(b"", final=True) + OPEN
+                characters.reset()
+            elif not self._vocabulary.is_special(token) or token in self._shown:
+                text += characters.decode(self._vocabulary.token_bytes(token))
+        return text + characters.decode(b"", final=True)
 
     def _accept(self, text: str) -> str:
         if not self._stop or self._unstopped >= 0:

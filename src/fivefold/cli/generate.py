@@ -22,6 +22,7 @@ from .options import (
     BudgetOption,
     Context,
     DecodingOption,
+    DenoiserOption,
     Eviction,
     Format,
     Isa,
@@ -70,6 +71,7 @@ def run(
     eviction: Eviction = NONE,
     budget: BudgetOption = "",
     decoding: DecodingOption = AUTO,
+    denoiser: DenoiserOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -81,9 +83,9 @@ def run(
         frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
-    engine_options = _engine_options(eviction, budget, decoding)
+    engine_options = _engine_options(eviction, budget, decoding, denoiser)
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
-    options = replace(options, decoding=engine_options.decoding)
+    options = replace(options, decoding=engine_options.decoding, denoiser=denoiser)
     with ended_by_interrupt():
         loaded = open_model(model, options)
         _check_biases(sampling.logit_bias, loaded.vocabulary.size)
@@ -98,9 +100,10 @@ def run(
         print_json(_answer(loaded, tokens, events)) if as_json else typer.echo("")
 
 
-def _engine_options(eviction: str, budget: str, decoding: str) -> EngineOptions:
+def _engine_options(eviction: str, budget: str, decoding: str, denoiser: str) -> EngineOptions:
     """What a command's requests have in common."""
-    return EngineOptions(eviction=eviction_choice(eviction, budget), decoding=decoding_choice(decoding))
+    chosen = decoding_choice(decoding, denoiser)
+    return EngineOptions(eviction=eviction_choice(eviction, budget), decoding=chosen, denoiser=denoiser)
 
 
 def _biases(given: list[str]) -> dict[int, float]:
@@ -206,12 +209,13 @@ def chat(
     eviction: Eviction = NONE,
     budget: BudgetOption = "",
     decoding: DecodingOption = AUTO,
+    denoiser: DenoiserOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    engine_options = _engine_options(eviction, budget, decoding)
+    engine_options = _engine_options(eviction, budget, decoding, denoiser)
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
-    options = replace(options, decoding=engine_options.decoding)
+    options = replace(options, decoding=engine_options.decoding, denoiser=denoiser)
     engine = Engine(open_model(model, options), engine_options)
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []

@@ -12,7 +12,17 @@ import typer
 from fivefold.cache.eviction import Budget
 from fivefold.core.errors import InputError
 from fivefold.core.request import Decoding, EvictionChoice
-from fivefold.engine import DECODINGS, NONE, SERVED, LoadedModel, LoadOptions, checked, decoding_named, load
+from fivefold.engine import (
+    DECODINGS,
+    NONE,
+    SERVED,
+    LoadedModel,
+    LoadOptions,
+    checked,
+    chosen_denoiser,
+    decoding_named,
+    load,
+)
 from fivefold.files import default_store, resolve
 from fivefold.formats import entry_format
 from fivefold.quantize import LoadedFormat, loaded_format
@@ -62,6 +72,14 @@ DecodingOption = Annotated[
         help=f"How tokens are written: {', '.join(DECODINGS)}; speculative checks guesses, several a step.",
     ),
 ]
+DenoiserOption = Annotated[
+    str,
+    typer.Option(
+        "--denoiser",
+        help="By which rule a diffusion model fills places, such as confidence_threshold:threshold=0.8; "
+        "the family's unless said.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -100,12 +118,14 @@ def eviction_choice(eviction: str, budget: str) -> EvictionChoice:
     return choice
 
 
-def decoding_choice(name: str) -> Decoding:
-    """The decoding of a command's requests; InputError names the option."""
+def decoding_choice(name: str, denoiser: str = "") -> Decoding:
+    """The decoding of a command's requests, whose denoiser is looked at too; InputError names the option."""
     try:
+        if denoiser:
+            chosen_denoiser(denoiser)
         return decoding_named(name)
     except InputError as error:
-        raise InputError(error.what, where="--decoding", remedy=error.remedy) from None
+        raise InputError(error.what, where=f"--{error.where}", remedy=error.remedy) from None
 
 
 def open_model(name: str, options: LoadOptions) -> LoadedModel:

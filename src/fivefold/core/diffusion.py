@@ -44,7 +44,8 @@ class DiffusionRules:
 
 @dataclass(frozen=True, slots=True)
 class Provisional:
-    """The block in flight as it stands: nothing of it is final, and nothing of it is counted.
+    """The block in flight as it stands: nothing of it is final, and nothing of it is counted. It ends before
+    a token that would end the request, and where the answer must end.
 
     start   the position of its first token.
     tokens  one for each position; on masked ones it means nothing.

@@ -103,7 +103,10 @@ class Request:
 
     identity  no two requests that are under way may have the same.
     salt      requests with different salts share no cached prefix, so none can measure another's.
-    eviction  None: as the engine does with all requests; and so is decoding.
+    eviction  None: as the engine does with all requests; and so are decoding and the denoiser.
+    denoiser  by which rule a diffusion model fills places, as "confidence_threshold:threshold=0.8".
+    drafts    whether the block in flight of a diffusion model is told of after each step.
+    suffix    tokens that stand behind the answer, for models whose rows see both sides of it.
     shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
               other special tokens is left out.
     """
@@ -115,6 +118,9 @@ class Request:
     shown: frozenset[int] = frozenset()
     eviction: EvictionChoice | None = None
     decoding: Decoding | None = None
+    denoiser: str | None = None
+    drafts: bool = False
+    suffix: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +159,28 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """The block in flight of a diffusion model as it stands, in place of the last such draft. Nothing of it
+    is final, counted or held against stop strings.
+
+    position  tokens of the answer before it, all final.
+    tokens    None where a place is open.
+    text      what would follow all text so far; a character of its own stands for an open place.
+    """
+
+    position: int
+    tokens: tuple[int | None, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """What one step brought to one request.
 
     `tokens` are final. `text` is what may be shown now: it may lag behind the tokens while a
     character is incomplete or a stop string may still come. The last event of a request carries
     the finish reason, the stop string or token that ended it, its timings, and its error if the
-    reason is "error".
+    reason is "error". A `draft` is of what may follow these tokens, for requests that want to be told.
     """
 
     identity: str
@@ -170,3 +191,4 @@ class TokenEvent:
     stop_reason: str | int | None = None
     timings: Timings | None = None
     error: FivefoldError | None = None
+    draft: Draft | None = None

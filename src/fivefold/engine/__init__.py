@@ -1,5 +1,7 @@
 """Engine: loading models and stepping many requests on them; where the rooms below meet."""
 
+from fivefold.decode.diffusion import chosen_denoiser
+
 from .asynchronous import AsyncEngine, EventStream
 from .decodings import AUTO, DECODINGS, decoding_named
 from .engine import Engine
@@ -18,6 +20,6 @@ __all__ = [
     "AUTO", "DECODINGS", "NONE", "SERVED",
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
     "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
-    "checked", "decoding_named", "inspect_model", "load", "need_of",
+    "checked", "chosen_denoiser", "decoding_named", "inspect_model", "load", "need_of",
     "score", "score_in_chunks", "windows",
 ]  # fmt: skip

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import get_args
 
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.request import Decoding, Request
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
+from fivefold.decode.diffusion import chosen_denoiser
 
 from .described import TRANSFORMERS, require_decoding
 from .diffusing import decoder_for
@@ -44,20 +45,42 @@ def decoding_named(name: str) -> Decoding:
 class Decodings:
     """Decoders of one engine's requests. UnsupportedError if its default cannot be served."""
 
-    def __init__(self, loaded: LoadedModel, default: Decoding) -> None:
+    def __init__(self, loaded: LoadedModel, default: Decoding, denoiser: str = "") -> None:
+        """`denoiser` is that of requests which name none; empty: the family's."""
         self._loaded = loaded
+        require_decoding(default, loaded.model, loaded.path, denoiser)
         self._default = self._chosen(default)
+        self._denoiser = denoiser
 
     def decoder(self, sequence: int, request: Request, room: int) -> Decoder:
         """The decoder of a request, with room for so many tokens.
 
-        InputError for a prompt that cannot be used, UnsupportedError for a decoding that the model has not.
+        InputError for a prompt that cannot be used, UnsupportedError for what only diffusion does, or this
+        model's does not.
         """
         name = self._default if request.decoding is None else self._chosen(request.decoding)
+        model = self._loaded.model
+        require_decoding(name, model, self._loaded.path, request.denoiser or "")
         if name == "diffusion":
-            return decoder_for(self._loaded, sequence, request)
+            line = self._denoiser if request.denoiser is None else request.denoiser
+            denoiser = chosen_denoiser(line, model.diffusion) if line else None
+            return decoder_for(self._loaded, sequence, request, denoiser)
+        self._refuse_blocks(request)
         vocabulary = self._loaded.vocabulary
         return _DECODERS[name](sequence, request, vocabulary.size, vocabulary.end_tokens, room)
+
+    def _refuse_blocks(self, request: Request) -> None:
+        """Refuse what only a request has that is written by diffusion."""
+        if request.drafts:
+            raise UnsupportedError(
+                f"{self._loaded.path.name} writes no blocks here, so there are no drafts of them",
+                where="diffusing", remedy="leave it out, or ask a diffusion model",
+            )  # fmt: skip
+        if request.suffix:
+            raise UnsupportedError(
+                f"{self._loaded.path.name} does not see text behind the answer", where="suffix",
+                remedy="leave it out, or ask a diffusion model whose rows see all of the text",
+            )  # fmt: skip
 
     def _chosen(self, name: Decoding) -> Decoding:
         """What a name means for this model."""

@@ -18,7 +18,7 @@ class EngineOptions:
     max_sequences  requests that run side by side.
     max_queue      requests that wait; one more is refused.
     prefix_cache   whether requests share what they begin with alike.
-    eviction       of requests that say nothing of it, and decoding too.
+    eviction       of requests that say nothing of it; decoding too, and the denoiser ("": the family's).
     stretch        how much longer prompts may make a step of those who write, as a factor.
     """
 
@@ -28,6 +28,7 @@ class EngineOptions:
     stretch: float = STRETCH
     eviction: EvictionChoice = field(default_factory=EvictionChoice)
     decoding: Decoding = "auto"
+    denoiser: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def joined(request: Request, events: Sequence[TokenEvent]) -> Generation:
 
 
 def merged(events: Sequence[TokenEvent]) -> TokenEvent:
-    """Consecutive events of one request as one event."""
+    """Consecutive events of one request as one event, with the last draft if nothing came after it."""
     if len(events) == 1:
         return events[0]
     last = events[-1]
@@ -51,4 +51,5 @@ def merged(events: Sequence[TokenEvent]) -> TokenEvent:
         last.stop_reason,
         last.timings,
         last.error,
+        last.draft,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from fivefold.backends import drafter_bytes
 from fivefold.chat import ChatTemplate, dialect_for
 from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
+from fivefold.core.diffusion import DiffusionRules
 from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import STEP_ROWS, CacheGroup
 from fivefold.core.vocabulary import Vocabulary
@@ -56,6 +57,7 @@ def inspect_model(path: Path, options: LoadOptions = _PLAIN) -> Object:
     if found is not None:
         told |= _costs(found)
         told |= _evictions(found, stored, refused)
+        told["diffusion"] = None if found.model.diffusion is None else _diffusion(found.model.diffusion)
     vocabulary = _tried(refused, lambda: vocabulary_of(stored))
     return {**told, **_talk(stored, vocabulary, refused), "kernels": choose_isa(), "refused": refused}
 
@@ -183,6 +185,19 @@ def _drafter(found: Described) -> Object:
         "trained_for": origin.model, "steps": origin.steps, "trained_tokens": origin.tokens,
     }  # fmt: skip
     return {"drafter": told}
+
+
+def _diffusion(rules: DiffusionRules) -> Object:
+    """How a diffusion model is decoded where a request says nothing else."""
+    return {
+        "rows_see": rules.sight,
+        "block": rules.block,
+        "sub_block": rules.sub_block,
+        "mask_token": rules.mask_token,
+        "shifted": rules.shifted,
+        "denoiser": rules.denoiser,
+        "numbers": dict(rules.numbers),
+    }
 
 
 def _group(group: CacheGroup, form: EntryFormat) -> Object:

@@ -23,7 +23,7 @@ class LoadOptions:
     `conversion` says what tensors are loaded as; None is as they are stored.
     `eviction` is the policy that requests are to be served with: one that keeps different numbers of entries
     in each layer and head needs page tables for each. Others can be asked for too, if they need none.
-    `decoding` is how tokens are to be written, refused where the model cannot.
+    `decoding` is how tokens are to be written, and `denoiser` by which rule, refused where the model cannot.
     `drafter` loads the model's side drafter, if there is one. A model that is loaded with an eviction has
     none: the drafter's entries are not evicted, and would fill the room that eviction makes.
     """
@@ -41,4 +41,5 @@ class LoadOptions:
     sequences: int = 16
     eviction: str = "none"
     decoding: Decoding = "auto"
+    denoiser: str = ""
     drafter: bool = True

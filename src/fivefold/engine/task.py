@@ -16,7 +16,7 @@ from fivefold.core.decoder import Decision, Decoder, Guessing
 from fivefold.core.diffusion import Diffusing
 from fivefold.core.errors import FivefoldError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.request import FinishReason, Request, Timings, TokenEvent
+from fivefold.core.request import Draft, FinishReason, Request, Timings, TokenEvent
 
 from .evicting import EvictingDecoder
 
@@ -57,6 +57,7 @@ class Task:
         self._arrived = clock()
         self._started: float | None = None
         self._first: float | None = None
+        self._told: Draft | None = None
 
     @property
     def backlog(self) -> int:
@@ -104,7 +105,8 @@ class Task:
     def event(self, decision: Decision) -> TokenEvent | None:
         """What a decision brought, if there is anything to tell."""
         if not decision.tokens and decision.done is None:
-            return None
+            draft = self._draft()
+            return None if draft is None else TokenEvent(self.request.identity, (), "", draft=draft)
         if self._first is None:
             self._first = self._clock()
         self.rounds += 1
@@ -125,13 +127,29 @@ class Task:
             text += self._text.finish()
         stop = matched if matched is not None else decision.stop_token
         timings = None if reason is None else self._timings()
-        return TokenEvent(self.request.identity, tokens, text, logprobs, reason, stop, timings)
+        draft = self._draft() if reason is None else None
+        return TokenEvent(self.request.identity, tokens, text, logprobs, reason, stop, timings, draft=draft)
 
     def ended(self, reason: FinishReason, error: FivefoldError | None = None) -> TokenEvent:
         """The last event of a request that ends before its decoder says so."""
         return TokenEvent(
             self.request.identity, (), self._text.finish(), (), reason, None, self._timings(), error
         )
+
+    def _draft(self) -> Draft | None:
+        """The block in flight, where the request wants it and it is another than was told last."""
+        if self.diffusing is None or not self.request.drafts:
+            return None
+        block, known = self.diffusing.provisional, len(self.decoder.tokens)
+        if block is None:
+            return None
+        places = zip(block.tokens, block.masked, strict=True)
+        tokens = tuple(None if masked else token for token, masked in places)[known - block.start :]
+        draft = Draft(known - len(self.prompt), tokens, self._text.preview(tokens))
+        if draft == self._told:
+            return None
+        self._told = draft
+        return draft
 
     def _timings(self) -> Timings:
         now = self._clock()
@@ -141,7 +159,7 @@ class Task:
             queue_seconds=started - self._arrived,
             prefill_seconds=first - started,
             decode_seconds=now - first,
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=len(self.prompt) + len(self.request.suffix),
             cached_tokens=min(self.cached or 0, len(self.prompt)),
             output_tokens=self.output_tokens,
             preemptions=self.preemptions,

@@ -2,16 +2,18 @@
 
 One object for each choice of a request. It takes the engine's events, gives what is to be streamed now,
 and in the end the whole choice; the joined pieces are the whole. Text is shown only when it is committed:
-what may still become a stop string or a tool call is held back by the rooms below.
+what may still become a stop string or a tool call is held back by the rooms below. Drafts of a block in
+flight stand beside the text, in a field of their own, so that the joined text stays the answer.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fivefold.chat import AnswerParser, Piece
-from fivefold.core.request import TokenEvent, TokenLogprob
+from fivefold.core.request import Draft, TokenEvent, TokenLogprob
 from fivefold.core.vocabulary import Vocabulary
 
 Object = dict[str, Any]
@@ -40,13 +42,16 @@ class ChatChoice:
     """One assistant message: content, reasoning and tool calls as the model's dialect tells them apart."""
 
     def __init__(
-        self, index: int, vocabulary: Vocabulary, parser: AnswerParser, token_ids: bool, show_reasoning: bool
-    ) -> None:
+        self, index: int, vocabulary: Vocabulary, parser: AnswerParser, token_ids: bool,
+        show_reasoning: bool, diffusing: bool = False,
+    ) -> None:  # fmt: skip
+        """`diffusing`: blocks in flight are told too, and of each chunk whether it is final."""
         self._index = index
         self._vocabulary = vocabulary
         self._parser = parser
         self._token_ids: list[int] | None = [] if token_ids else None
         self._show_reasoning = show_reasoning
+        self._final: Object = {"final": True} if diffusing else {}
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[tuple[str, str, list[str]]] = []  # id, name, parts of the arguments
@@ -72,8 +77,9 @@ class ChatChoice:
             self._stop = event.stop_reason
         if self._token_ids is not None:
             self._token_ids += event.tokens
+        only_draft = event.draft is not None and not event.tokens
         if not deltas and (logprobs or self._token_ids is not None or self._reason is not None):
-            deltas = [{}]
+            deltas = [] if only_draft else [{}]
         chunks = [self._chunk(delta) for delta in deltas]
         if chunks and logprobs:
             chunks[0]["logprobs"] = {"content": logprobs}
@@ -81,7 +87,7 @@ class ChatChoice:
             chunks[0]["token_ids"] = list(event.tokens)
         if self._reason is not None:
             chunks[-1].update(finish_reason=self._reason, stop_reason=self._stop)
-        return chunks
+        return chunks if event.draft is None else [*chunks, self._drafted(event.draft)]
 
     def whole(self) -> Object:
         """The message; its content is null when it only calls tools."""
@@ -104,7 +110,18 @@ class ChatChoice:
         }
 
     def _chunk(self, delta: Object) -> Object:
-        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": None, **self._final}
+
+    def _drafted(self, draft: Draft) -> Object:
+        """A chunk without a delta, whose draft says how content and reasoning would go on."""
+        parser = copy.deepcopy(self._parser)
+        texts = {"text": "", "reasoning": ""}
+        for piece in [*parser.push(draft.text), *parser.finish()]:
+            if piece.kind in ("text", "reasoning"):
+                texts[piece.kind] += piece.text
+        if not self._show_reasoning:
+            del texts["reasoning"]
+        return {**self._chunk({}), **_told_draft(draft, texts)}
 
     def _delta(self, piece: Piece) -> Object | None:
         """What a committed piece adds to the message."""
@@ -129,11 +146,14 @@ class CompletionChoice:
     """One completion: text as it comes. Where token ids are asked for, `prompt` stands in its first chunk."""
 
     def __init__(
-        self, index: int, vocabulary: Vocabulary, logprobs: bool, prompt: Sequence[int] | None
-    ) -> None:
+        self, index: int, vocabulary: Vocabulary, logprobs: bool, prompt: Sequence[int] | None,
+        diffusing: bool = False,
+    ) -> None:  # fmt: skip
+        """`diffusing`: blocks in flight are told too, and of each chunk whether it is final."""
         self._index = index
         self._vocabulary = vocabulary
         self._with_logprobs = logprobs
+        self._final: Object = {"final": True} if diffusing else {}
         self._prompt = prompt
         self._token_ids: list[int] | None = None if prompt is None else []
         self._text: list[str] = []
@@ -147,16 +167,21 @@ class CompletionChoice:
         return []
 
     def push(self, event: TokenEvent) -> list[Object]:
-        """One chunk, if there is anything to tell."""
+        """A chunk of what is final, if there is anything to tell, and one of the block in flight."""
         self._reason, self._stop = event.finish_reason, event.stop_reason
         self._text.append(event.text)
         self._entries += event.logprobs
         first = not self._token_ids
         if self._token_ids is not None:
             self._token_ids += event.tokens
-        if not (event.text or event.finish_reason or event.logprobs or self._token_ids is not None):
-            return []
-        return [self._told(event.text, event.logprobs, event.tokens, first)]
+        chunks: list[Object] = []
+        with_ids = bool(event.tokens) and self._token_ids is not None
+        if event.text or event.finish_reason or event.logprobs or with_ids:
+            chunks.append(self._told(event.text, event.logprobs, event.tokens, first))
+        if event.draft is not None:
+            empty: Object = {"index": self._index, "text": "", "logprobs": None, "finish_reason": None}
+            chunks.append({**empty, **_told_draft(event.draft, {"text": event.draft.text})})
+        return chunks
 
     def whole(self) -> Object:
         """The whole text."""
@@ -172,6 +197,7 @@ class CompletionChoice:
             "logprobs": self._logprobs(entries) if self._with_logprobs else None,
             "finish_reason": self._reason,
             "stop_reason": self._stop,
+            **self._final,
         }
         if self._token_ids is not None:
             told["token_ids"] = list(tokens)
@@ -195,6 +221,13 @@ class CompletionChoice:
             "tokens": texts,
             "top_logprobs": top,
         }
+
+
+def _told_draft(draft: Draft, texts: dict[str, str]) -> Object:
+    """What a chunk says of a block in flight."""
+    open_ = sum(token is None for token in draft.tokens)
+    told = {"position": draft.position, "tokens": len(draft.tokens), "open": open_, **texts}
+    return {"final": False, "draft": told}
 
 
 def _chat_logprob(vocabulary: Vocabulary, entry: TokenLogprob) -> Object:

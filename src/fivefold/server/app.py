@@ -16,7 +16,7 @@ from fivefold.core.errors import FivefoldError
 
 from .admin import Admin
 from .auth import KeyCheck
-from .endpoints import Generation, Small, chat_request, completion_request
+from .endpoints import Generation, Small, chat_request, completion_request, infill_request
 from .errors import ApiError, of_error
 from .metrics import Metrics
 from .models import Models
@@ -45,11 +45,12 @@ def make_app(
         finally:
             await models.close()
 
-    chat, text = "/chat/completions", "/completions"
+    chat, text, infill = "/chat/completions", "/completions", "/fim/completions"
     app = Starlette(
         routes=[
             Route(f"/v1{chat}", Generation(models, metrics, chat, chat_request)),
             Route(f"/v1{text}", Generation(models, metrics, text, completion_request)),
+            Route(f"/v1{infill}", Generation(models, metrics, infill, infill_request)),
             Route("/v1/models", small.models, methods=["GET"]),
             Route("/v1/models/{name:path}", small.model, methods=["GET"]),
             Route("/admin/reload", Admin(models).reload, methods=["POST"]),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
 from fivefold.core.request import Decoding, EvictionChoice
-from fivefold.engine import AUTO, NONE, checked, decoding_named
+from fivefold.engine import AUTO, NONE, checked, chosen_denoiser, decoding_named
 from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
@@ -65,6 +65,7 @@ class ModelConfig:
     eviction_every: int = 0
     eviction_least: int = 1024
     decoding: Decoding = AUTO
+    denoiser: str = ""
     memory: int = 0
     wait: float = 300
     idle: float = 0
@@ -193,11 +194,13 @@ def overridden(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any
 
 
 def _check_decoding(config: ModelConfig, where: str) -> None:
-    """Refuse a decoding that nobody knows; what a model cannot do is found with the model."""
+    """Refuse a decoding or a denoiser that nobody knows; what a model cannot do is found with the model."""
     try:
         decoding_named(config.decoding)
+        if config.denoiser:
+            chosen_denoiser(config.denoiser)
     except InputError as error:
-        raise InputError(error.what, where=f"{where}: key decoding", remedy=error.remedy) from None
+        raise InputError(error.what, where=f"{where}: key {error.where}", remedy=error.remedy) from None
 
 
 def _check_numbers(config: ModelConfig, where: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fivefold import __version__
-from fivefold.core.request import SamplingParams
+from fivefold.core.request import Request, SamplingParams
 
 from .answers import ChatChoice, Choice, CompletionChoice
 from .body import Addressed, decoded, read_raw
@@ -27,7 +27,7 @@ from .messages import checked_messages, checked_tools, template_options
 from .metrics import Metrics
 from .models import Models
 from .parameters import chat_sampling, choices, completion_sampling, decoding_choice, eviction_choice
-from .protocol import ChatRequest, CompletionRequest, GenerationFields
+from .protocol import ChatRequest, CompletionRequest, GenerationFields, InfillSeed
 from .served import ServedModel
 from .table import Entry, UpstreamEntry
 
@@ -90,16 +90,19 @@ def chat_request(raw: bytes) -> Prepare:
         def choice(index: int) -> Choice:
             parser = model.dialect.make(bool(tools), True, opened)
             token_ids, shown = bool(fields.return_token_ids), fields.include_reasoning is not False
-            return ChatChoice(index, model.vocabulary, parser, token_ids, shown)
+            diffusing = bool(fields.diffusing)
+            return ChatChoice(index, model.vocabulary, parser, token_ids, shown, diffusing)
 
-        return _job(f"chatcmpl-{name}", "chat.completion", model, fields, [tokens], sampling, count, choice)
+        pattern = _pattern(f"chatcmpl-{name}", model, fields, sampling)
+        return _job(pattern, "chat.completion", model, fields, [tokens], count, choice)
 
     return prepare
 
 
-def completion_request(raw: bytes) -> Prepare:
-    """What a body of /v1/completions asks for."""
+def completion_request(raw: bytes, seed: int | None = None) -> Prepare:
+    """What a body of /v1/completions asks for; `seed` is for one that has none."""
     fields = decoded(raw, CompletionRequest)
+    fields.seed = seed if fields.seed is None else fields.seed
     sampling = completion_sampling(fields)
     eviction_choice(fields)
     decoding_choice(fields)
@@ -108,37 +111,54 @@ def completion_request(raw: bytes) -> Prepare:
 
     async def prepare(model: ServedModel, name: str) -> Job:
         prompts = [await _prompt_tokens(model, prompt) for prompt in given]
+        suffix = await model.suffix_tokens(fields.suffix) if fields.suffix else ()
 
         def choice(index: int) -> Choice:
             prompt = prompts[index // count] if fields.return_token_ids else None
-            return CompletionChoice(index, model.vocabulary, sampling.logprobs is not None, prompt)
+            with_logprobs = sampling.logprobs is not None
+            return CompletionChoice(index, model.vocabulary, with_logprobs, prompt, bool(fields.diffusing))
 
-        return _job(f"cmpl-{name}", "text_completion", model, fields, prompts, sampling, count, choice)
+        pattern = _pattern(f"cmpl-{name}", model, fields, sampling, suffix)
+        return _job(pattern, "text_completion", model, fields, prompts, count, choice)
 
     return prepare
 
 
+def infill_request(raw: bytes) -> Prepare:
+    """What a body of /v1/fim/completions asks for: a completion, by Mistral's and Inception's names."""
+    seed = decoded(raw, InfillSeed).random_seed
+    return completion_request(raw, seed)
+
+
+def _pattern(
+    identity: str, model: ServedModel, fields: GenerationFields, sampling: SamplingParams,
+    suffix: Sequence[int] = (),
+) -> Request:  # fmt: skip
+    """What all requests of a job have in common."""
+    salt = fields.cache_salt or ""
+    if len(salt) > MOST_SALT:
+        raise bad_request(f"cache_salt has {len(salt)} characters; give at most {MOST_SALT}", "cache_salt")
+    return Request(
+        identity, (), sampling, salt, model.shown, eviction_choice(fields, model.engine.eviction),
+        decoding_choice(fields), fields.denoiser, bool(fields.diffusing), tuple(suffix),
+    )  # fmt: skip
+
+
 def _job(
-    identity: str,
+    pattern: Request,
     kind: str,
     model: ServedModel,
     fields: GenerationFields,
     prompts: list[list[int]],
-    sampling: SamplingParams,
     count: int,
     choice: Callable[[int], Choice],
 ) -> Job:
-    salt = fields.cache_salt or ""
-    if len(salt) > MOST_SALT:
-        raise bad_request(f"cache_salt has {len(salt)} characters; give at most {MOST_SALT}", "cache_salt")
     most = model.config.max_sequences + model.config.max_queue
     if len(prompts) * count > most:
         raise bad_request(f"{len(prompts)} prompts with n {count} are more than {most} answers at once", "n")
-    eviction = eviction_choice(fields, model.engine.eviction)
-    chosen = (eviction, decoding_choice(fields))
-    requests = requests_of(identity, model, prompts, sampling, count, salt, chosen)
+    requests = requests_of(pattern, prompts, count)
     made = [choice(index) for index in range(len(requests))]
-    return Job(identity, kind, int(time.time()), model, fields, requests, made, prompts)
+    return Job(pattern.identity, kind, int(time.time()), model, fields, requests, made, prompts)
 
 
 def _prompts(fields: CompletionRequest) -> list[str | list[int]]:

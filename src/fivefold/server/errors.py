@@ -83,7 +83,9 @@ def of_error(error: Exception) -> ApiError:
     if isinstance(error, OverloadedError):
         wait = str(max(1, round(error.retry_after)))
         return ApiError(503, error.line(), code="overloaded", headers={"retry-after": wait})
-    if isinstance(error, InputError | UnsupportedError):
+    if isinstance(error, UnsupportedError):
+        return bad_request(error.line(), error.where or None, "not_supported")
+    if isinstance(error, InputError):
         return bad_request(error.line(), error.where or None)
     if isinstance(error, FivefoldError):
         return ApiError(500, error.line())

@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 from starlette.types import Receive, Send
 
 from fivefold.core.errors import FivefoldError
-from fivefold.core.request import Decoding, EvictionChoice, Request, SamplingParams, Timings, TokenEvent
+from fivefold.core.request import Request, Timings, TokenEvent
 from fivefold.engine import EventStream
 
 from .answers import Choice, Object
@@ -72,12 +72,12 @@ class Job:
         }
 
     def usage(self) -> Object:
-        """Tokens of all choices; a prompt that several choices share counts once.
+        """Tokens of all choices; a prompt, and what is behind the answer, counts once for several choices.
 
         Where entries were evicted, `kept_tokens` says how many each KV head has kept. Guesses of tokens are
         told as OpenAI tells predictions, where any were made; they are no tokens of the answer.
         """
-        prompt = sum(map(len, self.prompt_token_ids))
+        prompt = sum(len(tokens) + len(self.requests[0].suffix) for tokens in self.prompt_token_ids)
         took = list(self.timings.values())
         output = sum(one.output_tokens for one in took)
         share = max(len(self.requests) // max(len(self.prompt_token_ids), 1), 1)
@@ -104,24 +104,14 @@ class Job:
         return usage
 
 
-def requests_of(
-    identity: str,
-    model: ServedModel,
-    prompts: Sequence[Sequence[int]],
-    sampling: SamplingParams,
-    count: int,
-    salt: str,
-    chosen: tuple[EvictionChoice | None, Decoding | None] = (None, None),
-) -> list[Request]:
-    """The engine's requests: `count` answers to each prompt. `chosen`: the eviction and the decoding."""
+def requests_of(pattern: Request, prompts: Sequence[Sequence[int]], count: int) -> list[Request]:
+    """The engine's requests, `count` answers to each prompt; all else is as the pattern has it."""
     return [
-        Request(
-            f"{identity}-{place}-{index}",
-            tuple(prompt),
-            for_choice(sampling, index),
-            salt,
-            model.shown,
-            *chosen,
+        replace(
+            pattern,
+            identity=f"{pattern.identity}-{place}-{index}",
+            prompt=tuple(prompt),
+            sampling=for_choice(pattern.sampling, index),
         )
         for place, prompt in enumerate(prompts)
         for index in range(count)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fivefold.core.errors import InputError
 from fivefold.core.request import MOST_BIAS, MOST_BIASES, Decoding, EvictionChoice, SamplingParams
-from fivefold.engine import NONE, checked, decoding_named
+from fivefold.engine import NONE, checked, chosen_denoiser, decoding_named
 
 from .errors import bad_request, not_supported
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
@@ -49,8 +49,6 @@ def completion_sampling(fields: CompletionRequest) -> SamplingParams:
     """The parameters of a completion request."""
     if fields.echo:
         raise not_supported("echo", "echo")
-    if fields.suffix:
-        raise not_supported("suffix", "suffix")
     if fields.best_of is not None and fields.best_of != choices(fields):
         raise not_supported("best_of other than n", "best_of")
     most = COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
@@ -141,8 +139,14 @@ def _refuse(fields: GenerationFields) -> None:
         value = getattr(fields, name)
         if value is not None and value is not False:
             raise not_supported(name, name)
-    if fields.stream_options is not None and not fields.stream:
-        raise bad_request("stream_options is for streams only", "stream_options")
+    for name in ("stream_options", "diffusing"):
+        if getattr(fields, name) and not fields.stream:
+            raise bad_request(f"{name} is for streams only: give stream, or leave it out", name)
+    if fields.denoiser is not None:
+        try:
+            chosen_denoiser(fields.denoiser)
+        except InputError as error:
+            raise bad_request(error.line(), error.where) from None
 
 
 def _stops(fields: GenerationFields) -> tuple[str, ...]:

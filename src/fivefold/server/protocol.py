@@ -57,6 +57,8 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     budget: Whole | float | None = None
     eviction_every: Whole | None = None
     decoding: str | None = None
+    denoiser: str | None = None
+    diffusing: bool | None = None
 
 
 class ChatRequest(GenerationFields, kw_only=True):
@@ -92,3 +94,9 @@ class CompletionRequest(GenerationFields, kw_only=True):
     suffix: str | None = None
     best_of: Whole | None = None
     add_special_tokens: bool | None = None
+
+
+class InfillSeed(msgspec.Struct):
+    """What /v1/fim/completions takes beside the fields of a completion: Mistral's name of the seed."""
+
+    random_seed: Whole | None = None

@@ -76,6 +76,11 @@ class ServedModel:
         self.check_length(tokens, field_name)
         return tokens
 
+    async def suffix_tokens(self, text: str) -> list[int]:
+        """The tokens of a text that stands behind the answer."""
+        self._check_characters(len(text), "suffix")
+        return await _elsewhere(lambda: self.vocabulary.encode(text, add_bos=False), len(text))
+
     def check_length(self, tokens: Sequence[int], field_name: str) -> None:
         """Refuse a prompt that leaves no room for an answer."""
         if not tokens:

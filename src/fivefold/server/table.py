@@ -50,7 +50,7 @@ class UpstreamEntry:
 
 Entry = LocalEntry | UpstreamEntry
 
-_KEYS = {"--context": "key context", "eviction": "key eviction", "decoding": "key decoding"}
+_KEYS = {"--context": "key context"} | {key: f"key {key}" for key in ("eviction", "decoding", "denoiser")}
 """By where an error was found that is not the source's: the key that says it."""
 
 
@@ -166,6 +166,7 @@ class Maker:
             sequences=min(config.max_sequences, self.options.sequences),
             eviction=config.eviction,
             decoding=config.decoding,
+            denoiser=config.denoiser,
         )
         if config.format:
             place = f"{where}: key format" if where else "key format"
@@ -187,7 +188,7 @@ class Maker:
             raise placed(error, where, "key memory" if config.memory else "key source") from None
         engine = EngineOptions(
             config.max_sequences, config.max_queue, config.prefix_cache, eviction=config.eviction_choice,
-            decoding=config.decoding,
+            decoding=config.decoding, denoiser=config.denoiser,
         )  # fmt: skip
         chosen = dataclasses.replace(options, context=need.context, entries=entries)
         recipe = Recipe(config.name, path, chosen, engine, need.bytes(entries), config.pinned, config.idle)

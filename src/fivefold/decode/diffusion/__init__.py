@@ -6,7 +6,7 @@ places are filled. All fulfil `core.decoder.Decoder`: to the engine they are lik
 
 from .block import Block
 from .block_decoder import BlockDecoder
-from .denoisers import DENOISERS, Denoiser, denoiser_named
+from .denoisers import DENOISERS, Denoiser, chosen_denoiser, denoiser_named
 from .guesses import Guesser, Guesses
 from .making import Place, diffusion_decoder
 from .whole_decoder import WholeDecoder
@@ -14,5 +14,5 @@ from .window_decoder import WindowDecoder
 
 __all__ = [
     "DENOISERS", "Block", "BlockDecoder", "Denoiser", "Guesser", "Guesses", "Place", "WholeDecoder",
-    "WindowDecoder", "denoiser_named", "diffusion_decoder",
+    "WindowDecoder", "chosen_denoiser", "denoiser_named", "diffusion_decoder",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from fivefold.core.batch import Commit, Float32, Int32
 from fivefold.core.decoder import Decision
-from fivefold.core.diffusion import DiffusionRules
+from fivefold.core.diffusion import DiffusionRules, Provisional
 from fivefold.core.request import FinishReason, Request, TokenLogprob
 from fivefold.decode.logprobs import token_logprob
 from fivefold.decode.sampling import Sampler
@@ -20,9 +20,12 @@ from .block import Block
 from .denoisers import Denoiser
 from .guesses import Guesser, Guesses
 
+_NO_TOKEN = -1
+"""In place of an open position: ends nothing."""
+
 
 class Answer:
-    """One request: its final tokens, and how blocks of it are denoised.
+    """One request: its final tokens, those that stand behind its answer, and how blocks of it are denoised.
 
     vocabulary  V.
     """
@@ -32,6 +35,7 @@ class Answer:
         stopping: Stopping, vocabulary: int,
     ) -> None:  # fmt: skip
         self.tokens = list(request.prompt)
+        self.suffix = np.array(request.suffix, np.int32)
         self.rules = rules
         self.denoiser = denoiser
         self.stopping = stopping
@@ -89,6 +93,19 @@ class Answer:
             if self.stopping.after(int(block.tokens[place]), number) is not None:
                 return True
         return False
+
+    def provisional(self, start: int, block: Block) -> Provisional:
+        """The block at a position as it can be shown: what stands behind a token that would end the request
+        is left out, and so is that token where it would be no part of the text."""
+        count = len(block.tokens)
+        for place in range(len(self.tokens) - start, count):
+            number = start + place - self._prompt + 1
+            token = _NO_TOKEN if block.masked[place] else int(block.tokens[place])
+            reason = self.stopping.after(token, number)
+            if reason is not None:
+                count = place + (reason == "length")
+                break
+        return Provisional(start, tuple(block.tokens[:count].tolist()), tuple(block.masked[:count].tolist()))
 
     def seed(self, position: int, logits: Float32) -> int:
         """The token at a position, from (V,) logits alone, before its block begins."""

@@ -74,10 +74,7 @@ class BlockDecoder:
     @property
     def provisional(self) -> Provisional | None:
         """The block in flight, if there is one."""
-        block = self._block
-        if block is None:
-            return None
-        return Provisional(self._start, tuple(block.tokens.tolist()), tuple(block.masked.tolist()))
+        return None if self._block is None else self._answer.provisional(self._start, self._block)
 
     @property
     def _start(self) -> int:

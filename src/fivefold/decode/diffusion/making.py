@@ -51,14 +51,10 @@ def diffusion_decoder(
     UnsupportedError for blocks that pages cannot hold.
     """
     chosen = denoiser or denoiser_named(rules.denoiser, rules.numbers)
-    strange = next((token for token in request.prompt if not 0 <= token < place.vocabulary), None)
-    if strange is not None:
-        raise InputError(
-            f"token {strange} is not in the vocabulary", where="prompt",
-            remedy=f"give tokens from 0 to {place.vocabulary - 1}",
-        )  # fmt: skip
     _check(rules, chosen)
-    stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), _room(rules, place))
+    _check_tokens(request, rules, place)
+    room = _room(rules, place) - len(request.suffix)
+    stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), room)
     if rules.sight == "full" and request.sampling.max_tokens is None:
         stopping = replace(stopping, most=min(stopping.most, rules.answer))
     sampler = Sampler(request.sampling, place.vocabulary, request.prompt, place.end_tokens)
@@ -76,6 +72,26 @@ def diffusion_decoder(
 def _room(rules: DiffusionRules, place: Place) -> int:
     """Tokens of prompt and answer together: whole blocks where blocks are run as a whole."""
     return place.context // rules.block * rules.block if rules.sight == "block" else place.context
+
+
+def _check_tokens(request: Request, rules: DiffusionRules, place: Place) -> None:
+    for where, tokens in (("prompt", request.prompt), ("suffix", request.suffix)):
+        strange = next((token for token in tokens if not 0 <= token < place.vocabulary), None)
+        if strange is not None:
+            raise InputError(
+                f"token {strange} is not in the vocabulary", where=where,
+                remedy=f"give tokens from 0 to {place.vocabulary - 1}",
+            )  # fmt: skip
+    if request.suffix and rules.sight != "full":
+        raise UnsupportedError(
+            "rows of this diffusion model do not see text behind their block", where="suffix",
+            remedy="leave it out, or ask a model whose rows see all of the text, such as LLaDA or Dream",
+        )  # fmt: skip
+    if len(request.prompt) + len(request.suffix) >= _room(rules, place) and request.suffix:
+        raise InputError(
+            f"prompt and suffix have {len(request.prompt)} and {len(request.suffix)} tokens, the context "
+            f"{place.context}", where="suffix", remedy="shorten them",
+        )  # fmt: skip
 
 
 def _check(rules: DiffusionRules, denoiser: Denoiser) -> None:

@@ -6,6 +6,8 @@ beginning, for it changes what is written. Blocks of it are denoised one after t
 the cache, since each entry depends on tokens that are still to come: this is the exact mode, at its full
 price.
 
+Rows see both sides, so tokens may stand behind the canvas too: then what is between is filled in.
+
 Fast-dLLM's prefix cache and dual cache keep entries of other rows for the length of a block and then make
 all of them anew. A decoder can only add entries to the cache, and take none back, so they are not there.
 """
@@ -30,7 +32,7 @@ class WholeDecoder:
     def __init__(self, sequence: int, answer: Answer) -> None:
         self._sequence = sequence
         self._answer = answer
-        self._length = answer.end
+        self._length = answer.end + len(answer.suffix)
         self._block: Block | None = None
         self._places: Int32 | None = None
 
@@ -62,10 +64,7 @@ class WholeDecoder:
     @property
     def provisional(self) -> Provisional | None:
         """The block in flight, if there is one."""
-        block = self._block
-        if block is None:
-            return None
-        return Provisional(len(self.tokens), tuple(block.tokens.tolist()), tuple(block.masked.tolist()))
+        return None if self._block is None else self._answer.provisional(len(self.tokens), self._block)
 
     def resume(self, cached: int) -> int:
         """Build on nothing; the block in flight stays as it is."""
@@ -80,14 +79,13 @@ class WholeDecoder:
             return None
         start = len(self.tokens)
         if self._block is None:
-            left = self._length - start
+            left = self._answer.end - start
             size = min(self._answer.rules.block or left, left)
             self._block = self._answer.block(start, size, np.zeros(0, np.int32))
-        behind = self._answer.block(
-            start + len(self._block.tokens), self._length - start - len(self._block.tokens),
-            np.zeros(0, np.int32),
-        )  # fmt: skip
-        tokens = np.concatenate([np.array(self.tokens, np.int32), self._block.tokens, behind.tokens])
+        next_start = start + len(self._block.tokens)
+        behind = self._answer.block(next_start, self._answer.end - next_start, np.zeros(0, np.int32)).tokens
+        known = np.array(self.tokens, np.int32)
+        tokens = np.concatenate([known, self._block.tokens, behind, self._answer.suffix])
         self._places = self._answer.asked(self._block)
         wanted = start + self._places - np.int32(self._answer.rules.shifted)
         visible = np.tile(np.array([0, self._length], np.int32), (self._length, 1))

@@ -63,8 +63,7 @@ class WindowDecoder:
     @property
     def provisional(self) -> Provisional | None:
         """The window."""
-        block = self._block
-        return Provisional(len(self.tokens), tuple(block.tokens.tolist()), tuple(block.masked.tolist()))
+        return self._answer.provisional(len(self.tokens), self._block)
 
     def resume(self, cached: int) -> int:
         """Build on `cached` entries; the window stays as it is."""

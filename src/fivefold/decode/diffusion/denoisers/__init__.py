@@ -4,7 +4,8 @@ A file that has a `DENOISER` is in the table; nothing else is to be done. Which 
 the decoders beside this folder.
 """
 
+from .choice import chosen_denoiser
 from .denoiser import Denoiser
 from .table import DENOISERS, denoiser_named
 
-__all__ = ["DENOISERS", "Denoiser", "denoiser_named"]
+__all__ = ["DENOISERS", "Denoiser", "chosen_denoiser", "denoiser_named"]
