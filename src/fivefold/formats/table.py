@@ -5,30 +5,13 @@ Adding a format is adding a file: nothing is registered by hand.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
-from types import MappingProxyType
 
 from fivefold.core.errors import UnsupportedError
+from fivefold.core.walking import walked
 from fivefold.formats.format import Format
 
-
-def _walk() -> dict[str, Format]:
-    package = __name__.rpartition(".")[0]
-    rows: dict[str, Format] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        row = getattr(import_module(f"{package}.{module.name}"), "FORMAT", None)
-        if not isinstance(row, Format):
-            continue
-        if row.name in rows:
-            raise ValueError(f"two formats are named {row.name!r}")
-        rows[row.name] = row
-    return rows
-
-
-FORMATS: Mapping[str, Format] = MappingProxyType(_walk())
+FORMATS: Mapping[str, Format] = walked(__name__.rpartition(".")[0], "FORMAT")
 """All number formats by name."""
 
 

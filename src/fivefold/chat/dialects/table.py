@@ -6,31 +6,15 @@ chat template, the only thing in a model file that says so.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
-from types import MappingProxyType
 
 from fivefold.chat.answer import Dialect
+from fivefold.core.walking import walked
 
 _PLAIN = "plain"
 
 
-def _walk() -> dict[str, Dialect]:
-    package = __name__.rpartition(".")[0]
-    rows: dict[str, Dialect] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        row = getattr(import_module(f"{package}.{module.name}"), "DIALECT", None)
-        if not isinstance(row, Dialect):
-            continue
-        if row.name in rows:
-            raise ValueError(f"two dialects are named {row.name!r}")
-        rows[row.name] = row
-    return rows
-
-
-DIALECTS: Mapping[str, Dialect] = MappingProxyType(_walk())
+DIALECTS: Mapping[str, Dialect] = walked(__name__.rpartition(".")[0], "DIALECT")
 """All dialects by name."""
 
 

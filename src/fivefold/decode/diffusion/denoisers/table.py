@@ -5,31 +5,15 @@ Adding a denoiser is adding a file: nothing is registered by hand.
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType
 
 from fivefold.core.errors import InputError
+from fivefold.core.walking import walked
 
 from .denoiser import Denoiser
 
-
-def _walk() -> dict[str, Denoiser]:
-    package = __name__.rpartition(".")[0]
-    rows: dict[str, Denoiser] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        row = getattr(import_module(f"{package}.{module.name}"), "DENOISER", None)
-        if row is None:
-            continue
-        if row.name in rows:
-            raise ValueError(f"two denoisers are named {row.name!r}")
-        rows[row.name] = row
-    return rows
-
-
-DENOISERS: Mapping[str, Denoiser] = MappingProxyType(_walk())
+DENOISERS: Mapping[str, Denoiser] = walked(__name__.rpartition(".")[0], "DENOISER")
 """All denoisers by name, with their papers' numbers; `with_numbers` gives one with others."""
 
 
