@@ -140,6 +140,37 @@ def test_who_is_preempted_writes_the_same_text(models: Load, policy: str) -> Non
     assert engine.figures().cache.used == 0
 
 
+@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("length", [2 * PAGE_SIZE, 2 * PAGE_SIZE - 3])
+@pytest.mark.parametrize("policy", POLICY_NAMES)
+def test_all_of_a_preempted_prompt_can_be_in_the_cache(
+    models: Load, policy: str, length: int, twin: bool
+) -> None:
+    """Its own pages are whole where the prompt ends with one; a twin's text goes on behind it."""
+    loaded = models(policy, 2000)
+    sampling = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+    salt = f"{policy} {length} {twin}"
+    prompt = tuple(range(5, 5 + length))
+    asked = Request("a", prompt, sampling, salt, eviction=EvictionChoice(policy, 20))
+    expected = alone(loaded, [asked])
+    engine = Engine(loaded, FAST)
+    if twin:
+        run_all(engine, [Request("twin", prompt, replace(sampling, max_tokens=40), salt)])
+    engine.submit(asked)
+    found: dict[str, list[TokenEvent]] = defaultdict(list)
+    while engine.busy:
+        for event in engine.step():
+            assert event.error is None, event.error
+            found["a"].append(event)
+        (task, *_) = (*engine._admission.running, None)
+        if task is not None and len(found["a"]) in (2, 5) and task.preemptions < 2 and not task.reading:
+            engine._admission.preempt(task)
+            engine._admission._full = False
+        engine.check_integrity()
+    assert engine.figures().preemptions > 0
+    assert answers(found) == expected
+
+
 @pytest.mark.parametrize("policy", ["laq", "kvzip"])
 def test_a_cache_that_is_too_small_for_probes_changes_nothing(models: Load, policy: str) -> None:
     asked = requests(policy, 12, seed=4)

@@ -122,11 +122,12 @@ class EvictingDecoder:
         return min(self._cuts[0], self._point - 1) - self._inner.committed
 
     def resume(self, cached: int) -> int:
-        """Build on what is cached, but for rows that are to observe."""
+        """Build on what is cached, but for rows that are to observe, and for one before the first eviction at
+        least: it is the step of that row which is followed by it."""
         self.drop()
         self.kept = None
         self._start(self._begin)
-        return self._inner.resume(min(cached, self._cuts[0]))
+        return self._inner.resume(min(cached, self._cuts[0], self._begin - 1))
 
     def propose(self, limit: int) -> Span | None:
         """The decoder's rows up to the next place where something observes, or those of a probe."""
