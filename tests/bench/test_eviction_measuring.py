@@ -14,11 +14,11 @@ from fivefold.bench.eviction.answers import Answering
 from fivefold.bench.eviction.evidence import Evidences
 from fivefold.bench.eviction.measuring import Bench, measure_document, recall, true_mass
 from fivefold.bench.eviction.prompts import AskedDocument, Prompt
-from fivefold.bench.eviction.run import measurable, opened
+from fivefold.bench.eviction.run import check_measured, measurable, opened
 from fivefold.bench.quality import log_softmax
 from fivefold.cache.eviction import POLICIES, Evidence
 from fivefold.core.batch import OBSERVERS, Commit, Float32, Span, Step
-from fivefold.core.errors import UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.exercises import Question
@@ -223,3 +223,11 @@ def test_an_answer_that_is_right_stays_so_where_nothing_is_evicted(loaded: Loade
     judged: dict[str, Any] = record["policies"]["window"]
     assert record["right"] is False
     assert [one["right"] for one in judged.values()] == [None, None]
+
+
+def test_a_policy_that_is_not_known_is_refused_by_the_option() -> None:
+    check_measured("laq-unpooled")
+    with pytest.raises(InputError, match="there is no eviction policy 'tova-unpooled'") as caught:
+        check_measured("tova-unpooled")
+    assert caught.value.where == "--policies"
+    assert "snapkv-unpooled" in caught.value.remedy

@@ -14,6 +14,7 @@ from fivefold.bench.eviction import (
     Cost,
     Quality,
     Selected,
+    check_measured,
     chosen_sets,
     cost_lines,
     draw_eviction,
@@ -71,6 +72,8 @@ def eviction(
     With --cost, time to first token, decoding and many conversations instead.
     """
     check_outputs(as_json, picture)
+    for name in _names(policies):
+        check_measured(name)
     options = replace(load_options(isa, threads, 0, activations, kv), drafter=False)
     if cost:
         wanted = Cost(rounds=rounds)

@@ -56,7 +56,9 @@ def rising(text: str, where: str, least: int, most: int | None = None) -> list[i
     if not numbers or not ordered or numbers[0] < least or (most is not None and numbers[-1] > most):
         limits = f"from {least} on" if most is None else f"from {least} to {most}"
         raise InputError(
-            f"{text!r} are no rising numbers {limits}", where=where, remedy="give them like 1,4,64"
+            f"{text!r} are no rising numbers {limits}",
+            where=where,
+            remedy=f"give them like {','.join(str(max(least, 1) * each) for each in (1, 2, 3))}",
         )
     return numbers
 

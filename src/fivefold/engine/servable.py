@@ -108,7 +108,8 @@ def require_module(policy: Policy | None, sought: Sought, path: Path) -> None:
     if policy is not None and needs_module(policy) and sought() is None:
         raise UnsupportedError(
             "there is no lookahead module for this model", where="eviction",
-            remedy=f"train one: fivefold train lookahead {path}, or choose another policy",
+            remedy=f"train one: fivefold train lookahead {path} --data EXAMPLES --out FILE (fivefold train "
+            "examples makes the examples), or choose another policy",
         )  # fmt: skip
 
 

@@ -27,8 +27,5 @@ def found_lookahead_module(
 
 
 def sought_lookahead_module(model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED) -> Sought:
-    """The same, but one that is shipped is read when it is asked for first: most models run without."""
-    if LOOKAHEAD_MODULE.beside(checkpoint.path).exists():
-        module = found_lookahead_module(model, checkpoint, shipped)
-        return lambda: module
+    """The same, read when it is asked for first: most models run without, also where it is damaged."""
     return cache(lambda: found_lookahead_module(model, checkpoint, shipped))

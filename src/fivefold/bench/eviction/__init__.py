@@ -7,9 +7,9 @@ from .cost import Cost, cost_lines, measure_cost
 from .figures import eviction_lines
 from .picture import draw_eviction
 from .prompts import Selected, chosen_sets
-from .run import Quality, measure_quality
+from .run import Quality, check_measured, measure_quality
 
 __all__ = [
-    "Cost", "Quality", "Selected", "chosen_sets", "cost_lines", "draw_eviction", "eviction_lines",
-    "measure_cost", "measure_quality",
+    "Cost", "Quality", "Selected", "check_measured", "chosen_sets", "cost_lines", "draw_eviction",
+    "eviction_lines", "measure_cost", "measure_quality",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from fivefold.bench.machine import describe_machine
 from fivefold.bench.report import model_figures
 from fivefold.cache.eviction import POLICIES, Policy, Scored, policy_named
 from fivefold.chat import ChatTemplate
-from fivefold.core.errors import UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.core.lookahead import LookaheadModule
 from fivefold.engine import LoadedModel
@@ -93,6 +93,17 @@ def measurable(loaded: LoadedModel, names: Sequence[str]) -> tuple[tuple[Policy,
         else:
             found.append(policy)
     return tuple(found), notes
+
+
+def check_measured(name: str) -> None:
+    """InputError if no policy is measured under that name."""
+    known = (*POLICIES, *(f"{one}{UNPOOLED}" for one in TWICE))
+    if name not in known:
+        raise InputError(
+            f"there is no eviction policy {name!r:.60}",
+            where="--policies",
+            remedy=f"choose of {', '.join(known)}",
+        )
 
 
 def as_measured(name: str, module: LookaheadModule | None) -> Policy:
