@@ -38,7 +38,7 @@ class Work:
         """Cache entries of one request at its end."""
         return self.prompt + self.tokens
 
-    def prompts(self, vocabulary: int, seed: int) -> list[list[int]]:
+    def prompts(self, vocabulary: int, seed: int | Sequence[int]) -> list[list[int]]:
         """Random token ids below `vocabulary`, the same for the same seed; no two requests begin alike."""
         low = min(100, vocabulary // 2)
         generator = np.random.default_rng(seed)

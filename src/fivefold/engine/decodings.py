@@ -48,8 +48,8 @@ class Decodings:
     def __init__(self, loaded: LoadedModel, default: Decoding, denoiser: str = "") -> None:
         """`denoiser` is that of requests which name none; empty: the family's."""
         self._loaded = loaded
-        require_decoding(default, loaded.model, loaded.path, denoiser)
         self._default = self._chosen(default)
+        require_decoding(self._default, loaded.model, loaded.path, denoiser)
         self._denoiser = denoiser
 
     def decoder(self, sequence: int, request: Request, room: int) -> Decoder:
@@ -89,5 +89,4 @@ class Decodings:
             if self._loaded.model.diffusion is not None:
                 return "diffusion"
             return "autoregressive" if self._loaded.backend == TRANSFORMERS else "speculative"
-        require_decoding(chosen, self._loaded.model, self._loaded.path)
         return chosen

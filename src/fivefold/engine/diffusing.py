@@ -7,10 +7,10 @@ decoder as any other.
 from __future__ import annotations
 
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import Request
 from fivefold.decode.diffusion import Denoiser, Place, diffusion_decoder
 
+from .described import require_decoding
 from .loader import LoadedModel
 
 
@@ -22,11 +22,8 @@ def decoder_for(
     UnsupportedError if the model is not one that is decoded so, InputError if the request cannot be served.
     """
     rules = loaded.model.diffusion
-    if rules is None:
-        raise UnsupportedError(
-            f"{loaded.path.name} is not a diffusion model", where="decoding",
-            remedy="choose auto, speculative or autoregressive, or load a diffusion model",
-        )  # fmt: skip
+    require_decoding("diffusion", loaded.model, loaded.path)
+    assert rules is not None
     context = min(loaded.context, loaded.runner.figures().longest)
     vocabulary = loaded.vocabulary
     place = Place(vocabulary.size, vocabulary.end_tokens, context, loaded.runner.max_rows)

@@ -38,9 +38,8 @@ class Task:
         self.decoder = decoder
         self.diffusing = decoder if isinstance(decoder, Diffusing) else None
         if self.diffusing is not None and self.diffusing.apart:
-            request = replace(
-                request, salt=f"{request.salt}\0blocks"
-            )  # no pages of other readers, nor for them
+            # no pages of other readers, nor for them
+            request = replace(request, salt=f"{request.salt}\0blocks")
         self.request = request
         self.guessing = decoder if isinstance(decoder, Guessing) else None
         self.sequence = sequence

@@ -15,9 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from fivefold.bench.summary import ratio, spread
+from fivefold.bench.work import Work
 from fivefold.cache.eviction import Draft, policy_named
 from fivefold.core.errors import FivefoldError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams
@@ -84,9 +83,8 @@ def _ways(loaded: LoadedModel) -> dict[str, LoadedModel]:
 
 def _prompt(loaded: LoadedModel, length: int, *drawn: int) -> list[int]:
     """Random tokens, the same for the same numbers."""
-    vocabulary = loaded.vocabulary.size
-    draw = np.random.default_rng((length, *drawn))
-    return [int(token) for token in draw.integers(min(100, vocabulary // 2), vocabulary, length)]
+    (prompt,) = Work("prefill", 1, length, 1).prompts(loaded.vocabulary.size, (length, *drawn))
+    return prompt
 
 
 def _behind(

@@ -9,11 +9,13 @@ import numpy as np
 
 from fivefold.bench.report import machine_line
 from fivefold.bench.summary import ratio, spread
+from fivefold.core.request import Decoding
 
 if TYPE_CHECKING:
     from .run import Answer
 
-PLAIN, GUESSED = "autoregressive", "speculative"
+PLAIN: Decoding = "autoregressive"
+GUESSED: Decoding = "speculative"
 DRAWS = 2000
 
 

@@ -26,10 +26,8 @@ from fivefold.core.request import Decoding, Request, SamplingParams, Timings
 from fivefold.engine import Engine, EngineFigures, EngineOptions, LoadedModel
 from fivefold.executor import read_bandwidth
 
-from .report import batch_figures, domain_figures, peer_figures, rows_figures
+from .report import GUESSED, PLAIN, batch_figures, domain_figures, peer_figures, rows_figures
 
-PLAIN: Decoding = "autoregressive"
-GUESSED: Decoding = "speculative"
 WAYS: tuple[Decoding, ...] = (PLAIN, GUESSED)
 TEMPERATURE = 0.8
 DEPTH = 256
@@ -140,16 +138,18 @@ def _beside_peers(
 ) -> dict[str, list[float]]:
     """Tokens a second of one sequence: both ways over some prompts, and the peers' plain decoding."""
     sampling = SamplingParams(max_tokens=asked.tokens, temperature=0.0)
-    sides: dict[str, Callable[[int], float]] = {}
-    for way in WAYS:
-        sides[way] = lambda turn, way=way: _rate(  # type: ignore[misc]
-            [_answer(loaded, way, prompt, sampling) for prompt in prompts]
-        )
     work = Work("decode", 1, 1, asked.tokens)
+
+    def ours(way: Decoding, turn: int) -> float:
+        return _rate([_answer(loaded, way, prompt, sampling) for prompt in prompts])
+
+    def theirs(peer: Peer, setting: str, turn: int) -> float:
+        return peer.measure(work, setting, turn).rate
+
+    sides: dict[str, Callable[[int], float]] = {way: partial(ours, way) for way in WAYS}
     for peer in peers:
         for setting in peer.settings:
-            name = f"{peer.name} {setting}".strip()
-            sides[name] = lambda turn, peer=peer, setting=setting: peer.measure(work, setting, turn).rate  # type: ignore[misc]
+            sides[f"{peer.name} {setting}".strip()] = partial(theirs, peer, setting)
     return alternate(sides, asked.rounds)
 
 
