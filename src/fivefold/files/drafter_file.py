@@ -13,7 +13,6 @@ import numpy as np
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape
-from fivefold.core.errors import FileError, FivefoldError
 from fivefold.files.learned import SHIPPED, PartKind, model_fingerprint
 from fivefold.program import Model
 
@@ -34,8 +33,7 @@ def write_drafter(path: Path, drafter: Drafter) -> None:
 
 def read_drafter(path: Path) -> Drafter:
     """Read a drafter. FileError if the file is none or does not fit itself."""
-    where, damaged = str(path), SIDE_DRAFTER.damaged
-    try:
+    with SIDE_DRAFTER.reading(path):
         arrays, described = SIDE_DRAFTER.read(path)
         sizes = described["shape"]
         shape = DrafterShape(**sizes | {"taps": tuple(sizes["taps"])})
@@ -43,12 +41,6 @@ def read_drafter(path: Path) -> Drafter:
         slots = arrays.pop("slots", np.zeros((0, shape.hidden), np.float32))
         tokens = np.array(described["tokens"], np.int32)
         return Drafter(shape, arrays, slots, head, tokens, DrafterOrigin(**described["origin"]))
-    except FileError:
-        raise
-    except FivefoldError as error:
-        raise FileError(error.what, where=where, remedy=damaged) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"its description cannot be read ({error})", where=where, remedy=damaged) from None
 
 
 def drafter_for(path: Path, model: Model, checkpoint: Checkpoint) -> Drafter:
@@ -61,14 +53,8 @@ def drafter_for(path: Path, model: Model, checkpoint: Checkpoint) -> Drafter:
 
 def found_drafter(model: Model, checkpoint: Checkpoint, shipped: Path = SHIPPED) -> Drafter | None:
     """The model's drafter, or None; errors as of reading if one lies beside the model and is not its own."""
-    beside = SIDE_DRAFTER.beside(checkpoint.path)
-    if beside.exists():
-        return drafter_for(beside, model, checkpoint)
-    if not model.programs or next(shipped.glob(f"*.{SIDE_DRAFTER.word}.safetensors"), None) is None:
-        return None
-    wanted = model_fingerprint(model, checkpoint)
-    found = SIDE_DRAFTER.shipped(wanted, shipped)
-    return None if found is None else _fitted(found, model, checkpoint, wanted)
+    found = SIDE_DRAFTER.found(model, checkpoint, shipped)
+    return None if found is None else _fitted(found[0], model, checkpoint, found[1])
 
 
 def _fitted(path: Path, model: Model, checkpoint: Checkpoint, fingerprint: str) -> Drafter:

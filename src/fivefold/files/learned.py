@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,38 @@ class PartKind:
         """What to do with a file that cannot be read."""
         return f"take another file, or train it again: {self.command}"
 
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """FileError in place of what goes wrong inside: a file that does not fit itself."""
+        try:
+            yield
+        except FileError:
+            raise
+        except FivefoldError as error:
+            raise FileError(error.what, where=str(path), remedy=self.damaged) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"its description cannot be read ({error})", where=str(path), remedy=self.damaged
+            ) from None
+
+    def found(self, model: Model, checkpoint: Checkpoint, folder: Path = SHIPPED) -> tuple[Path, str] | None:
+        """The file of a model's part, and the model's fingerprint; None if there is none.
+
+        It is one that lies beside the model, whoever's it is, or the model's own of those in a folder.
+        """
+        beside = self.beside(checkpoint.path)
+        if beside.exists():
+            return beside, model_fingerprint(model, checkpoint)
+        if not model.programs or next(folder.glob(self._files), None) is None:
+            return None
+        wanted = model_fingerprint(model, checkpoint)
+        found = self.shipped(wanted, folder)
+        return None if found is None else (found, wanted)
+
+    @property
+    def _files(self) -> str:
+        return f"*.{self.word}.safetensors"
+
     def beside(self, path: Path) -> Path:
         """Where the part of the model at `path` lies if somebody put one there."""
         own = f"{self.word}.safetensors"
@@ -74,7 +107,7 @@ class PartKind:
 
     def shipped(self, fingerprint: str, folder: Path = SHIPPED) -> Path | None:
         """The file in a folder that was made for the model of that fingerprint, if there is one."""
-        for path in sorted(folder.glob(f"*.{self.word}.safetensors")):
+        for path in sorted(folder.glob(self._files)):
             if json.loads(free_text(path).get("fingerprint", '""')) == fingerprint:
                 return path
         return None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import FileError, FivefoldError
 from fivefold.core.lookahead import LookaheadModule, Origin
 from fivefold.files.learned import PartKind, model_fingerprint
 from fivefold.program import Model
@@ -28,8 +27,7 @@ def write_lookahead_module(path: Path, module: LookaheadModule) -> None:
 
 def read_lookahead_module(path: Path) -> LookaheadModule:
     """Read a module. FileError if the file is no module or does not fit itself."""
-    where, damaged = str(path), LOOKAHEAD_MODULE.damaged
-    try:
+    with LOOKAHEAD_MODULE.reading(path):
         arrays, described = LOOKAHEAD_MODULE.read(path)
         embeddings = arrays.pop(_EMBEDDINGS)
         names = [name.removesuffix(".down") for name in arrays if name.endswith(".down")]
@@ -42,12 +40,6 @@ def read_lookahead_module(path: Path) -> LookaheadModule:
         module = {key: described.pop(key) for key in ("alpha", "rank", "pooling", "positions")}
         origin = Origin(**described | {"lengths": tuple(described["lengths"])})
         return LookaheadModule(embeddings, pairs, **module, origin=origin)
-    except FileError:
-        raise
-    except FivefoldError as error:
-        raise FileError(error.what, where=where, remedy=damaged) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"its description cannot be read ({error})", where=where, remedy=damaged) from None
 
 
 def lookahead_module_for(path: Path, model: Model, checkpoint: Checkpoint) -> LookaheadModule:
