@@ -9,15 +9,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from fivefold.core.errors import InputError
 
-from .curves import Line
+from .curves import Curves, Line
+from .optimizer import Adam
+from .state import Identity, State, restore_state, save_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +75,74 @@ class Progress:
     left: float
 
 
-class Running(Protocol):
-    """A run of training, as `train` sees it."""
+class Stepped(ABC):
+    """A run that goes on step by step, from the beginning or from where it was stopped.
+
+    `places` are checked by then, and `identity` is what another run differs in.
+    """
+
+    def __init__(
+        self, places: Places, optimizer: Adam, identity: Identity, plan: tuple[int, int], resume: bool
+    ) -> None:
+        """`plan`: steps in all, and after how many what is held out is looked at.
+
+        InputError if there is no state to go on with, or one that would be written over.
+        """
+        self.places, self._optimizer, self._identity = places, optimizer, identity
+        self.count, self._every = plan
+        self.done, self._seconds = 0, 0.0
+        if resume:
+            self._resume()
+        else:
+            places.require_no_state()
+        self._curves = Curves(places.curves, self.done)
+
+    @abstractmethod
+    def _step(self, number: int) -> dict[str, Any]:
+        """Take a step; its line of the curves."""
+
+    @abstractmethod
+    def looked_at(self) -> dict[str, Any]:
+        """The figures of what is held out."""
 
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        ...
+        return self.done == self.count
 
     def steps(self) -> Iterator[Progress]:
         """Run the steps that are left; nothing is saved."""
-        ...
+        while not self.finished:
+            begun = time.perf_counter()
+            number = self.done + 1
+            line = self._step(number)
+            if number % self._every == 0 or number == self.count:
+                line["held_out"] = self.looked_at()
+            took = time.perf_counter() - begun
+            self.done, self._seconds = number, self._seconds + took
+            self._curves.note(line | {"seconds": round(took, 3)})
+            each = self._seconds / number
+            yield Progress(number, self.count, line, each, each * (self.count - number))
+
+    def _save_state(self) -> None:
+        """Write what is needed to go on."""
+        state = State(self.done, self._seconds, self._optimizer.arrays())
+        save_state(self.places.state, self._identity, state)
+
+    def _resume(self) -> None:
+        state = restore_state(self.places.state, self._identity)
+        try:
+            self._optimizer.restore(state.arrays)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"the state cannot be read ({error})", where=str(self.places.state),
+                remedy="run without --resume, which begins anew",
+            ) from None  # fmt: skip
+        self.done, self._seconds = state.steps, state.seconds
 
 
 def train(
-    run: Running, told: Callable[[Progress], None], save: Callable[[], object], save_every: float = 300.0
+    run: Stepped, told: Callable[[Progress], None], save: Callable[[], object], save_every: float = 300.0
 ) -> bool:
     """Run all steps and save every so many seconds, and at the end; false if it was stopped before.
 

@@ -16,8 +16,6 @@ mapped when they are read.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,8 @@ import numpy as np
 
 from fivefold.core.batch import Int32
 from fivefold.core.drafter import Float16
-from fivefold.core.errors import FileError, FivefoldError, InputError
+from fivefold.core.errors import FileError, FivefoldError
+from fivefold.train.stored import whole_folder, whole_folders
 
 FORMAT = 1
 """Version of the layout above."""
@@ -79,9 +78,7 @@ def write_shard(folder: Path, shard: Shard) -> Path:
 
     InputError if it is there already, FivefoldError if it cannot be written or a number is not finite.
     """
-    target, hidden = folder / shard.name, folder / f".{shard.name}.{os.getpid()}"
-    if target.exists():
-        raise InputError("the shard is there already", where=str(target), remedy="give it another name")
+    target = folder / shard.name
     described = {
         "format": FORMAT, "model": shard.model, "taps": list(shard.taps), "settings": dict(shard.settings),
         "conversations": [
@@ -94,31 +91,17 @@ def write_shard(folder: Path, shard: Shard) -> Path:
         raise FivefoldError(
             "a hidden state is too large for float16", where=str(target), remedy="tap other layers: --taps"
         )
-    try:
-        hidden.mkdir(parents=True)
+    with whole_folder(target, "shard") as hidden:
         np.save(hidden / "tokens.npy", np.concatenate([one.tokens for one in shard.conversations]))
         np.save(hidden / "hidden.npy", states)
         (hidden / SHARD).write_text(json.dumps(described), encoding="utf-8")
-        hidden.rename(target)
-    except OSError as error:
-        raise FivefoldError(
-            f"cannot be written ({error.strerror or error})", where=str(target),
-            remedy="check the folder and the room on the disk",
-        ) from None  # fmt: skip
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
     return target
 
 
 def list_shards(folder: Path) -> list[Path]:
     """The folders of all whole shards, in the order of their names; FileError if there is none."""
-    found = sorted(path.parent for path in folder.glob(f"*/{SHARD}") if not path.parent.name.startswith("."))
-    if not found:
-        raise FileError(
-            "no conversations lie here", where=str(folder),
-            remedy="name a folder that they were written into: fivefold train conversations",
-        )  # fmt: skip
-    return found
+    remedy = "name a folder that they were written into: fivefold train conversations"
+    return whole_folders(folder, SHARD, "no conversations lie here", remedy)
 
 
 def read_shard(path: Path) -> Shard:

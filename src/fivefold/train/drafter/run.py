@@ -10,8 +10,6 @@ the decay of the loss are DFlash's (arXiv 2602.06036), sizes are for a small mod
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,10 +24,8 @@ from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape, Float16,
 from fivefold.core.errors import InputError, NotFiniteError, UnsupportedError
 from fivefold.files import model_fingerprint, write_drafter
 from fivefold.program import Model
-from fivefold.train.curves import Curves
 from fivefold.train.optimizer import Adam, Schedule
-from fivefold.train.running import Places, Progress
-from fivefold.train.state import State, restore_state, save_state
+from fivefold.train.running import Places, Stepped
 
 from .begin import begin, frequent_tokens
 from .conversations import HELD_OUT, Conversation, Shard, list_shards, read_shard
@@ -76,7 +72,7 @@ class Training:
     held_out: int = 96
 
 
-class Run:
+class Run(Stepped):
     """One run, ready to step. InputError, FileError or UnsupportedError say what does not fit.
 
     Torch is set to one thread for each operation in the whole process; `threads` conversations run at once.
@@ -117,40 +113,14 @@ class Run:
         self.network = Network(self.shape, frame, self._head)
         hidden = [self._hidden(one, len(one.hidden)).numpy() for one in self._trained[:16]]
         weights = begin(self.shape, frame, np.concatenate(hidden), training.seed)
-        self._optimizer = Adam(self.network.plan.joined(weights), training.clip)
-        self.count = training.steps or -(-training.epochs * len(self._trained) // training.conversations)
-        self._schedule = Schedule(training.rate, max(round(training.warm_up * self.count), 1), self.count)
-        self._identity = self._described()
-        self.done, self._seconds = 0, 0.0
-        if resume:
-            self._resume()
-        else:
-            places.require_no_state()
-        self._curves = Curves(places.curves, self.done)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.done == self.count
-
-    def steps(self) -> Iterator[Progress]:
-        """Run the steps that are left; nothing is saved."""
-        while not self.finished:
-            begun = time.perf_counter()
-            number = self.done + 1
-            line = self._step(number)
-            if number % self.training.every == 0 or number == self.count:
-                line["held_out"] = self.looked_at()
-            took = time.perf_counter() - begun
-            self.done, self._seconds = number, self._seconds + took
-            self._curves.note(line | {"seconds": round(took, 3)})
-            each = self._seconds / number
-            yield Progress(number, self.count, line, each, each * (self.count - number))
+        optimizer = Adam(self.network.plan.joined(weights), training.clip)
+        count = training.steps or -(-training.epochs * len(self._trained) // training.conversations)
+        self._schedule = Schedule(training.rate, max(round(training.warm_up * count), 1), count)
+        super().__init__(places, optimizer, self._described(), (count, training.every), resume)
 
     def save(self, model_name: str = "", command: str = "") -> Drafter:
         """Write the state, the drafter as it is now, and the picture; the drafter."""
-        state = State(self.done, self._seconds, self._optimizer.arrays())
-        save_state(self.places.state, self._identity, state)
+        self._save_state()
         made = self.drafter(model_name, command)
         write_drafter(self.places.module, made)
         self._curves.draw(self.places.picture, panels(self._curves.lines))
@@ -250,17 +220,6 @@ class Run:
         names = hashlib.sha256("\n".join(self._names).encode()).hexdigest()
         settings = asdict(self.training) | {"taps": list(self.training.taps)}
         return {**settings, "model": self._fingerprint, "conversations_of": names}
-
-    def _resume(self) -> None:
-        state = restore_state(self.places.state, self._identity)
-        try:
-            self._optimizer.restore(state.arrays)
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"the state cannot be read ({error})", where=str(self.places.state),
-                remedy="run without --resume, which begins anew",
-            ) from None  # fmt: skip
-        self.done, self._seconds = state.steps, state.seconds
 
 
 def _apart(shard: Shard) -> bool:

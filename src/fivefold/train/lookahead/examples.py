@@ -16,8 +16,6 @@ never changed. Arrays are mapped when they are read. Who makes the numbers is no
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy.typing as npt
 
 from fivefold.core.batch import Int32
 from fivefold.core.errors import FileError, FivefoldError, InputError
+from fivefold.train.stored import whole_folder, whole_folders
 
 FORMAT = 1
 """Version of the layout above."""
@@ -91,37 +90,19 @@ def write_document(folder: Path, document: Document) -> Path:
     """
     _check(document, InputError, document.name)
     target = folder / document.name
-    if target.exists():
-        raise InputError("the example is there already", where=str(target), remedy="give it another name")
-    hidden = folder / f".{document.name}.{os.getpid()}"
-    try:
-        hidden.mkdir(parents=True)
+    with whole_folder(target, "example") as hidden:
         for name, values in _arrays(document).items():
             with (hidden / name).open("wb") as file:
                 np.save(file, np.ascontiguousarray(values, np.float16), allow_pickle=False)
         text = json.dumps(_description(document), ensure_ascii=False)
         (hidden / DOCUMENT).write_text(text, encoding="utf-8")
-        hidden.rename(target)
-    except OSError as error:
-        raise FivefoldError(
-            f"cannot be written ({error.strerror or error})", where=str(target),
-            remedy="check the folder and the room on the disk",
-        ) from None  # fmt: skip
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
     return target
 
 
 def list_documents(folder: Path) -> list[Path]:
     """The folders of all whole documents, in the order of their names; FileError if there is none."""
-    found = sorted(
-        path.parent for path in folder.glob(f"*/{DOCUMENT}") if not path.parent.name.startswith(".")
-    )
-    if not found:
-        raise FileError(
-            "no examples lie here", where=str(folder), remedy="name a folder that examples were made into"
-        )
-    return found
+    remedy = "name a folder that examples were made into"
+    return whole_folders(folder, DOCUMENT, "no examples lie here", remedy)
 
 
 def read_document(path: Path) -> Document:

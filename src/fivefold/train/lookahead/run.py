@@ -11,8 +11,7 @@ and threads wait for each other once a step only. Rates and the rest are choices
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,10 +27,8 @@ from fivefold.core.lookahead import POOLING, LookaheadModule, Origin
 from fivefold.executor import dequantize
 from fivefold.files import model_fingerprint, write_lookahead_module
 from fivefold.program import Model
-from fivefold.train.curves import Curves
 from fivefold.train.optimizer import Adam, Schedule
-from fivefold.train.running import Places, Progress
-from fivefold.train.state import State, restore_state, save_state
+from fivefold.train.running import Places, Stepped
 
 from .examples import list_documents, read_document
 from .loss import Recall, Targets, divergence, recall
@@ -69,7 +66,7 @@ class Training:
     each_query: bool = False
 
 
-class Run:
+class Run(Stepped):
     """One run, ready to step. InputError, FileError or UnsupportedError say what does not fit.
 
     Torch is set to one thread for each operation in the whole process; `threads` documents run at once.
@@ -102,41 +99,13 @@ class Run:
         self._lengths = [self._length(path) for path in found]
         self.plan = Plan(training.rows, model.shape.hidden, training.rank, self._network.linears)
         table = dequantize(checkpoint.tensors[self._network.table])
-        self._optimizer = Adam(self.plan.begin(table, training.seed), training.clip)
+        optimizer = Adam(self.plan.begin(table, training.seed), training.clip)
         self._schedule = Schedule(training.rate, training.warm_up, training.steps)
-        self._identity = self._described()
-        self.done, self._seconds = 0, 0.0
-        if resume:
-            self._resume()
-        else:
-            places.require_no_state()
-        self._curves = Curves(places.curves, self.done)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.done == self.training.steps
-
-    def steps(self) -> Iterator[Progress]:
-        """Run the steps that are left; nothing is saved."""
-        training = self.training
-        while self.done < training.steps:
-            begun = time.perf_counter()
-            number = self.done + 1
-            line = self._step(number)
-            if number % training.every == 0 or number == training.steps:
-                line["held_out"] = self.looked_at()
-            took = time.perf_counter() - begun
-            self.done, self._seconds = number, self._seconds + took
-            self._curves.note(line | {"seconds": round(took, 3)})
-            each = self._seconds / number
-            yield Progress(number, training.steps, line, each, each * (training.steps - number))
+        super().__init__(places, optimizer, self._described(), (training.steps, training.every), resume)
 
     def save(self, model_name: str = "", command: str = "") -> LookaheadModule:
         """Write the state, the module as it is now, and the picture; the module."""
-        save_state(
-            self.places.state, self._identity, State(self.done, self._seconds, self._optimizer.arrays())
-        )
+        self._save_state()
         made = self.module(model_name, command)
         write_lookahead_module(self.places.module, made)
         self._curves.draw(self.places.picture, panels(self._curves.lines))
@@ -232,17 +201,6 @@ class Run:
             **asdict(self.training), "model": self._fingerprint,
             "documents_of": hashlib.sha256(names.encode()).hexdigest(),
         }  # fmt: skip
-
-    def _resume(self) -> None:
-        state = restore_state(self.places.state, self._identity)
-        try:
-            self._optimizer.restore(state.arrays)
-        except (ValueError, KeyError) as error:
-            raise InputError(
-                f"the state cannot be read ({error})", where=str(self.places.state),
-                remedy="run without --resume, which begins anew",
-            ) from None  # fmt: skip
-        self.done, self._seconds = state.steps, state.seconds
 
     def _check(self) -> None:
         training = self.training
