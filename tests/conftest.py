@@ -22,7 +22,7 @@ from fivefold.executor import Settings, choose_isa
 from fivefold.files import open_checkpoint, write_gguf
 from fivefold.formats import FORMATS
 from fivefold.models import load_model
-from fivefold.program import Model
+from fivefold.program import Model, packed_weight
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -159,8 +159,8 @@ def random_drafter() -> Callable[..., Drafter]:
 
         weights = {name: drawn(*dimensions) for name, dimensions in shape.weights().items()}
         slots = drawn(shape.slots if form == "block" else 0, shape.hidden)
-        head = drawn(shape.vocabulary, shape.hidden).astype(np.float16)
+        packed = {name: packed_weight(name, values) for name, values in weights.items()}
         tokens = random.permutation(own.vocabulary)[: shape.vocabulary].astype(np.int32)
-        return Drafter(shape, weights, slots, head, tokens)
+        return Drafter(shape, packed, slots, tokens)
 
     return make

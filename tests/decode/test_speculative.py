@@ -293,7 +293,8 @@ def test_guesses_that_are_offered_hold_for_one_step() -> None:
     decoder = SpeculativeDecoder(plain(WAYS["context"]), {"offered": SOURCES["offered"]()})
     cached = through_prompt(decoder)
     assert decoder.wanted == len(decoder.hoped) > 0 and decoder.worth == ()
-    decoder.offer(truth[1:4])
+    decoder.offer([(token, 0.6) for token in truth[1:4]])
+    assert decoder.worth == pytest.approx([0.65, 0.65**2, 0.65**3])
     assert len(decoder.worth) == 3 and decoder.wanted == 0
     span, again = decoder.propose(3), decoder.propose(10)
     assert span is not None and span.tokens.tolist() == truth[:3]
@@ -301,6 +302,25 @@ def test_guesses_that_are_offered_hold_for_one_step() -> None:
     decision = decoder.decide(rows_of(again, cached))
     assert decision.tokens == tuple(truth[1:5]) and (decision.guessed, decision.accepted) == (3, 3)
     assert decoder.worth == () and decoder.wanted > 0
+    decoder.offer([(0, 0.01)])
+    assert len(decoder.worth) == 1 and decoder.worth[0] < 0.1, "of another class, and not likely"
+
+
+def test_another_draft_is_hoped_to_be_worth_what_drafts_were() -> None:
+    decoder = SpeculativeDecoder(plain(WAYS["context"]), {"offered": SOURCES["offered"]()})
+    cached = through_prompt(decoder)
+    first = list(decoder.hoped)
+    assert first[:3] == [0.5, 0.25, 0.125]
+    for likely, better in ((0.95, True), (0.05, False)):
+        for _ in range(4):
+            assert decoder.wanted > 0
+            decoder.offer([(V, likely)] * 2)  # no token of the vocabulary: it is never right
+            span = decoder.propose(1)
+            assert span is not None
+            cached += span.tokens[: len(decoder.decide(rows_of(span, cached)).commit.rows)].tolist()
+        hoped = list(decoder.hoped)
+        assert hoped == sorted(hoped, reverse=True) and (hoped[0] > first[0]) == better
+        first = hoped
 
 
 def test_of_two_sources_the_one_that_promises_more_is_used() -> None:

@@ -17,6 +17,7 @@ from fivefold.core.request import EvictionChoice, Request, SamplingParams
 from fivefold.engine import Engine, LoadOptions, inspect_model, load, need_of, score
 from fivefold.files import model_fingerprint, open_checkpoint, write_drafter
 from fivefold.models import load_model
+from fivefold.program import head_of
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
 TOKENS = tuple(range(2, 40))
@@ -61,7 +62,9 @@ def test_it_can_be_left_out(path: Path) -> None:
 def test_its_memory_is_counted(path: Path, drafter: Drafter) -> None:
     own, plain = need_of(path, LoadOptions()), need_of(TINY, LoadOptions())
     sizes = drafter_bytes(drafter)
-    assert sizes == {name: one.stored_bytes for name, one in drafter_tensors(drafter).items()}
+    model = load_model(checkpoint := open_checkpoint(TINY))
+    made = drafter_tensors(drafter, head_of(model), checkpoint.tensors.__getitem__)
+    assert sizes == {name: one.stored_bytes for name, one in made.items()}
     assert own.weights == plain.weights + sum(sizes.values())
     assert own.bytes(96) - own.weights > plain.bytes(96) - plain.weights
     loaded = load(path, LoadOptions())

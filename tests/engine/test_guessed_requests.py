@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from guessed import Clock, truth_teller
 
-from fivefold.core.decoder import Decoder
+from fivefold.core.decoder import Decoder, Likely
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams, TokenEvent
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
@@ -207,14 +207,14 @@ class Drafter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runner, name)
 
-    def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+    def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[Likely]]:
         self.asked.append(list(asked))
         self._clock.now += self._seconds - 1.0
         found = []
         for sequence, anchor, count in asked:
             length = self._runner.cache.length(sequence, "main")
             text = next(text for text in self._texts if text[length] == anchor and count > 0)
-            found.append(list(text[length + 1 :][:count]))
+            found.append([(token, 0.9) for token in text[length + 1 :][:count]])
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_a_drafter_is_written(
     drafter = read_drafter(tmp_path / "d.safetensors")
     assert drafter.shape.taps == (0, 1) and drafter.shape.vocabulary == 50
     assert drafter.origin.command.startswith("fivefold train drafter ")
-    counted = sum(part.size for part in drafter.weights.values()) + drafter.slots.size
+    counted = sum(prod(part.shape) for part in drafter.weights.values()) + drafter.slots.size
     assert answer["parameters"] == counted
     assert status([*given, "--resume"]) == 0
     assert "going on after step 3 of 3" in capsys.readouterr().err

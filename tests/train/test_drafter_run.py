@@ -166,8 +166,8 @@ def guessed_rightly(checkpoint: Any, drafter: Any, conversations: Any) -> list[b
         runner.run(Step((Span.causal(sequence, one.tokens[:anchor], 0),)))
         runner.commit([Commit(sequence, np.arange(anchor, dtype=np.int32))])
         guess = runner.draft([(sequence, int(one.tokens[anchor]), 3)])[0]
-        assert len(guess) == 3
-        hits.append(guess[0] == one.tokens[anchor + 1])
+        assert 1 <= len(guess) <= 3
+        hits.append(guess[0][0] == one.tokens[anchor + 1])
         runner.close(sequence)
     return hits
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fivefold.cache import PagedCache, Storage
 from fivefold.core.batch import Batch, Commit, Float32, Int32, Step
+from fivefold.core.decoder import Likely
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE, CacheLayout
 from fivefold.core.lookahead import LookaheadModule, Sought, no_module
@@ -118,9 +119,10 @@ class CachedRunner:
         """Keep these rows of each sequence's last span."""
         self.cache.commit(commits)
 
-    def draft(self, asked: Sequence[Asked]) -> list[list[int]]:
+    def draft(self, asked: Sequence[Asked]) -> list[list[Likely]]:
         """The side drafter's guesses at what follows each sequence, of (sequence, anchor, count): at most
-        `count` tokens behind the anchor, its last final token, whose entry is not in the cache yet.
+        `count` tokens, each with its probability, behind the anchor: the sequence's last final token, whose
+        entry is not in the cache yet.
 
         None where there is no drafter, or no room. No step may be open; nothing is kept.
         """

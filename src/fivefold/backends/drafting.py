@@ -15,9 +15,11 @@ import numpy as np
 from fivefold.cache import OutOfPagesError, PagedCache
 from fivefold.core.batch import LOGITS, Batch, Commit, Float32, GroupView, Int32, Span, Step
 from fivefold.core.checkpoint import Tensor
+from fivefold.core.decoder import Likely
 from fivefold.core.drafter import DRAFTER, SLOTS, Drafter
+from fivefold.executor import dequantize
 from fivefold.formats import format_of
-from fivefold.program import weight_name
+from fivefold.program import Weight, packed_form, packed_weight, weight_name
 
 from .adapted import Tensors
 
@@ -25,7 +27,11 @@ Asked = tuple[int, int, int]
 """A sequence, its last final token, whose entry is not in the cache yet, and how many guesses are wanted."""
 
 _NONE: Int32 = np.zeros(0, np.int32)
-_PACKED = "q8_0"
+HEAD = "head"
+
+GIVEN_UP = 0.15
+"""Guesses one after the other end where all of them together are right less often than that: a further row
+costs a step of the drafter, and brings less than it costs."""
 
 
 class Drafting:
@@ -39,13 +45,13 @@ class Drafting:
         self._run = run
         self._rows = rows
 
-    def draft(self, asked: Sequence[Asked]) -> list[list[int]]:
+    def draft(self, asked: Sequence[Asked]) -> list[list[Likely]]:
         """Guesses for each, at most as many as are wanted, and as the drafter has slots.
 
         None where the cache has no room for the rows of a guess.
         """
         counts = [min(count, self._drafter.shape.slots, self._rows) for _, _, count in asked]
-        found: list[list[int]] = [[] for _ in asked]
+        found: list[list[Likely]] = [[] for _ in asked]
         for together in self._parts(counts):
             spans = [self._span(*asked[index][:2], counts[index]) for index in together]
             try:
@@ -82,22 +88,32 @@ class Drafting:
         inputs = {SLOTS: self._drafter.slots[:count]} if self._drafter.shape.form == "block" else {}
         return replace(span, inputs=inputs)
 
-    def _guess(self, batch: Batch, counts: Sequence[int]) -> list[list[int]]:
-        """Tokens by sequence, of rows that lie together."""
-        tokens = self._drafter.tokens
-        if self._drafter.shape.form == "block":
-            chosen = tokens[self._run(batch).argmax(1)]
-            return [part.tolist() for part in np.split(chosen, np.cumsum(counts)[:-1])]
+    def _guess(self, batch: Batch, counts: Sequence[int]) -> list[list[Likely]]:
+        """Guesses by sequence, of rows that lie together."""
         first = np.cumsum(counts) - counts
-        found: list[list[int]] = [[] for _ in counts]
+        if self._drafter.shape.form == "block":
+            chosen = self._chosen(self._run(batch))
+            return [chosen[at : at + count] for at, count in zip(first, counts, strict=True)]
+        found: list[list[Likely]] = [[] for _ in counts]
+        going = list(range(len(counts)))
+        hope = [1.0] * len(counts)
         for place in range(max(counts)):
-            going = [index for index, count in enumerate(counts) if place < count]
+            going = [index for index in going if place < counts[index] and hope[index] >= GIVEN_UP]
+            if not going:
+                break
             rows = np.array([first[index] + place for index in going])
-            given = [found[index][-1] if place else int(batch.tokens[first[index]]) for index in going]
-            logits = self._run(_rows(batch, rows, np.array(given, np.int32)))
-            for index, token in zip(going, tokens[logits.argmax(1)], strict=True):
-                found[index].append(int(token))
+            given = [found[index][-1][0] if place else int(batch.tokens[first[index]]) for index in going]
+            chosen = self._chosen(self._run(_rows(batch, rows, np.array(given, np.int32))))
+            for index, guess in zip(going, chosen, strict=True):
+                found[index].append(guess)
+                hope[index] *= guess[1]
         return found
+
+    def _chosen(self, logits: Float32) -> list[Likely]:
+        """The likeliest token of each row, and its probability among those that the head knows."""
+        best = logits.argmax(1)
+        shares = np.exp(logits - logits.max(1, keepdims=True)).sum(1)
+        return list(zip(self._drafter.tokens[best].tolist(), (1.0 / shares).tolist(), strict=True))
 
 
 def _rows(batch: Batch, rows: np.ndarray, tokens: Int32) -> Batch:
@@ -110,29 +126,37 @@ def _rows(batch: Batch, rows: np.ndarray, tokens: Int32) -> Batch:
     return Batch(tokens, batch.positions[rows], batch.sequence[rows], {LOGITS: every}, groups)
 
 
-def drafter_tensors(drafter: Drafter) -> dict[str, Tensor]:
-    """Its tensors by the names that Programs have for them: matrices as q8_0 where rows have whole blocks,
-    else as float16; vectors as float32."""
-    made = {}
-    for short, values in drafter.matrices.items():
-        name, form = weight_name(short), _form(values.shape)
-        stored = format_of(form).pack(values.astype(np.float32).reshape(-1))
-        made[name] = Tensor(name, form, values.shape, stored)
-    return made
+def drafter_tensors(drafter: Drafter, head: Weight, tensors: Tensors) -> dict[str, Tensor]:
+    """Its tensors by the names that Programs have for them; that of its head is made of the model's own."""
+    rows = _lying_rows(head, tensors, drafter.tokens)
+    if rows is None or rows.format != packed_form(rows.shape):
+        rows = packed_weight(HEAD, head_rows(head, tensors, drafter.tokens))
+    return {tensor.name: tensor for tensor in (*drafter.weights.values(), rows)}
+
+
+def head_rows(head: Weight, tensors: Tensors, tokens: Int32) -> Float32:
+    """(F, hidden): these tokens' rows of a model's head."""
+    rows = _lying_rows(head, tensors, tokens)
+    return head.of(lambda name: dequantize(tensors(name)))[tokens] if rows is None else dequantize(rows)
+
+
+def _lying_rows(head: Weight, tensors: Tensors, tokens: Int32) -> Tensor | None:
+    """The rows as they lie; None if they cannot be taken one by one."""
+    if head.sources:
+        return None
+    tensor = tensors(head.name)
+    if tensor.scales is not None or tensor.shape[1] % format_of(tensor.format).block:
+        return None
+    rows = tensor.data.reshape(tensor.shape[0], -1)[tokens]
+    return Tensor(weight_name(HEAD), tensor.format, (len(tokens), tensor.shape[1]), rows.reshape(-1))
 
 
 def drafter_bytes(drafter: Drafter) -> dict[str, int]:
     """Bytes of these tensors by name; nothing is packed for that."""
-    return {
-        weight_name(short): format_of(_form(values.shape)).bytes_for(values.size)
-        for short, values in drafter.matrices.items()
-    }
-
-
-def _form(shape: tuple[int, ...]) -> str:
-    if len(shape) == 1:
-        return "f32"
-    return "f16" if shape[1] % format_of(_PACKED).block else _PACKED
+    shape = drafter.shape.vocabulary, drafter.shape.hidden
+    head = format_of(packed_form(shape)).bytes_for(shape[0] * shape[1])
+    own = {tensor.name: tensor.stored_bytes for tensor in drafter.weights.values()}
+    return own | {weight_name(HEAD): head}
 
 
 def with_tensors(tensors: Tensors, added: dict[str, Tensor]) -> Tensors:

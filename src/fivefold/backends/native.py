@@ -15,9 +15,9 @@ from fivefold.core.drafter import DRAFTER, Drafter
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
-from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor
+from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor, head_of
 
-from .adapted import observing_program, with_module
+from .adapted import Tensors, observing_program, with_module
 from .cached import CachedRunner
 from .drafting import Drafting, drafter_tensors, with_tensors
 from .importance import Importance, importance_of
@@ -48,8 +48,7 @@ class NativeRunner(CachedRunner):
         storage = NativeCache(model.layout, pages, settings.cache_format, sequences)
         super().__init__(model.layout, pages, storage, settings.max_rows, sequences)
         self._storage, self._settings = storage, settings
-        added = {} if drafter is None else drafter_tensors(drafter)
-        self._tensors = with_tensors(checkpoint.tensors.__getitem__, added)
+        self._tensors = _tensors(model, checkpoint, drafter)
         self._packing = Packing(str(checkpoint.path), packed, {})
         self.executor = NativeExecutor(model.main, self._tensors, storage, settings, packing=self._packing)
         self._main = model.main
@@ -124,8 +123,7 @@ class ReferenceRunner(CachedRunner):
         storage = ReferenceCache(model.layout, max(pages.values(), default=0), form, sequences)
         super().__init__(model.layout, pages, storage, self.max_rows, sequences)
         self._weights: dict[str, Float32] = {}
-        added = {} if drafter is None else drafter_tensors(drafter)
-        self._tensors = with_tensors(checkpoint.tensors.__getitem__, added)
+        self._tensors = _tensors(model, checkpoint, drafter)
         self._main, self._storage = model.main, storage
         self._executor = ReferenceExecutor(model.main, self._weight, storage)
         self._output = model.main.outputs[0]
@@ -157,3 +155,9 @@ class ReferenceRunner(CachedRunner):
 
         out = ReferenceExecutor(program, weight, self._storage).run(batch)
         return out.buffers[self._output], importance_of(program, out.results, step)
+
+
+def _tensors(model: Model, checkpoint: Checkpoint, drafter: Drafter | None) -> Tensors:
+    """The model's tensors by name, and its drafter's."""
+    own = checkpoint.tensors.__getitem__
+    return own if drafter is None else with_tensors(own, drafter_tensors(drafter, head_of(model), own))

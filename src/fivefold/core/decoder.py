@@ -88,6 +88,10 @@ class Decoder(Protocol):
         ...
 
 
+Likely = tuple[int, float]
+"""A guessed token, and how probable it is where those before it are right, as who guesses sees it."""
+
+
 @runtime_checkable
 class Guessing(Decoder, Protocol):
     """A decoder that can use more rows than it needs: rows of guessed tokens, most of which may be wrong.
@@ -115,6 +119,6 @@ class Guessing(Decoder, Protocol):
         """How many guesses it would like to be offered: the length of `hoped`."""
         ...
 
-    def offer(self, tokens: Sequence[int]) -> None:
+    def offer(self, guesses: Sequence[Likely]) -> None:
         """Guesses of the tokens behind the last final one, for the next `propose`. Any number is welcome."""
         ...

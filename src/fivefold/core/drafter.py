@@ -2,8 +2,9 @@
 
 It reads the model's hidden states: what some layers gave (its taps) is joined for each row that the model
 keeps, and becomes keys and values of the drafter's own layers, in a cache group of their own. To guess, a few
-rows behind the last token attend to these entries and to each other; its head knows the most frequent tokens
-alone. What it guesses is verified by the model itself, so a poor guess costs time and changes nothing.
+rows behind the last token attend to these entries and to each other; its head is rows of the model's own, of
+the most frequent tokens alone. What it guesses is verified by the model itself, so a poor guess costs time
+and changes nothing.
 
 After DFlash (arXiv 2602.06036), EAGLE (arXiv 2401.15077) and, for the head, FR-Spec (arXiv 2502.14856). Ours
 differs from DFlash in two ways that a CPU asks for. A row sees the rows of its block up to itself, for later
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .batch import Float32, Int32
+from .checkpoint import Tensor
 from .errors import InputError, UnsupportedError
 
 DRAFTER = "drafter"
@@ -71,7 +73,7 @@ class DrafterShape:
         _require(self.form in FORMS, f"the form {self.form!r} is not known")
 
     def weights(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of its weights, matrices as (M, K); head and slots are apart.
+        """Names and shapes of its weights, matrices as (M, K); slots are apart, and the head is the model's.
 
         `tap.i` are norms of the taps, `fc` joins them, `context` is the norm of what comes of that.
         `embed` is the norm of embeddings: where these are the head too, a row would else begin with its own
@@ -112,15 +114,14 @@ class DrafterOrigin:
 class Drafter:
     """The numbers of a drafter; InputError if they do not fit each other.
 
-    weights  by the names of `DrafterShape.weights`, float32.
+    weights  by the names of `DrafterShape.weights`, as they run: matrices packed, vectors float32.
     slots    (slots, hidden) float32, one vector for each; (0, hidden) in the form "serial".
-    head     (F, hidden) float16: rows of the model's head; `tokens` (F,) says whose they are.
+    tokens   (F,) those that its head knows: the head is their rows of the model's own.
     """
 
     shape: DrafterShape
-    weights: Mapping[str, Float32]
+    weights: Mapping[str, Tensor]
     slots: Float32
-    head: Float16
     tokens: Int32
     origin: DrafterOrigin = field(default_factory=DrafterOrigin)
 
@@ -133,20 +134,12 @@ class Drafter:
             _require(found == dimensions, f"the weight {name} is {found} and not {dimensions}")
         rows = shape.slots if shape.form == "block" else 0
         _require(self.slots.shape == (rows, shape.hidden), f"slots {self.slots.shape} are not {rows} rows")
-        _require(self.head.shape == (shape.vocabulary, shape.hidden),
-                 f"the head is {self.head.shape} and not {(shape.vocabulary, shape.hidden)}")  # fmt: skip
         _require(
             self.tokens.shape == (shape.vocabulary,), f"{len(self.tokens)} tokens have a row of the head"
         )
         _require(len(np.unique(self.tokens)) == len(self.tokens) and int(self.tokens.min()) >= 0,
                  "a token has two rows of the head, or is below 0")  # fmt: skip
-        arrays = [*self.matrices.values(), self.slots]
-        _require(all(bool(np.isfinite(part).all()) for part in arrays), "some of its numbers are not finite")
-
-    @property
-    def matrices(self) -> dict[str, npt.NDArray[np.floating]]:
-        """All weights by name, `head` among them."""
-        return {**self.weights, "head": self.head}
+        _require(bool(np.isfinite(self.slots).all()), "some of its numbers are not finite")
 
     def require_fit(self, hidden: int, layers: int, vocabulary: int, where: str = "") -> None:
         """UnsupportedError unless a model of these sizes can have it."""

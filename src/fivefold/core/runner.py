@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from .batch import Commit, Float32, Int32, Step
+from .decoder import Likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class DraftingRunner(Runner, Protocol):
         """What makes its drafts; None where it has no drafter."""
         ...
 
-    def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+    def draft(self, asked: Sequence[tuple[int, int, int]]) -> list[list[Likely]]:
         """Guesses of the tokens behind an anchor, for each (sequence, anchor, count) at most `count` of them.
 
         The anchor is the sequence's last final token, whose entry is not in the cache yet. Nothing stays of

@@ -16,6 +16,36 @@ MEMORY = 24
 """Observations that the mean reaches back."""
 
 
+USUAL = 0.5
+"""A guess of which nothing is known is right about half of the time."""
+
+
+class Hope:
+    """What drafts of a source were worth lately, by place: so another one is worth about as much."""
+
+    def __init__(self) -> None:
+        self._worth: list[tuple[float, int]] = []
+
+    def observe(self, worth: Sequence[float]) -> None:
+        """Note the worth of a draft; a place that it did not reach was worth nothing."""
+        for place in range(max(len(worth), len(self._worth))):
+            if place == len(self._worth):
+                self._worth.append((self.worth(place + 1)[place], FIRST))
+            mean, count = self._worth[place]
+            count = min(count + 1, MEMORY)
+            value = worth[place] if place < len(worth) else 0.0
+            self._worth[place] = (mean + (value - mean) / count, count)
+
+    def worth(self, count: int) -> list[float]:
+        """What so many guesses of the next draft may be worth, never rising."""
+        found: list[float] = []
+        for place in range(count):
+            before = found[-1] if found else 1.0
+            known = self._worth[place][0] if place < len(self._worth) else before * USUAL
+            found.append(min(known, before))
+        return found
+
+
 class Acceptance:
     """Running rates by class. `prior` is the rate of a class that has not been seen."""
 

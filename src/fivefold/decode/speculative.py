@@ -16,9 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fivefold.core.batch import Float32, Span
-from fivefold.core.decoder import Decision
+from fivefold.core.decoder import Decision, Likely
 from fivefold.core.request import Request
-from fivefold.decode.acceptance import Acceptance
+from fivefold.decode.acceptance import Acceptance, Hope
 from fivefold.decode.autoregressive import AutoregressiveDecoder
 from fivefold.decode.guesses import NOTHING, SOURCES, Guess, Source
 
@@ -46,6 +46,7 @@ class SpeculativeDecoder:
         self._plain = plain
         self._sources = {name: make() for name, make in SOURCES.items()} if sources is None else sources
         self._acceptance = {name: Acceptance(one.prior) for name, one in self._sources.items()}
+        self._hope = {name: Hope() for name in self._sources}
         self._told = 0
         self._draft: _Draft | None = None
         self._done = False
@@ -87,7 +88,8 @@ class SpeculativeDecoder:
         best: Sequence[float] = ()
         have = sum(self._drafted().worth)
         for name, source in self._sources.items():
-            worth = self._acceptance[name].worth(source.hoped(self._most()))
+            usual = self._hope[name].worth(source.wanted(self._most()))
+            worth = [value for value in usual if value >= LEAST_WORTH]
             if sum(worth) > max(have, sum(best)):
                 best = worth
         return best
@@ -97,11 +99,13 @@ class SpeculativeDecoder:
         """How many guesses somebody else should make."""
         return len(self.hoped)
 
-    def offer(self, tokens: Sequence[int]) -> None:
+    def offer(self, guesses: Sequence[Likely]) -> None:
         """Guesses of the next tokens; nothing happens where nobody asked for any."""
         self._tell()
-        for source in self._sources.values():
-            source.offer(tokens)
+        for name, source in self._sources.items():
+            if source.wanted(MOST_GUESSES):
+                source.offer(guesses)
+                self._hope[name].observe(self._acceptance[name].worth(source.guess(MOST_GUESSES).classes))
         self._draft = None
 
     def resume(self, cached: int) -> int:

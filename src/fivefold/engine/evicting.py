@@ -23,7 +23,7 @@ import numpy as np
 
 from fivefold.cache.eviction import Budget, Draft, LearnedRows, Observation, Policy, Repetition, policy_named
 from fivefold.core.batch import Float32, Span
-from fivefold.core.decoder import Decision, Decoder, Guessing
+from fivefold.core.decoder import Decision, Decoder, Guessing, Likely
 from fivefold.core.lookahead import LookaheadModule
 
 from .observing import Observed, with_learned_rows, with_observers
@@ -108,10 +108,10 @@ class EvictingDecoder:
         """As many as it hopes for."""
         return len(self.hoped)
 
-    def offer(self, tokens: Sequence[int]) -> None:
+    def offer(self, guesses: Sequence[Likely]) -> None:
         """For the decoder."""
         if self._guessing is not None:
-            self._guessing.offer(tokens)
+            self._guessing.offer(guesses)
 
     def _free(self) -> int:
         """Rows from the next one on of which none observes, and none is the last before a point."""

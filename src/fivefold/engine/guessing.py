@@ -37,7 +37,7 @@ class Guesswork:
         `reading`: rows of prompts that are expected in the same step.
         """
         rows = len(writers) + reading
-        room = min(room, max(MOST_ROWS - rows, 0))  # beyond that no step is measured
+        room = min(room, _measured_room(rows))
         if all(task.decoder.least_rows == 1 for task in writers) and not self._may_pay(
             len(writers), rows, room
         ):
@@ -62,10 +62,13 @@ class Guesswork:
         if self._drafter is None:
             return
         writers = [task for task in running if not task.reading]
+        room = min(self._most - len(writers), _measured_room(len(writers)))
+        if not writers or not self._may_pay(len(writers), len(writers), room):
+            return
         hoped = [() if task.guessing is None else task.guessing.hoped for task in writers]
         asking = [(task, len(each)) for task, each in zip(writers, hoped, strict=True) if each]
         rows = sum(count + 1 for _, count in asking)
-        if not asking or not self._pays(writers, hoped, rows):
+        if not asking or not self._pays(writers, hoped, rows, room):
             return
         began = self._clock()
         try:
@@ -75,20 +78,25 @@ class Guesswork:
         except OutOfPagesError:
             return
         self._draft_costs.observe(rows, self._clock() - began)
-        for (task, _), tokens in zip(asking, drafts, strict=True):
+        for (task, _), guesses in zip(asking, drafts, strict=True):
             assert task.guessing is not None
-            task.guessing.offer(tokens)
+            task.guessing.offer(guesses)
 
-    def _pays(self, writers: Sequence[Task], hoped: Sequence[Sequence[float]], rows: int) -> bool:
+    def _pays(self, writers: Sequence[Task], hoped: Sequence[Sequence[float]], rows: int, room: int) -> bool:
         """Whether the tokens of a second rise by a draft of so many rows; yes, until one was measured."""
         if self._draft_costs.is_old(rows):
             return True
-        more, room = self._draft_costs.seconds(rows), self._most - len(writers)
+        more = self._draft_costs.seconds(rows)
         have = [_worth(task) for task in writers]
         then = [new or old for new, old in zip(hoped, have, strict=True)]
         _, without = extra_rows(have, len(writers), room, self.costs.seconds)
         _, drafted = extra_rows(then, len(writers), room, lambda count: self.costs.seconds(count) + more)
         return drafted > without
+
+
+def _measured_room(rows: int) -> int:
+    """Further rows of a step of so many; beyond that no step is measured."""
+    return max(MOST_ROWS - rows, 0)
 
 
 def _worth(task: Task) -> Sequence[float]:

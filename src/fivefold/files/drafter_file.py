@@ -1,27 +1,34 @@
 """A side drafter as a file, and which one belongs to a model: one beside it, or one that is shipped.
 
-Tensors are the weights by their names, `slots` where the form has them, and `head`; the head's tokens and all
-sizes stand in the header's text.
+Tensors are the weights by their names, matrices as the bytes that run (M, bytes of a row), and `slots` where
+the form has them. All sizes and the head's tokens, whose rows are the model's own, are in the header's text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fivefold.core.checkpoint import Checkpoint
+from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape
 from fivefold.files.learned import SHIPPED, PartKind, model_fingerprint
-from fivefold.program import Model
+from fivefold.formats import format_of
+from fivefold.program import Model, packed_form, weight_name
 
 SIDE_DRAFTER = PartKind("side drafter", "1", "drafter", "fivefold train drafter")
 
 
 def write_drafter(path: Path, drafter: Drafter) -> None:
     """Write the drafter; it takes its name in one step. FivefoldError if it cannot be written."""
-    arrays = {**drafter.weights, "head": drafter.head}
+    arrays = {
+        name: one.data.reshape(one.shape[0], -1) if len(one.shape) == 2 else one.data.view(np.float32)
+        for name, one in drafter.weights.items()
+    }
     if len(drafter.slots):
         arrays["slots"] = drafter.slots
     described = {
@@ -37,10 +44,23 @@ def read_drafter(path: Path) -> Drafter:
         arrays, described = SIDE_DRAFTER.read(path)
         sizes = described["shape"]
         shape = DrafterShape(**sizes | {"taps": tuple(sizes["taps"])})
-        head = arrays.pop("head").astype(np.float16)
         slots = arrays.pop("slots", np.zeros((0, shape.hidden), np.float32))
         tokens = np.array(described["tokens"], np.int32)
-        return Drafter(shape, arrays, slots, head, tokens, DrafterOrigin(**described["origin"]))
+        weights = _weights(shape, arrays)
+        return Drafter(shape, weights, slots, tokens, DrafterOrigin(**described["origin"]))
+
+
+def _weights(shape: DrafterShape, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The file's arrays as weights of that shape; ValueError for bytes that are not so many."""
+    found = {}
+    for name, values in arrays.items():
+        dimensions = shape.weights().get(name, values.shape)
+        form = packed_form(dimensions)
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        if len(data) != format_of(form).bytes_for(prod(dimensions)):
+            raise ValueError(f"{name} has {len(data)} bytes, {dimensions} take others")
+        found[name] = Tensor(weight_name(name), form, dimensions, data)
+    return found
 
 
 def drafter_for(path: Path, model: Model, checkpoint: Checkpoint) -> Drafter:

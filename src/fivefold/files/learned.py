@@ -1,5 +1,5 @@
-"""Learned parts that stand beside a model: each one safetensors file of float16, tied to the model by a
-fingerprint, and where such files lie.
+"""Learned parts that stand beside a model: each one safetensors file of float16 or packed bytes, tied to the
+model by a fingerprint, and where such files lie.
 
 What else a part is stands in the header's free text, each value as JSON. The fingerprint is taken of what all
 number formats of a model have alike: its sizes, and the names and numbers of its vectors (norms and biases),
@@ -32,6 +32,8 @@ from fivefold.formats import format_of
 from fivefold.program import Model, weight_name
 
 SHIPPED = Path(__file__).parent / "shipped"
+
+_BYTES = "u8"
 
 
 def model_fingerprint(model: Model, checkpoint: Checkpoint) -> str:
@@ -113,16 +115,25 @@ class PartKind:
         return None
 
     def write(self, path: Path, arrays: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-        """Write a part; it takes its name in one step. FivefoldError if it cannot be written."""
+        """Write a part: bytes as they are, and what else there is as float16. It takes its name in one step.
+
+        FivefoldError if it cannot be written.
+        """
         with np.errstate(over="ignore"):  # it is refused below, by name
-            stored = {name: np.ascontiguousarray(values, np.float16) for name, values in arrays.items()}
+            stored = {
+                name: np.ascontiguousarray(values, values.dtype if values.dtype == np.uint8 else np.float16)
+                for name, values in arrays.items()
+            }
         too_large = next((name for name, values in stored.items() if not np.isfinite(values).all()), None)
         if too_large is not None:
             raise FivefoldError(
                 f"numbers of {too_large} are too large for float16", where=str(path),
                 remedy="train with a lower rate",
             )  # fmt: skip
-        outlines = [Outline(name, "f16", values.shape) for name, values in stored.items()]
+        outlines = [
+            Outline(name, _BYTES if values.dtype == np.uint8 else "f16", values.shape)
+            for name, values in stored.items()
+        ]
         text = {"kind": f"fivefold {self.name}", "format": self.format}
         text |= {name: json.dumps(value) for name, value in described.items()}
         head, places = single_file(path.name, outlines, text, str(path))
@@ -137,15 +148,18 @@ class PartKind:
                 remedy="check the folder, its permissions and the room on the disk",
             ) from None  # fmt: skip
 
-    def read(self, path: Path) -> tuple[dict[str, Float32], dict[str, Any]]:
-        """Arrays and what is said of them; FileError if the file is no such part, ValueError if its text is
-        not JSON."""
+    def read(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Arrays, of bytes or float32, and what is said of them; FileError if the file is no such part,
+        ValueError if its text is not JSON."""
         tensors, text = open_safetensors(path), free_text(path)
         if text.get("kind") != f"fivefold {self.name}" or text.get("format") != self.format:
             raise FileError(
                 f"this is no {self.name} of format {self.format}", where=str(path), remedy=self.damaged
             )
-        arrays = {name: _numbers(tensor) for name, tensor in tensors.items()}
+        arrays = {
+            name: tensor.data.reshape(tensor.shape) if tensor.format == _BYTES else _numbers(tensor)
+            for name, tensor in tensors.items()
+        }
         described = {
             name: json.loads(value) for name, value in text.items() if name not in ("kind", "format")
         }

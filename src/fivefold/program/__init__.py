@@ -1,7 +1,15 @@
 """Programs: a model's forward pass as data, how one is recorded, and the reference executor."""
 
 from .builder import Builder, Routing
-from .drafting import tap_buffers, turning_of, weight_name, with_drafter
+from .drafting import (
+    head_of,
+    packed_form,
+    packed_weight,
+    tap_buffers,
+    turning_of,
+    weight_name,
+    with_drafter,
+)  # fmt: skip
 from .memory import Memory, plan_memory
 from .model import Model
 from .program import Buffer, Node, Program
@@ -13,6 +21,7 @@ from .weight import HeadRows, Source, Weight, of_heads, stacked, taken
 __all__ = [
     "Buffer", "Builder", "HeadRows", "LowRank", "Memory", "Model", "Node", "Program", "ReferenceCache",
     "ReferenceExecutor", "ReferenceState", "RopeScaling", "Routing", "Source", "StepOutput", "Weight",
-    "complete", "inverse_frequencies", "looking_ahead", "observed", "of_heads", "plan_memory", "split_layers",
-    "stacked", "taken", "tap_buffers", "turning_of", "weight_name", "with_drafter",
+    "complete", "head_of", "inverse_frequencies", "looking_ahead", "observed", "of_heads", "packed_form",
+    "packed_weight", "plan_memory", "split_layers", "stacked", "taken", "tap_buffers", "turning_of",
+    "weight_name", "with_drafter",
 ]  # fmt: skip

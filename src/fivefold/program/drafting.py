@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fivefold.core.batch import ALL, Float32
+from fivefold.core.checkpoint import Tensor
 from fivefold.core.drafter import DRAFTER, SLOTS, DrafterShape
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheGroup, CacheLayout
+from fivefold.formats import format_of
 
 from .builder import Builder
 from .model import Model
 from .program import Node, Program
 from .weight import Weight
+
+_PACKED = "q8_0"
+"""What matrices run as, where their rows have whole blocks of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,31 @@ class _Weights:
 def weight_name(name: str) -> str:
     """What Programs call a weight of a drafter, `head` among them."""
     return f"{DRAFTER}.{name}"
+
+
+def packed_form(shape: tuple[int, ...]) -> str:
+    """The format that a weight of that shape runs as."""
+    if len(shape) == 1:
+        return "f32"
+    return "f16" if shape[1] % format_of(_PACKED).block else _PACKED
+
+
+def packed_weight(name: str, values: Float32) -> Tensor:
+    """A weight of a drafter, `head` among them, as it runs."""
+    form = packed_form(values.shape)
+    stored = format_of(form).pack(np.ascontiguousarray(values, np.float32).reshape(-1))
+    return Tensor(weight_name(name), form, values.shape, stored)
+
+
+def head_of(model: Model) -> Weight:
+    """The model's own head (V, hidden), whether it has a drafter or not."""
+    main = model.main
+    own = [node for node in main.nodes if node.op == "linear" and not _is_drafters(str(node.weights[0]))]
+    return main.weights[str(own[-1].weights[0])]
+
+
+def _is_drafters(name: str) -> bool:
+    return name.startswith(weight_name(""))
 
 
 def _refused(model: Model, why: str) -> UnsupportedError:

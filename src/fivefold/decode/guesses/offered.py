@@ -1,17 +1,24 @@
 """Guesses that somebody else makes, for all requests of a step at once: a side drafter of the model.
 
-Their class is their place in the draft. They hold for the very next step: when a token has come, they are
-gone. Who makes them is not known here; where nobody does, nothing is guessed.
+Who makes them says how probable each is, and guesses that are about as probable are of one class: so a draft
+is as long as it is good, and where a drafter is too sure of itself, that is found. They hold for the very
+next step: when a token has come, they are gone. Who makes them is not known here; where nobody does, nothing
+is guessed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fivefold.core.decoder import Likely
+
 from .source import Guess, Source
 
 MOST = 8
 """Guesses that are asked for at once."""
+
+CLASSES = 10
+"""Of equal width, by what is said of a guess."""
 
 
 class Offered(Source):
@@ -20,7 +27,7 @@ class Offered(Source):
     name = "offered"
 
     def __init__(self) -> None:
-        self._offered: tuple[int, ...] = ()
+        self._offered: tuple[Likely, ...] = ()
         self._most = MOST
 
     def extend(self, tokens: Sequence[int]) -> None:
@@ -29,22 +36,23 @@ class Offered(Source):
 
     def guess(self, most: int) -> Guess:
         """What was offered."""
-        tokens = self._offered[:most]
-        return Guess(tokens, tuple(range(len(tokens))))
+        chosen = self._offered[:most]
+        return Guess(
+            tuple(token for token, _ in chosen),
+            tuple(min(int(CLASSES * likely), CLASSES - 1) for _, likely in chosen),
+        )
 
     def prior(self, number: int) -> float:
-        """A trained drafter is right about half of the time."""
-        return 0.5
+        """What was said of them, as long as nothing else is known."""
+        return (number + 0.5) / CLASSES
 
-    def hoped(self, most: int) -> tuple[int, ...]:
+    def wanted(self, most: int) -> int:
         """Some more guesses, if there are none."""
-        return () if self._offered else tuple(range(min(most, self._most)))
+        return 0 if self._offered else min(most, self._most)
 
-    def offer(self, tokens: Sequence[int]) -> None:
-        """Guesses of the next tokens. Who gives fewer than was asked for has no more to give."""
-        self._offered = tuple(tokens)
-        if self._offered:
-            self._most = min(self._most, len(self._offered))
+    def offer(self, guesses: Sequence[Likely]) -> None:
+        """Guesses of the next tokens."""
+        self._offered = tuple(guesses)
 
 
 SOURCE = Offered

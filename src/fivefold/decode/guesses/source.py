@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fivefold.core.decoder import Likely
+
 
 @dataclass(frozen=True, slots=True)
 class Guess:
@@ -39,9 +41,9 @@ class Source:
         """How often a guess of this class is right, as long as nothing is known: 0 to 1."""
         raise NotImplementedError
 
-    def hoped(self, most: int) -> tuple[int, ...]:
-        """The classes of guesses that it would like to be offered, at most so many."""
-        return ()
+    def wanted(self, most: int) -> int:
+        """How many guesses it would like to be offered, at most so many."""
+        return 0
 
-    def offer(self, tokens: Sequence[int]) -> None:
+    def offer(self, guesses: Sequence[Likely]) -> None:
         """Guesses that somebody else has made of the next tokens."""

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from fivefold.core.batch import Float32, Int32
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.drafter import DrafterShape, Float16
+from fivefold.core.drafter import DrafterShape
 from fivefold.executor import dequantize
-from fivefold.program import Model, turning_of
+from fivefold.program import Model, head_of, turning_of
 
 SLOTS = "slots"
 
@@ -76,11 +76,10 @@ class Frame:
         angles, factors = turning.angles.weights
         frequency = numbers(str(angles))
         magnitude = turning.angles.attributes["magnitude"]
-        last = [node for node in main.nodes if node.op == "linear"][-1]
         assert isinstance(magnitude, float)
         return Frame(
             frequency if factors is None else frequency / numbers(factors), magnitude, turning.style,
-            turning.eps, numbers(turning.table.name), numbers(str(last.weights[0])),
+            turning.eps, numbers(turning.table.name), numbers(head_of(model).name),
         )  # fmt: skip
 
 
@@ -99,13 +98,13 @@ class Blocks:
 class Network:
     """The forward pass of a drafter of that shape; `head` (F, hidden) are the rows of its tokens."""
 
-    def __init__(self, shape: DrafterShape, frame: Frame, head: Float16) -> None:
+    def __init__(self, shape: DrafterShape, frame: Frame, head: Float32) -> None:
         self.shape = shape
         self.plan = Plan(shape)
         self._eps, self._style, self._magnitude = frame.eps, frame.style, frame.magnitude
         self._frequency = torch.from_numpy(np.array(frame.frequency)).double()
         self._table = torch.from_numpy(np.ascontiguousarray(frame.table))
-        self._head = torch.from_numpy(head.astype(np.float32))
+        self._head = torch.from_numpy(head)
 
     def blocks(self, tokens: Int32, anchors: Int32) -> Blocks:
         """The rows of blocks behind these positions of a conversation."""

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from fivefold.core.batch import Float32, Int32
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape, Float16, Form
+from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape, Form
 from fivefold.core.errors import InputError, NotFiniteError, UnsupportedError
 from fivefold.files import model_fingerprint, write_drafter
-from fivefold.program import Model
+from fivefold.program import Model, packed_weight
 from fivefold.train.optimizer import Adam, Schedule
 from fivefold.train.running import Places, Stepped
 
@@ -109,8 +109,7 @@ class Run(Stepped):
         self._tokens = frequent_tokens(self._trained, model.shape.vocabulary, self.shape.vocabulary)
         self._rows: Int32 = np.full(model.shape.vocabulary, UNKNOWN, np.int32)
         self._rows[self._tokens] = np.arange(len(self._tokens))
-        self._head: Float16 = frame.head[self._tokens].astype(np.float16)
-        self.network = Network(self.shape, frame, self._head)
+        self.network = Network(self.shape, frame, frame.head[self._tokens])
         hidden = [self._hidden(one, len(one.hidden)).numpy() for one in self._trained[:16]]
         weights = begin(self.shape, frame, np.concatenate(hidden), training.seed)
         optimizer = Adam(self.network.plan.joined(weights), training.clip)
@@ -129,13 +128,14 @@ class Run(Stepped):
     def drafter(self, model_name: str = "", command: str = "") -> Drafter:
         """The drafter after the steps that are done."""
         parts = self.network.plan.parts(self._optimizer.vector.detach())
-        weights: dict[str, Float32] = {name: part.numpy().copy() for name, part in parts.items()}
-        slots = weights.pop(SLOTS, np.zeros((0, self.shape.hidden), np.float32))
+        numbers: dict[str, Float32] = {name: part.numpy().copy() for name, part in parts.items()}
+        slots = numbers.pop(SLOTS, np.zeros((0, self.shape.hidden), np.float32))
+        weights = {name: packed_weight(name, values) for name, values in numbers.items()}
         origin = DrafterOrigin(
             model_name, self._fingerprint, self._model.shape.family, self.written, self.training.seed,
             self.done, command,
         )  # fmt: skip
-        return Drafter(self.shape, weights, slots, self._head, self._tokens, origin)
+        return Drafter(self.shape, weights, slots, self._tokens, origin)
 
     @property
     def written(self) -> int:
