@@ -101,8 +101,9 @@ def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, draft
         run, rows = runner.drafting._run, []
 
         def watched(batch: Any, run: Any = run, rows: list[Float32] = rows) -> Float32:
-            rows.append(run(batch).copy())
-            return rows[-1]
+            found = run(batch)
+            rows.append(found[0].copy())
+            return found
 
         runner.drafting._run = watched
         runner.draft([(sequence, 7, 3)])
@@ -152,7 +153,9 @@ def test_a_guess_leaves_the_cache_as_it_was(checkpoint: Checkpoint, drafter: Dra
     assert runner.draft([(fork, 7, 3)]) == wanted == runner.draft([(sequence, 7, 3)])
     runner.check_integrity()
     read(runner, [7, 9, 9], sequence, len(PROMPT))
-    runner.truncate(sequence, len(PROMPT))
+    runner.truncate(sequence, len(PROMPT) - 1)
+    assert runner.draft([(sequence, 7, 3)]) == [[]], "nothing is known of the last token until it runs again"
+    read(runner, PROMPT[-1:], sequence, len(PROMPT) - 1)
     assert runner.draft([(sequence, 7, 3)]) == wanted
     runner.close(fork)
     runner.close(sequence)
@@ -231,7 +234,10 @@ def test_models_that_cannot_have_one_are_refused(checkpoint: Checkpoint, drafter
         drafter.require_fit(64, 3, 2)
 
 
-def test_the_drafter_program_wants_logits_alone(checkpoint: Checkpoint, drafter: Drafter) -> None:
+def test_the_drafter_program_gives_logits_and_what_the_next_row_is_told(
+    checkpoint: Checkpoint, drafter: Drafter
+) -> None:
     program = with_drafter(load_model(checkpoint), drafter.shape).programs[DRAFTER]
     assert program.row_sets == (LOGITS,)
-    assert len(program.outputs) == 1 and program.buffers[program.outputs[0]].width == 40
+    widths = [program.buffers[name].width for name in program.outputs]
+    assert widths == ([40, 64] if drafter.shape.form == "serial" else [40])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fivefold.backends import NativeRunner, drafter_bytes, drafter_tensors
+from fivefold.core.batch import Commit, Span, Step
 from fivefold.core.drafter import DRAFTER, Drafter, DrafterOrigin
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import EvictionChoice, Request, SamplingParams
@@ -48,6 +49,9 @@ def test_a_drafter_beside_the_model_is_loaded_and_guesses(path: Path, reference:
     np.testing.assert_array_equal(score(loaded.runner, TOKENS), score(plain.runner, TOKENS))
     runner: Any = loaded.runner
     sequence = runner.open()
+    assert runner.draft([(sequence, 5, 2)]) == [[]], "nothing has run"
+    runner.run(Step((Span.causal(sequence, np.array(TOKENS, np.int32), 0),)))
+    runner.commit([Commit(sequence, np.arange(len(TOKENS), dtype=np.int32))])
     assert len(runner.draft([(sequence, 5, 2)])[0]) == 2
     runner.close(sequence)
 

@@ -77,8 +77,8 @@ def test_a_folder_is_filled_up(model: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_usual_taps_are_layers_of_the_model() -> None:
-    assert usual_taps(30) == (1, 15, 27)
-    assert [usual_taps(layers) for layers in (1, 2, 4)] == [(0,), (0, 1), (1, 2)]
+    assert usual_taps(30) == (1, 15, 29)
+    assert [usual_taps(layers) for layers in (1, 2, 4)] == [(0,), (1,), (1, 2, 3)]
 
 
 def test_what_is_too_long_is_refused(model: Path, tmp_path: Path, monkeypatch: Any) -> None:

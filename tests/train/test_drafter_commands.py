@@ -28,7 +28,7 @@ def given(random_model: Any, tmp_path: Path) -> list[str]:
         return Conversation(tokens, 8, random.standard_normal((19, 2, 64)).astype(np.float16))
 
     for name in ("held-out-000", "training-000"):
-        write_shard(tmp_path / "data", Shard(name, fingerprint, (0, 1), [made_up() for _ in range(3)]))
+        write_shard(tmp_path / "data", Shard(name, fingerprint, (0, 2), [made_up() for _ in range(3)]))
     return [
         "train", "drafter", str(checkpoint.path), "--data", str(tmp_path / "data"), "--out",
         str(tmp_path / "d.safetensors"), "--steps", "3", "--slots", "2", "--vocabulary", "50",
@@ -46,7 +46,7 @@ def test_a_drafter_is_written(
     assert answer["steps"] == 3 and len(answer["held_out"]["agreement"]) == 2
     assert "step 1 of 3, loss" in said.err and "held out: loss" in said.err
     drafter = read_drafter(tmp_path / "d.safetensors")
-    assert drafter.shape.taps == (0, 1) and drafter.shape.vocabulary == 50
+    assert drafter.shape.taps == (0, 2) and drafter.shape.vocabulary == 50
     assert drafter.origin.command.startswith("fivefold train drafter ")
     counted = sum(prod(part.shape) for part in drafter.weights.values()) + drafter.slots.size
     assert answer["parameters"] == counted
@@ -59,7 +59,7 @@ def test_a_drafter_is_written(
     [
         (["--form", "tree"], "--form: 'tree' is not known; choose block or serial"),
         (["--taps", "a,b"], "--taps: 'a,b' are no layers"),
-        (["--taps", "2"], "--taps: layer 2 is not stored; choose of 0, 1"),
+        (["--taps", "1"], "--taps: layer 1 is not stored; choose of 0, 2"),
         (["--data", "/nowhere"], "no conversations lie here"),
         (["--out", "/tmp/d.gguf"], "let it end with .safetensors"),
     ],

@@ -32,6 +32,7 @@ class CachedRunner:
         self.sought: Sought = no_module
         self.drafting: Drafting | None = None
         self._importance: dict[int, Importance] = {}
+        self._context: tuple[Step, Float32] | None = None
 
     @property
     def lookahead(self) -> LookaheadModule | None:
@@ -49,10 +50,12 @@ class CachedRunner:
     def close(self, sequence: int) -> None:
         """Forget a sequence and free its pages."""
         self.cache.close(sequence)
+        self._forget(sequence)
 
     def truncate(self, sequence: int, positions: int) -> None:
         """Forget the entries at that logical position and after it."""
         self.cache.truncate(sequence, positions)
+        self._forget(sequence)
 
     def attach(self, sequence: int, tokens: Sequence[int], salt: str = "") -> int:
         """Begin an empty sequence with what the cache has of `tokens`; how many entries that is."""
@@ -64,7 +67,10 @@ class CachedRunner:
 
     def fork(self, sequence: int) -> int:
         """A second sequence with the same entries; its number."""
-        return self.cache.fork(sequence)
+        other = self.cache.fork(sequence)
+        if self.drafting is not None:
+            self.drafting.copy(sequence, other)
+        return other
 
     def length(self, sequence: int, group: str) -> int:
         """Entries that a sequence keeps of a cache group, in its first table."""
@@ -117,7 +123,11 @@ class CachedRunner:
 
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep these rows of each sequence's last span."""
+        commits = list(commits)
         self.cache.commit(commits)
+        if self.drafting is not None and self._context is not None:
+            self.drafting.note(*self._context, commits)
+            self._context = None
 
     def draft(self, asked: Sequence[Asked]) -> list[list[Likely]]:
         """The side drafter's guesses at what follows each sequence, of (sequence, anchor, count): at most
@@ -131,19 +141,28 @@ class CachedRunner:
     def run(self, step: Step, *, copy: bool = True) -> Float32:
         """Run the step; logits (n, V) of the rows that want them, the runner's own memory unless copied."""
         batch = self.cache.prepare(step)
-        if not observes(step):
-            return self._logits(batch, copy)
-        logits, self._importance = self._observe(batch, step, copy)
-        return logits
+        if observes(step):
+            outputs, self._importance = self._observe(batch, step, copy)
+        else:
+            outputs = self._outputs(batch, copy)
+        self._context = (step, outputs[1]) if self.drafting is not None else None
+        return outputs[0]
 
-    def _logits(self, batch: Batch, copy: bool) -> Float32:
+    def _forget(self, sequence: int) -> None:
+        if self.drafting is not None:
+            self.drafting.forget(sequence)
+
+    def _outputs(self, batch: Batch, copy: bool) -> Sequence[Float32]:
+        """Logits, and what a side drafter's entries are made of (N, hidden) if there is one."""
         raise NotImplementedError
 
     def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
         raise UnsupportedError("entries of this backend cannot be read", remedy="use the native backend")
 
-    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
-        """Logits, and what each sequence's observers found."""
+    def _observe(
+        self, batch: Batch, step: Step, copy: bool
+    ) -> tuple[Sequence[Float32], dict[int, Importance]]:
+        """The outputs, and what each sequence's observers found."""
         raise UnsupportedError(
             "this backend does not tell what attention is paid to entries", remedy='set eviction = "none"'
         )

@@ -7,7 +7,7 @@ token that the one before it brought, in the slots that all of them were given a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from fivefold.cache import OutOfPagesError, PagedCache
 from fivefold.core.batch import LOGITS, Batch, Commit, Float32, GroupView, Int32, Span, Step
 from fivefold.core.checkpoint import Tensor
 from fivefold.core.decoder import Likely
-from fivefold.core.drafter import DRAFTER, SLOTS, Drafter
+from fivefold.core.drafter import DRAFTER, FEATURE, SLOTS, Drafter
 from fivefold.executor import dequantize
 from fivefold.formats import format_of
 from fivefold.program import Weight, packed_form, packed_weight, weight_name
@@ -35,22 +35,45 @@ costs a step of the drafter, and brings less than it costs."""
 
 
 class Drafting:
-    """A drafter over a cache. `run` gives the logits (n, F) of a batch, `rows` are the most of one batch."""
+    """A drafter over a cache. `run` gives the outputs of a batch: logits (n, F), and in the form "serial"
+    what is known of each row's token (n, hidden). `rows` are the most of one batch."""
 
     def __init__(
-        self, cache: PagedCache, drafter: Drafter, run: Callable[[Batch], Float32], rows: int
+        self, cache: PagedCache, drafter: Drafter, run: Callable[[Batch], Sequence[Float32]], rows: int
     ) -> None:
         self._cache = cache
         self._drafter = drafter
         self._run = run
         self._rows = rows
+        self._features: dict[int, Float32] = {}
+
+    def note(self, step: Step, context: Float32, commits: Iterable[Commit]) -> None:
+        """Take what a step's rows (N, hidden) say of the last token that each sequence keeps of it."""
+        first = 0
+        places = {}
+        for span in step.spans:
+            places[span.sequence] = first
+            first += len(span.tokens)
+        for commit in commits:
+            if len(commit.rows):
+                self._features[commit.sequence] = context[places[commit.sequence] + commit.rows[-1]].copy()
+
+    def forget(self, sequence: int) -> None:
+        """What is known of a sequence's last token holds no longer: no guess until another has run."""
+        self._features.pop(sequence, None)
+
+    def copy(self, sequence: int, other: int) -> None:
+        """Another sequence has the same entries."""
+        if sequence in self._features:
+            self._features[other] = self._features[sequence]
 
     def draft(self, asked: Sequence[Asked]) -> list[list[Likely]]:
         """Guesses for each, at most as many as are wanted, and as the drafter has slots.
 
-        None where the cache has no room for the rows of a guess.
+        None where the cache has no room for a guess's rows, or nothing has run since entries were taken back.
         """
-        counts = [min(count, self._drafter.shape.slots, self._rows) for _, _, count in asked]
+        most = min(self._drafter.shape.slots, self._rows)
+        counts = [min(count, most) if sequence in self._features else 0 for sequence, _, count in asked]
         found: list[list[Likely]] = [[] for _ in asked]
         for together in self._parts(counts):
             spans = [self._span(*asked[index][:2], counts[index]) for index in together]
@@ -85,25 +108,30 @@ class Drafting:
         start = self._cache.length(sequence, DRAFTER)
         rows = np.arange(count, dtype=np.int32)
         span = Span.causal(sequence, np.full(count, anchor, np.int32), start, rows)
-        inputs = {SLOTS: self._drafter.slots[:count]} if self._drafter.shape.form == "block" else {}
+        inputs = {FEATURE: np.tile(self._features[sequence], (count, 1))}
+        if self._drafter.shape.form == "block":
+            inputs[SLOTS] = self._drafter.slots[:count]
         return replace(span, inputs=inputs)
 
     def _guess(self, batch: Batch, counts: Sequence[int]) -> list[list[Likely]]:
         """Guesses by sequence, of rows that lie together."""
         first = np.cumsum(counts) - counts
         if self._drafter.shape.form == "block":
-            chosen = self._chosen(self._run(batch))
+            chosen = self._chosen(self._run(batch)[0])
             return [chosen[at : at + count] for at, count in zip(first, counts, strict=True)]
         found: list[list[Likely]] = [[] for _ in counts]
         going = list(range(len(counts)))
         hope = [1.0] * len(counts)
+        features = np.concatenate([batch.inputs[FEATURE], batch.inputs[FEATURE][:1]])  # and one for the last
         for place in range(max(counts)):
             going = [index for index in going if place < counts[index] and hope[index] >= GIVEN_UP]
             if not going:
                 break
             rows = np.array([first[index] + place for index in going])
             given = [found[index][-1][0] if place else int(batch.tokens[first[index]]) for index in going]
-            chosen = self._chosen(self._run(_rows(batch, rows, np.array(given, np.int32))))
+            logits, told = self._run(_rows(batch, rows, np.array(given, np.int32), features[rows]))
+            chosen = self._chosen(logits)
+            features[rows + 1] = told
             for index, guess in zip(going, chosen, strict=True):
                 found[index].append(guess)
                 hope[index] *= guess[1]
@@ -116,14 +144,15 @@ class Drafting:
         return list(zip(self._drafter.tokens[best].tolist(), (1.0 / shares).tolist(), strict=True))
 
 
-def _rows(batch: Batch, rows: np.ndarray, tokens: Int32) -> Batch:
-    """Some rows of a batch with other tokens, each of a sequence of its own; all want logits."""
+def _rows(batch: Batch, rows: np.ndarray, tokens: Int32, features: Float32) -> Batch:
+    """Some rows of a batch with other tokens and features, each of a sequence of its own; all want logits."""
     groups = {
         name: GroupView(view.tables, view.start[rows], view.stop[rows], view.write[rows])
         for name, view in batch.groups.items()
     }
     every = np.arange(len(rows), dtype=np.int32)
-    return Batch(tokens, batch.positions[rows], batch.sequence[rows], {LOGITS: every}, groups)
+    sets, given = {LOGITS: every}, {FEATURE: features}
+    return Batch(tokens, batch.positions[rows], batch.sequence[rows], sets, groups, inputs=given)
 
 
 def drafter_tensors(drafter: Drafter, head: Weight, tensors: Tensors) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ keeps the rows that are committed. It schedules nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fivefold.core.batch import Batch, Float32, Int32, Step
@@ -15,7 +15,7 @@ from fivefold.core.drafter import DRAFTER, Drafter
 from fivefold.core.layout import STEP_ROWS
 from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, dequantize
 from fivefold.formats import UNROUNDED, EntryFormat
-from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor, head_of
+from fivefold.program import Model, Program, ReferenceCache, ReferenceExecutor, StepOutput, head_of
 
 from .adapted import Tensors, observing_program, with_module
 from .cached import CachedRunner
@@ -55,7 +55,6 @@ class NativeRunner(CachedRunner):
         self._observing: tuple[Program, NativeExecutor] | None = None
         self._tapped: dict[tuple[str, ...], NativeExecutor] = {}
         self.cache_bytes = storage.bytes
-        self._output = model.main.outputs[0]
         if drafter is not None:
             self.drafting = self._drafting(model.programs[DRAFTER], drafter)
 
@@ -79,19 +78,20 @@ class NativeRunner(CachedRunner):
         executor = NativeExecutor(
             program, self._tensors, self._storage, settings, self.executor.pool, packing=self._packing
         )
-        output = program.outputs[0]
         return Drafting(
-            self.cache, drafter, lambda batch: executor.run(batch, copy=False).buffers[output],
+            self.cache, drafter, lambda batch: _taken(executor.run(batch, copy=False), program),
             settings.max_rows,
         )  # fmt: skip
 
-    def _logits(self, batch: Batch, copy: bool) -> Float32:
-        return self.executor.run(batch, copy=copy).buffers[self._output]
+    def _outputs(self, batch: Batch, copy: bool) -> Sequence[Float32]:
+        return _taken(self.executor.run(batch, copy=copy), self._main)
 
     def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
         return self._storage.read_entries(group, pages, count)
 
-    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+    def _observe(
+        self, batch: Batch, step: Step, copy: bool
+    ) -> tuple[Sequence[Float32], dict[int, Importance]]:
         """By a Program of its own, so that steps without observers cost what they did; weights are shared."""
         if self._observing is None:
             program = observing_program(self._main, self.lookahead)
@@ -104,7 +104,7 @@ class NativeRunner(CachedRunner):
             )
         program, executor = self._observing
         out = executor.run(batch, copy=copy)
-        return out.buffers[self._output], importance_of(program, out.results, step)
+        return _taken(out, self._main), importance_of(program, out.results, step)
 
 
 class ReferenceRunner(CachedRunner):
@@ -126,12 +126,11 @@ class ReferenceRunner(CachedRunner):
         self._tensors = _tensors(model, checkpoint, drafter)
         self._main, self._storage = model.main, storage
         self._executor = ReferenceExecutor(model.main, self._weight, storage)
-        self._output = model.main.outputs[0]
         if drafter is not None:
-            guessing = ReferenceExecutor(model.programs[DRAFTER], self._weight, storage)
-            output = model.programs[DRAFTER].outputs[0]
+            program = model.programs[DRAFTER]
+            guessing = ReferenceExecutor(program, self._weight, storage)
             self.drafting = Drafting(
-                self.cache, drafter, lambda batch: guessing.run(batch).buffers[output], self.max_rows
+                self.cache, drafter, lambda batch: _taken(guessing.run(batch), program), self.max_rows
             )
 
     def _weight(self, name: str) -> Float32:
@@ -139,13 +138,15 @@ class ReferenceRunner(CachedRunner):
             self._weights[name] = dequantize(self._tensors(name))
         return self._weights[name]
 
-    def _logits(self, batch: Batch, copy: bool) -> Float32:
-        return self._executor.run(batch).buffers[self._output]
+    def _outputs(self, batch: Batch, copy: bool) -> Sequence[Float32]:
+        return _taken(self._executor.run(batch), self._main)
 
     def _read_entries(self, group: str, pages: Int32, count: int) -> tuple[Float32, Float32]:
         return self._storage.read_entries(group, pages, count)
 
-    def _observe(self, batch: Batch, step: Step, copy: bool) -> tuple[Float32, dict[int, Importance]]:
+    def _observe(
+        self, batch: Batch, step: Step, copy: bool
+    ) -> tuple[Sequence[Float32], dict[int, Importance]]:
         program = observing_program(self._main, self.lookahead)
         learned = program.weights.keys() - self._main.weights.keys()
         tensors = with_module(self._tensors, self.lookahead)
@@ -154,10 +155,15 @@ class ReferenceRunner(CachedRunner):
             return dequantize(tensors(name)) if name in learned else self._weight(name)
 
         out = ReferenceExecutor(program, weight, self._storage).run(batch)
-        return out.buffers[self._output], importance_of(program, out.results, step)
+        return _taken(out, self._main), importance_of(program, out.results, step)
 
 
 def _tensors(model: Model, checkpoint: Checkpoint, drafter: Drafter | None) -> Tensors:
     """The model's tensors by name, and its drafter's."""
     own = checkpoint.tensors.__getitem__
     return own if drafter is None else with_tensors(own, drafter_tensors(drafter, head_of(model), own))
+
+
+def _taken(out: StepOutput, program: Program) -> list[Float32]:
+    """A Program's outputs in their order."""
+    return [out.buffers[name] for name in program.outputs]

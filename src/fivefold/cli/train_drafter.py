@@ -44,7 +44,7 @@ def drafter(
     conversations: Annotated[int, typer.Option(min=1, help="Conversations of a step.")] = 8,
     density: Annotated[
         float, typer.Option(min=0.001, max=1, help="Guesses that are trained, for each token written.")
-    ] = 0.25,
+    ] = 1.0,
     rate: Annotated[float, typer.Option(min=0.0, help="Learning rate at its height.")] = 6e-4,
     gamma: Annotated[
         float, typer.Option(min=0.1, help="Slots over which a guess's weight falls by e.")

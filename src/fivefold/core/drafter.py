@@ -34,10 +34,14 @@ SLOTS = "slots"
 """The input of the Program of form "block": what is added to each row's embedding, (N, hidden)."""
 
 Float16 = npt.NDArray[np.float16]
+FEATURE = "feature"
+"""The input of the Program: what is known of the token before each row's, (N, hidden); and the output of the
+form "serial" that says it of the row's own token."""
+
 Form = Literal["block", "serial"]
 FORMS: tuple[Form, ...] = ("block", "serial")
-"""block   the rows of all guesses run at once, each the last token's embedding plus the vector of its slot.
-serial  they run one after the other, each the embedding of the guess before it."""
+"""block   the rows of all guesses run at once, each of the last token, plus the vector of its slot.
+serial  they run one after the other, each of the guess before it and of what that row says of it."""
 
 _TRAIN = "train one for this model: fivefold train drafter"
 
@@ -83,6 +87,9 @@ class DrafterShape:
         q = self.heads * self.head_size
         found: dict[str, tuple[int, ...]] = {f"tap.{number}": (hidden,) for number in range(len(self.taps))}
         found |= {"fc": (hidden, len(self.taps) * hidden), "context": (hidden,), "embed": (hidden,)}
+        found |= {"last": (hidden, hidden), "token": (hidden, hidden)}
+        if self.form == "serial":
+            found["feature"] = (hidden,)
         for layer in range(self.layers):
             found |= {
                 f"{layer}.attn_norm": (hidden,), f"{layer}.q": (q, hidden), f"{layer}.k": (kv, hidden),

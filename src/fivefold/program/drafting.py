@@ -15,7 +15,7 @@ import numpy as np
 
 from fivefold.core.batch import ALL, Float32
 from fivefold.core.checkpoint import Tensor
-from fivefold.core.drafter import DRAFTER, SLOTS, DrafterShape
+from fivefold.core.drafter import DRAFTER, FEATURE, SLOTS, DrafterShape
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import CacheGroup, CacheLayout
 from fivefold.formats import format_of
@@ -88,7 +88,8 @@ def turning_of(model: Model) -> Turning:
 
 
 def _storing(main: Program, taps: tuple[str, ...], turning: Turning, shape: DrafterShape) -> Program:
-    """The main Program with the nodes that store the drafter's entries."""
+    """The main Program with the nodes that store the drafter's entries. What these are made of is its last
+    output, (N, hidden)."""
     build = Builder.behind(main)
     weights, layers = _Weights(build, shape), main.layout.group(DRAFTER).layers
     parts = [
@@ -105,7 +106,7 @@ def _storing(main: Program, taps: tuple[str, ...], turning: Turning, shape: Draf
             v = build.linear(context, weights.named(f"{number}.v"))
             k = build.rope(k, turning.angles.outputs[0], shape.kv_heads, turning.style)
             build.node("attention_store", (k, v), None, group=DRAFTER)
-    return build.build(*main.outputs)
+    return build.build(*main.outputs, context)
 
 
 def _guessing(
@@ -114,7 +115,11 @@ def _guessing(
     """The drafter's Program: its rows are those of one block, its output is of the rows that want logits."""
     build = Builder(DRAFTER, layout)
     weights = _Weights(build, shape)
-    x = build.rms_norm(build.embed(build.read(turning.table)), weights.named("embed"), turning.eps)
+    embedded = build.rms_norm(build.embed(build.read(turning.table)), weights.named("embed"), turning.eps)
+    x = build.add(
+        build.linear(build.input(FEATURE, shape.hidden), weights.named("last")),
+        build.linear(embedded, weights.named("token")),
+    )
     if shape.form == "block":
         x = build.add(x, build.input(SLOTS, shape.hidden))
     frequency, factors = turning.angles.weights
@@ -132,8 +137,9 @@ def _guessing(
     for number in range(shape.layers):
         with build.layer(first + number):
             x = _block(build, weights, (number, x, angles), turning, shape)
+    told = [build.rms_norm(x, weights.named("feature"), turning.eps)] if shape.form == "serial" else []
     x = build.rms_norm(build.gather_rows(x, "logits"), weights.named("norm"), turning.eps)
-    return build.build(build.linear(x, weights.named("head"), label="logits"))
+    return build.build(build.linear(x, weights.named("head"), label="logits"), *told)
 
 
 def _block(

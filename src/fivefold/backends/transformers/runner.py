@@ -8,6 +8,7 @@ rows go with it, in the last digits: torch chooses its ways of multiplying by si
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class TransformersRunner(CachedRunner):
         self._chooses = "logits_to_keep" in inspect.signature(model.forward).parameters
         model.set_attn_implementation(NAME)
 
-    def _logits(self, batch: Batch, copy: bool) -> Float32:
+    def _outputs(self, batch: Batch, copy: bool) -> Sequence[Float32]:
         """Logits (n, V) of the rows that want them."""
         if batch.inputs:
             raise UnsupportedError("a model of the Transformers backend takes no rows in place of tokens")
@@ -63,4 +64,4 @@ class TransformersRunner(CachedRunner):
                 found: Float32 = logits.float().numpy()
         finally:
             CURRENT.reset(token)
-        return found
+        return [found]

@@ -64,8 +64,8 @@ class Said:
 
 
 def usual_taps(layers: int) -> tuple[int, ...]:
-    """An early layer, the middle one and a late one, as far as there are so many."""
-    return tuple(sorted({min(1, layers - 1), layers // 2, max(layers - 3, 0)}))
+    """An early layer, the middle one and the last, as far as there are so many."""
+    return tuple(sorted({min(1, layers - 1), layers // 2, layers - 1}))
 
 
 def collect_conversations(

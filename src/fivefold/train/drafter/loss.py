@@ -1,8 +1,9 @@
 """What a drafter is trained by, and what it is worth: the loss of its guesses, and how many are right.
 
-The loss is the cross-entropy of each slot's token, slot i counting exp(-(i - 1) / gamma) as in DFlash (arXiv
-2602.06036): a later guess is of use only if those before it are right. Tokens that the head does not know do
-not count in the loss, and are never guessed rightly.
+The loss is the divergence from what the model itself says of each slot's token, among those that the head
+knows: that tells more than the one token which came. Slot i counts exp(-(i - 1) / gamma) as in DFlash (arXiv
+2602.06036): a later guess is of use only if those before it are right. Tokens that the head does not know are
+never guessed rightly.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ def targets(tokens: Int32, rows: Int32, anchors: Int32, slots: int) -> Tensor:
     return torch.from_numpy(np.where(inside, right, BEHIND).astype(np.int64))
 
 
-def decayed(logits: Tensor, right: Tensor, gamma: float) -> Tensor:
-    """The loss of (A, k, F) in nats: the mean over what counts, by its weights."""
-    weights = torch.exp(-torch.arange(right.shape[1]) / gamma).expand(right.shape) * (right >= 0)
-    each = functional.cross_entropy(logits.flatten(0, 1), right.clamp_min(0).flatten(), reduction="none")
-    return (each.view(right.shape) * weights).sum() / weights.sum().clamp_min(1e-9)
+def divergence(logits: Tensor, model: Tensor) -> Tensor:
+    """(A, k): nats by which logits (A, k, F) say other things than the model's; 0 where both say the same."""
+    said, wanted = (functional.log_softmax(one, -1) for one in (logits, model))
+    return (wanted.exp() * (wanted - said)).sum(-1)
+
+
+def decayed(each: Tensor, right: Tensor, gamma: float) -> Tensor:
+    """The mean of (A, k) over the slots that have a token, by their weights."""
+    weights = torch.exp(-torch.arange(right.shape[1]) / gamma).expand(right.shape) * (right != BEHIND)
+    return (each * weights).sum() / weights.sum().clamp_min(1e-9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Frame:
     """What a drafter takes of its frozen model.
 
     frequency  (D / 2,) radians a position; `magnitude` multiplies cosines and sines; `style`: how pairs lie.
-    table      (V, hidden) of embeddings; head (V, hidden).
+    table      (V, hidden) of embeddings; head (V, hidden); `norm` (hidden,) weights of the norm before it.
     """
 
     frequency: Float32
@@ -61,6 +61,7 @@ class Frame:
     eps: float
     table: Float32
     head: Float32
+    norm: Float32
 
     @staticmethod
     def of(model: Model, checkpoint: Checkpoint) -> Frame:
@@ -77,9 +78,11 @@ class Frame:
         frequency = numbers(str(angles))
         magnitude = turning.angles.attributes["magnitude"]
         assert isinstance(magnitude, float)
+        norm = [node for node in main.nodes if node.op == "rms_norm"][-1]
         return Frame(
             frequency if factors is None else frequency / numbers(factors), magnitude, turning.style,
             turning.eps, numbers(turning.table.name), numbers(head_of(model).name),
+            numbers(str(norm.weights[0])),
         )  # fmt: skip
 
 
@@ -105,59 +108,97 @@ class Network:
         self._frequency = torch.from_numpy(np.array(frame.frequency)).double()
         self._table = torch.from_numpy(np.ascontiguousarray(frame.table))
         self._head = torch.from_numpy(head)
+        self._last_norm = torch.from_numpy(np.array(frame.norm))
 
-    def blocks(self, tokens: Int32, anchors: Int32) -> Blocks:
-        """The rows of blocks behind these positions of a conversation."""
-        places = np.repeat(anchors[:, None], self.shape.slots, 1).astype(np.int64)
+    def blocks(self, tokens: Int32, anchors: Int32, slots: int) -> Blocks:
+        """The rows of blocks of so many guesses behind these positions of a conversation."""
+        places = np.repeat(anchors[:, None], slots, 1).astype(np.int64)
         if self.shape.form == "serial":
-            places = np.minimum(places + np.arange(self.shape.slots), len(tokens) - 1)
+            places = np.minimum(places + np.arange(slots), len(tokens) - 1)
         given = torch.from_numpy(np.asarray(tokens)[places].astype(np.int64))
         return Blocks(torch.from_numpy(anchors.astype(np.int64)), given)
 
-    def logits(self, parts: Mapping[str, Tensor], hidden: Tensor, blocks: Blocks) -> Tensor:
-        """(A, k, F) of blocks whose anchors lie within or behind the C rows of `hidden` (C, taps, hidden)."""
-        shape, anchors = self.shape, blocks.anchors
-        count, slots = blocks.tokens.shape
+    def rows(self, parts: Mapping[str, Tensor], hidden: Tensor, blocks: Blocks) -> Tensor:
+        """(A, k, hidden): what the head is to read, before its norm. The blocks' anchors lie within or behind
+        the C rows of `hidden` (C, taps, hidden)."""
+        anchors, (count, slots) = blocks.anchors, blocks.tokens.shape
         context = self._context(parts, hidden)
-        positions = (anchors[:, None] + torch.arange(slots)).flatten()
-        own, far = self._angles(positions), self._angles(torch.arange(len(hidden)))
-        hides = _hidden(anchors, len(hidden), slots)
-        x = self._norm(self._table[blocks.tokens], parts["embed"])
-        if shape.form == "block":
-            x = x + parts[SLOTS]
-        x = x.reshape(count * slots, -1)
-        for layer in range(shape.layers):
-            x = self._block(parts, layer, x, (context, own, far, hides))
-        normed = self._norm(x, parts["norm"])
-        return functional.linear(normed, self._head).view(count, slots, -1)
+        entries = [self._entries(parts, layer, context, torch.arange(len(context)))
+                   for layer in range(self.shape.layers)]  # fmt: skip
+        before = torch.arange(len(context)) < anchors[:, None]
+        feature = context[anchors - 1]
+        if self.shape.form == "block":
+            causal = torch.ones(slots, slots, dtype=torch.bool).tril()
+            hides = _hides(before.repeat_interleave(slots, 0), torch.block_diag(*[causal] * count))
+            x = self._begun(parts, feature[:, None], blocks.tokens) + parts[SLOTS]
+            positions = (anchors[:, None] + torch.arange(slots)).flatten()
+            x = self._through(parts, x.reshape(count * slots, -1), positions, entries, hides)
+            return x.view(count, slots, -1)
+        found = []
+        for slot in range(slots):
+            hides = _hides(before, torch.eye(count, dtype=torch.bool).repeat(1, slot + 1))
+            x = self._begun(parts, feature, blocks.tokens[:, slot])
+            x = self._through(parts, x, anchors + slot, entries, hides)
+            feature = self._norm(x, parts["feature"])
+            found.append(x)
+        return torch.stack(found, 1)
+
+    def logits(self, parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """(..., F) of rows (..., hidden)."""
+        return functional.linear(self._norm(rows, parts["norm"]), self._head)
+
+    def model_logits(self, states: Tensor) -> Tensor:
+        """(R, F): what the model says of the head's tokens, by what its last layer gave (R, hidden)."""
+        return functional.linear(self._norm(states, self._last_norm), self._head)
+
+    def apart(self, rows: Tensor, states: Tensor, sizes: Tensor) -> Tensor:
+        """(...,) mean squared distances of rows and what the model's last layer gave, both normed, and each
+        number multiplied by its size."""
+        distance: Tensor = self._norm(rows, sizes) - self._norm(states, sizes)
+        return distance.square().mean(-1)
 
     def _context(self, parts: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
         """(C, hidden): what the taps come to."""
         taps = [self._norm(hidden[:, i], parts[f"tap.{i}"]) for i in range(len(self.shape.taps))]
         return self._norm(functional.linear(torch.cat(taps, 1), parts["fc"]), parts["context"])
 
-    def _block(
-        self, parts: Mapping[str, Tensor], layer: int, x: Tensor, seen: tuple[Tensor, Tensor, Tensor, Tensor]
-    ) -> Tensor:
-        """One layer; `seen` is the context, angles of rows and of the context, and what rows do not see."""
-        shape, (context, own, far, hides) = self.shape, seen
+    def _begun(self, parts: Mapping[str, Tensor], feature: Tensor, tokens: Tensor) -> Tensor:
+        """Rows before the first layer, of what is known of the token before and of the token."""
+        embedded = self._norm(self._table[tokens], parts["embed"])
+        return functional.linear(feature, parts["last"]) + functional.linear(embedded, parts["token"])
 
-        def project(of: Tensor, part: str) -> Tensor:
-            return functional.linear(of, parts[f"{layer}.{part}"])
+    def _entries(
+        self, parts: Mapping[str, Tensor], layer: int, of: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values (R, KV heads, D) of context or of normed rows."""
+        k = functional.linear(of, parts[f"{layer}.k"])
+        v = functional.linear(of, parts[f"{layer}.v"])
+        heads = self.shape.kv_heads
+        return self._turned(k, self._angles(positions), heads), v.view(len(v), heads, -1)
 
-        normed = self._norm(x, parts[f"{layer}.attn_norm"])
-        q = self._turned(project(normed, "q"), own, shape.heads)
-        k = torch.cat([self._turned(project(context, "k"), far, shape.kv_heads),
-                       self._turned(project(normed, "k"), own, shape.kv_heads)])  # fmt: skip
-        v = torch.cat([project(context, "v"), project(normed, "v")]).view(len(k), shape.kv_heads, -1)
+    def _through(
+        self, parts: Mapping[str, Tensor], x: Tensor, positions: Tensor,
+        entries: list[tuple[Tensor, Tensor]], hides: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """The layers; to the `entries` of each those of the rows are added. `hides`: what rows do not see."""
+        shape, angles = self.shape, self._angles(positions)
         share = shape.heads // shape.kv_heads
-        attended = functional.scaled_dot_product_attention(
-            q.transpose(0, 1)[None], k.transpose(0, 1).repeat_interleave(share, 0)[None],
-            v.transpose(0, 1).repeat_interleave(share, 0)[None], attn_mask=hides,
-        )  # fmt: skip
-        x = x + project(attended[0].transpose(0, 1).reshape(len(x), -1), "o")
-        normed = self._norm(x, parts[f"{layer}.ffn_norm"])
-        return x + project(functional.silu(project(normed, "gate")) * project(normed, "up"), "down")
+        for layer in range(shape.layers):
+            normed = self._norm(x, parts[f"{layer}.attn_norm"])
+            own = self._entries(parts, layer, normed, positions)
+            k, v = entries[layer] = tuple(
+                torch.cat([old, new]) for old, new in zip(entries[layer], own, strict=True)
+            )
+            q = self._turned(functional.linear(normed, parts[f"{layer}.q"]), angles, shape.heads)
+            attended = functional.scaled_dot_product_attention(
+                q.transpose(0, 1)[None], k.transpose(0, 1).repeat_interleave(share, 0)[None],
+                v.transpose(0, 1).repeat_interleave(share, 0)[None], attn_mask=hides,
+            )  # fmt: skip
+            x = x + functional.linear(attended[0].transpose(0, 1).reshape(len(x), -1), parts[f"{layer}.o"])
+            normed = self._norm(x, parts[f"{layer}.ffn_norm"])
+            gate, up = (functional.linear(normed, parts[f"{layer}.{part}"]) for part in ("gate", "up"))
+            x = x + functional.linear(functional.silu(gate) * up, parts[f"{layer}.down"])
+        return x
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._eps) * weight
@@ -181,13 +222,7 @@ class Network:
         return torch.cat([both, still], -1)
 
 
-def _hidden(anchors: Tensor, context: int, slots: int) -> Tensor:
-    """(A * k, C + A * k): 0 where a row sees a column, minus infinity elsewhere.
-
-    A row sees the entries before its anchor, and the rows of its block up to itself.
-    """
-    count = len(anchors)
-    before = (torch.arange(context) < anchors[:, None]).repeat_interleave(slots, 0)
-    causal = torch.ones(slots, slots, dtype=torch.bool).tril()
-    seen = torch.cat([before, torch.block_diag(*[causal] * count)], 1)
+def _hides(context: Tensor, rows: Tensor) -> Tensor:
+    """0 where a row sees a column of the context or of the rows, minus infinity elsewhere."""
+    seen = torch.cat([context, rows], 1)
     return torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)

@@ -29,9 +29,12 @@ from fivefold.train.running import Places, Stepped
 
 from .begin import begin, frequent_tokens
 from .conversations import HELD_OUT, Conversation, Shard, list_shards, read_shard
-from .loss import UNKNOWN, Hits, decayed, targets, worth
+from .loss import UNKNOWN, Hits, decayed, divergence, targets, worth
 from .network import SLOTS, Frame, Network
 from .picture import panels
+
+BEGUN_BY = 512
+"""Conversations that the first numbers are found by."""
 
 LOOKED_AT = 24
 """Blocks of each conversation that is held out, evenly over what the model wrote."""
@@ -45,7 +48,10 @@ class Training:
     taps           of those that are stored; empty for all of them.
     kv_heads, ffn  0 for the model's own.
     vocabulary     tokens that the head knows: those that the model wrote most often.
-    conversations  of a step; `density` blocks for each token that was written, at most `most` of them.
+    conversations  of a step; `density` guesses for each token that was written, at most `most` of them.
+    states         what the distance to the model's last states counts beside the divergence.
+    alone          of the form "serial", the share of steps that train the first guess alone, behind more
+                   tokens: what comes next is the same question in each slot.
     rate           of the optimizer at its height, after the share `warm_up` of all steps.
     gamma          slots over which the weight of a guess falls by a factor e.
     every          steps after which what is held out is looked at, `held_out` conversations of it.
@@ -62,8 +68,10 @@ class Training:
     kv_heads: int = 0
     ffn: int = 0
     conversations: int = 8
-    density: float = 0.25
-    most: int = 48
+    density: float = 1.0
+    most: int = 160
+    states: float = 1.0
+    alone: float = 0.7
     rate: float = 6e-4
     warm_up: float = 0.04
     clip: float = 1.0
@@ -105,15 +113,18 @@ class Run(Stepped):
             )  # fmt: skip
         self.shape = self._shape(shards[0].taps)
         self._taps = [shards[0].taps.index(tap) for tap in self.shape.taps]
+        self._last = self._last_layer(shards[0].taps)
         frame = Frame.of(model, checkpoint)
         self._tokens = frequent_tokens(self._trained, model.shape.vocabulary, self.shape.vocabulary)
         self._rows: Int32 = np.full(model.shape.vocabulary, UNKNOWN, np.int32)
         self._rows[self._tokens] = np.arange(len(self._tokens))
         self.network = Network(self.shape, frame, frame.head[self._tokens])
-        hidden = [self._hidden(one, len(one.hidden)).numpy() for one in self._trained[:16]]
-        weights = begin(self.shape, frame, np.concatenate(hidden), training.seed)
+        first = [(one.tokens, self._hidden(one, len(one.hidden)).numpy()) for one in self._trained[:BEGUN_BY]]
+        weights = begin(self.shape, frame, first, training.seed)
+        self._sizes = torch.from_numpy(weights[f"tap.{len(self.shape.taps) - 1}"].copy())
         optimizer = Adam(self.network.plan.joined(weights), training.clip)
         count = training.steps or -(-training.epochs * len(self._trained) // training.conversations)
+        self._alone = round(training.alone * count) if self.shape.form == "serial" else 0
         self._schedule = Schedule(training.rate, max(round(training.warm_up * count), 1), count)
         super().__init__(places, optimizer, self._described(), (count, training.every), resume)
 
@@ -149,15 +160,18 @@ class Run(Stepped):
 
     def _look(self, conversation: Conversation) -> tuple[float, Hits]:
         first, last = conversation.prompt, len(conversation.tokens) - 1
-        places = np.linspace(first, last - 1, min(LOOKED_AT, last - first)) if last > first else [first - 1]
+        ends = (first, last - 1) if last > first else (max(first - 1, 1),) * 2
+        places = np.linspace(*ends, min(LOOKED_AT, ends[1] - ends[0] + 1))
         with torch.no_grad():
-            logits, right = self._guessed(conversation, np.unique(np.asarray(places).astype(np.int32)))
-            return float(decayed(logits, right, self.training.gamma)), Hits.of(logits, right)
+            anchors = np.unique(np.asarray(places).astype(np.int32))
+            loss, logits, right = self._guessed(conversation, anchors, self.shape.slots)
+            return float(loss), Hits.of(logits, right)
 
     def _step(self, number: int) -> dict[str, Any]:
         each = self.training.conversations
         turns = [divmod(turn, len(self._trained)) for turn in range((number - 1) * each, number * each)]
-        parts = list(self._pool.map(self._derived, turns))
+        slots = 1 if number <= self._alone else self.shape.slots
+        parts = list(self._pool.map(lambda turn: self._derived(turn, slots), turns))
         value = float(np.mean([loss for loss, _ in parts]))
         if not np.isfinite(value):
             raise NotFiniteError(f"the loss of step {number} is {value}", where=str(self.places.examples))
@@ -166,31 +180,52 @@ class Run(Stepped):
         length = self._optimizer.step(gradient, number, rate)
         return {"step": number, "loss": value, "rate": rate, "gradient": length}
 
-    def _derived(self, turn: tuple[int, int]) -> tuple[float, Tensor]:
+    def _derived(self, turn: tuple[int, int], slots: int) -> tuple[float, Tensor]:
         """The loss of the conversation whose turn it is in an epoch, and its gradient."""
         around, place = turn
         order = np.random.default_rng([self.training.seed, around]).permutation(len(self._trained))
         conversation = self._trained[int(order[place])]
         random = np.random.default_rng([self.training.seed, around, place])
         first, last = conversation.prompt, len(conversation.tokens) - 1
-        choice = np.arange(first, last) if last > first else np.array([first - 1])
-        count = min(max(round(len(choice) * self.training.density), 1), self.training.most)
-        anchors = np.sort(random.permutation(choice)[:count]).astype(np.int32)
-        loss = decayed(*self._guessed(conversation, anchors), self.training.gamma)
+        choice = np.arange(first, last) if last > first else np.array([max(first - 1, 1)])
+        rows = min(max(round(len(choice) * self.training.density), 1), self.training.most)
+        anchors = np.sort(random.permutation(choice)[: max(rows // slots, 1)]).astype(np.int32)
+        loss, _, _ = self._guessed(conversation, anchors, slots)
         (gradient,) = torch.autograd.grad(loss, self._optimizer.vector)
         return float(loss.detach()), gradient
 
-    def _guessed(self, conversation: Conversation, anchors: Int32) -> tuple[Tensor, Tensor]:
-        """Logits (A, k, F) behind these anchors, and the rows of the head that are right."""
-        parts = self.network.plan.parts(self._optimizer.vector)
-        blocks = self.network.blocks(conversation.tokens, anchors)
-        logits = self.network.logits(parts, self._hidden(conversation, int(anchors[-1])), blocks)
-        return logits, targets(conversation.tokens, self._rows, anchors, self.shape.slots)
+    def _guessed(
+        self, conversation: Conversation, anchors: Int32, slots: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss behind these anchors, logits (A, k, F), and the rows of the head that are right."""
+        parts, first = self.network.plan.parts(self._optimizer.vector), int(anchors[0])
+        blocks = self.network.blocks(conversation.tokens, anchors, slots)
+        rows = self.network.rows(parts, self._hidden(conversation, int(anchors[-1])), blocks)
+        logits = self.network.logits(parts, rows)
+        right = targets(conversation.tokens, self._rows, anchors, slots)
+        states = torch.from_numpy(conversation.hidden[first:, self._last].astype(np.float32))
+        places = np.minimum(anchors[:, None] + np.arange(slots), len(conversation.hidden) - 1) - first
+        with torch.no_grad():
+            model = self.network.model_logits(states)[places]
+        each = divergence(logits, model) + self.training.states * self.network.apart(
+            rows, states[places], self._sizes
+        )
+        return decayed(each, right, self.training.gamma), logits, right
 
     def _hidden(self, conversation: Conversation, count: int) -> Tensor:
         """(C, taps, hidden) float32 of the first tokens."""
         states = np.asarray(conversation.hidden[:count][:, self._taps])
         return torch.from_numpy(states.astype(np.float32))
+
+    def _last_layer(self, stored: tuple[int, ...]) -> int:
+        """Where the states of the model's last layer are stored, which say what the model would guess."""
+        last = self._model.shape.layers - 1
+        if last not in stored:
+            raise InputError(
+                f"the states of the last layer, {last}, are not stored", where=str(self.places.examples),
+                remedy=f"write conversations with --taps ...,{last}",
+            )  # fmt: skip
+        return stored.index(last)
 
     def _shape(self, stored: tuple[int, ...]) -> DrafterShape:
         training, own = self.training, self._model.shape
