@@ -227,7 +227,9 @@ def test_a_drafter_is_asked_after_each_step_if_it_pays(
     expected = plainly(loaded, requests)
     for request in requests:
 
-        def make(sequence: int, one: Request, size: int, end: Sequence[int], room: int) -> Decoder:
+        def make(
+            sequence: int, one: Request, size: int, end: Sequence[int], room: int, table: object = None
+        ) -> Decoder:
             plain = AutoregressiveDecoder.for_request(sequence, one, size, end, room)
             return SpeculativeDecoder(plain, {"offered": SOURCES["offered"]()})
 

@@ -47,7 +47,9 @@ class Truth(Source):
 def truth_teller(texts: Mapping[str, Sequence[int]], share: float) -> Callable[..., Decoder]:
     """Makes decoders of requests whose texts are known by their names, prompts and all."""
 
-    def make(sequence: int, request: Request, size: int, end: Sequence[int], room: int) -> Decoder:
+    def make(
+        sequence: int, request: Request, size: int, end: Sequence[int], room: int, table: object = None
+    ) -> Decoder:
         plain = AutoregressiveDecoder.for_request(sequence, request, size, end, room)
         truth = Truth([*texts[request.identity], *range(20, 40)], share, size, sequence)
         return SpeculativeDecoder(plain, {"truth": truth})

@@ -102,6 +102,10 @@ def conversations(
         float, typer.Option(min=0, max=1, help="The share of answers that are drawn, not the likeliest.")
     ] = 0.25,
     temperature: Annotated[float, typer.Option(min=0.01, help="Of answers that are drawn.")] = 0.7,
+    general: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of questions about a word of a text.")
+    ] = 0.3,
+    everyday: Annotated[float, typer.Option(min=0, max=1, help="The share of everyday questions.")] = 0.0,
     taps: Taps = "",
     batch: Annotated[int, typer.Option(min=1, help="Conversations that run at once.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="What is drawn.")] = 0,
@@ -116,7 +120,10 @@ def conversations(
     asking: Any = importlib.import_module("fivefold.train.drafter.asking")
     collection = collecting.Collection(
         count, held_out, answer, batch=batch, taps=_taps(taps),
-        asking=asking.Asking((shortest, longest), seed, sampled=sampled, temperature=temperature),
+        asking=asking.Asking(
+            (shortest, longest), seed, sampled=sampled, temperature=temperature, general=general,
+            everyday=everyday,
+        ),
     )  # fmt: skip
     made = collecting.collect_conversations(
         find_model(model), texts, out, collection, threads, lambda said: typer.echo(said.line(), err=True)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from fivefold.core.batch import Float32, Span
 from fivefold.core.decoder import Decision, Likely
+from fivefold.core.ngrams import NGramTable
 from fivefold.core.request import Request
 from fivefold.decode.acceptance import Acceptance, Hope
 from fivefold.decode.autoregressive import AutoregressiveDecoder
-from fivefold.decode.guesses import NOTHING, SOURCES, Guess, Source
+from fivefold.decode.guesses import NOTHING, Guess, Source, sources_of
 
 MOST_GUESSES = 15
 """Guesses of one step: with the known token they fill a tile of rows."""
@@ -44,7 +45,7 @@ class SpeculativeDecoder:
     def __init__(self, plain: AutoregressiveDecoder, sources: Mapping[str, Source] | None = None) -> None:
         """`plain` decides which tokens come; without `sources` there is one of each kind."""
         self._plain = plain
-        self._sources = {name: make() for name, make in SOURCES.items()} if sources is None else sources
+        self._sources = sources_of() if sources is None else sources
         self._acceptance = {name: Acceptance(one.prior) for name, one in self._sources.items()}
         self._hope = {name: Hope() for name in self._sources}
         self._told = 0
@@ -53,11 +54,13 @@ class SpeculativeDecoder:
 
     @staticmethod
     def for_request(
-        sequence: int, request: Request, vocabulary_size: int, end_tokens: Collection[int], context: int
-    ) -> SpeculativeDecoder:
-        """A decoder for `request`, as `AutoregressiveDecoder.for_request` makes one."""
+        sequence: int, request: Request, vocabulary_size: int, end_tokens: Collection[int], context: int,
+        table: NGramTable | None = None,
+    ) -> SpeculativeDecoder:  # fmt: skip
+        """As `AutoregressiveDecoder.for_request` makes a decoder; `table` is the model's, if it has one."""
         return SpeculativeDecoder(
-            AutoregressiveDecoder.for_request(sequence, request, vocabulary_size, end_tokens, context)
+            AutoregressiveDecoder.for_request(sequence, request, vocabulary_size, end_tokens, context),
+            sources_of(table),
         )
 
     @property

@@ -67,7 +67,8 @@ class Decodings:
             return decoder_for(self._loaded, sequence, request, denoiser)
         self._refuse_blocks(request)
         vocabulary = self._loaded.vocabulary
-        return _DECODERS[name](sequence, request, vocabulary.size, vocabulary.end_tokens, room)
+        more = {"table": self._loaded.ngrams} if name == "speculative" else {}
+        return _DECODERS[name](sequence, request, vocabulary.size, vocabulary.end_tokens, room, **more)
 
     def _refuse_blocks(self, request: Request) -> None:
         """Refuse what only a request has that is written by diffusion."""

@@ -13,10 +13,11 @@ from fivefold.backends import MissingExtraError, Outline, drafter_bytes, transfo
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import Drafter
 from fivefold.core.errors import InputError, UnsupportedError
+from fivefold.core.ngrams import NGramTable
 from fivefold.core.request import Decoding
 from fivefold.decode.diffusion import chosen_denoiser
 from fivefold.executor import grown_bytes
-from fivefold.files import found_drafter
+from fivefold.files import found_drafter, found_ngrams
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import architecture_of, load_model
 from fivefold.program import Model, with_drafter
@@ -45,6 +46,7 @@ class Described:
     outline: Outline | None = None
     notice: str = ""
     drafter: Drafter | None = None
+    ngrams: NGramTable | None = None
 
 
 def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
@@ -100,8 +102,9 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     if drafter is not None:
         model = with_drafter(model, drafter.shape)
         weights += sum(drafter_bytes(drafter).values())
+    ngrams = found_ngrams(family, checkpoint) if options.drafter else None
     backend = REFERENCE if options.reference else NATIVE
-    return Described(model, loaded, backend, weights, form, drafter=drafter)
+    return Described(model, loaded, backend, weights, form, drafter=drafter, ngrams=ngrams)
 
 
 def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture: str) -> Described:

@@ -18,6 +18,20 @@ from .task import Task
 SUREST = 0.9
 """A guess is seldom worth more: where rows as good as that would not pay, none is looked for."""
 
+SELDOM = 32
+"""Where looking for guesses takes more time than they save, it is done once in so many steps."""
+
+LOOKING = 1e-4
+"""Seconds that a writer takes to look for guesses, about."""
+
+PATIENCE = 1e-3
+"""Seconds that looking in vain may have taken lately, or a fiftieth of a step if that is more. One who writes
+alone never comes to that."""
+
+_FIFTIETH = 0.02
+
+_LATELY = 0.9
+
 
 class Guesswork:
     """Rows and drafts for guesses in one engine. `costs` are those of steps that only write."""
@@ -30,6 +44,8 @@ class Guesswork:
         if isinstance(runner, DraftingRunner) and runner.drafting is not None:
             self._drafter = runner
         self._clock = clock
+        self._saved = 0.0
+        self._left_out = 0
 
     def rows(self, writers: Sequence[Task], reading: int, room: int) -> list[int | None]:
         """For each writer how many guesses it may run, at most `room` together; None if it has none to run.
@@ -38,8 +54,8 @@ class Guesswork:
         """
         rows = len(writers) + reading
         room = min(room, _measured_room(rows))
-        if all(task.decoder.least_rows == 1 for task in writers) and not self._may_pay(
-            len(writers), rows, room
+        if all(task.decoder.least_rows == 1 for task in writers) and not (
+            self._may_pay(len(writers), rows, room) and self._worth_looking(rows)
         ):
             return [None if task.guessing is None else 0 for task in writers]
         worth = [_worth(task) for task in writers]
@@ -47,8 +63,24 @@ class Guesswork:
             return [None] * len(writers)
         # What guesses are weighed against must have been measured, or there is nothing to weigh by.
         known = self.costs.measured if reading else not self.costs.is_old(rows)
-        given = extra_rows(worth, rows, room, self.costs.seconds)[0] if known else [0] * len(writers)
+        given = [0] * len(writers)
+        if known:
+            given, rate = extra_rows(worth, rows, room, self.costs.seconds)
+            self._note(len(writers), rate, rows, rows + sum(given))
         return [count if each else None for count, each in zip(given, worth, strict=True)]
+
+    def _worth_looking(self, rows: int) -> bool:
+        """Whether guesses have lately saved more than looking for them took, or none was looked for long."""
+        patience = max(PATIENCE, _FIFTIETH * self.costs.seconds(rows))
+        self._left_out = 0 if self._saved >= -patience or self._left_out >= SELDOM else self._left_out + 1
+        return not self._left_out
+
+    def _note(self, writers: int, rate: float, rows: int, more: int) -> None:
+        """Take what guesses should save at `rate` tokens a second, with `more` rows in place of so many; and
+        what it takes to find them."""
+        plain = writers / max(self.costs.seconds(rows), 1e-9)
+        gain = self.costs.seconds(more) * max(rate / plain - 1.0, 0.0)
+        self._saved = _LATELY * self._saved + gain - LOOKING * writers
 
     def _may_pay(self, writers: int, rows: int, room: int) -> bool:
         """Whether rows would pay if all were good ones. To ask writers for guesses costs them some time."""

@@ -171,7 +171,12 @@ def _evictions(found: Described, stored: Checkpoint, refused: list[str]) -> Obje
             "steps": origin.steps,
             "prompt_tokens": list(origin.lengths),
         }
-    return {**_drafter(found), "lookahead": told, "evictions": list(allowed(found.model, native, module))}
+    return {
+        **_drafter(found),
+        "ngrams": _ngrams(found),
+        "lookahead": told,
+        "evictions": list(allowed(found.model, native, module)),
+    }
 
 
 def _drafter(found: Described) -> Object:
@@ -185,6 +190,18 @@ def _drafter(found: Described) -> Object:
         "trained_for": origin.model, "steps": origin.steps, "trained_tokens": origin.tokens,
     }  # fmt: skip
     return {"drafter": told}
+
+
+def _ngrams(found: Described) -> Object | None:
+    """The table of n-grams that the model has."""
+    table = found.ngrams
+    if table is None:
+        return None
+    origin = table.origin
+    return {
+        "orders": table.orders, "entries": len(table.keys), "trained_for": origin.model,
+        "trained_tokens": origin.tokens,
+    }  # fmt: skip
 
 
 def _diffusion(rules: DiffusionRules) -> Object:

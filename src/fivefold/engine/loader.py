@@ -14,6 +14,7 @@ from fivefold.core.checkpoint import CHAT_TEMPLATE, Checkpoint
 from fivefold.core.drafter import Drafter
 from fivefold.core.errors import FileError, InputError
 from fivefold.core.lookahead import LookaheadModule, Sought, no_module
+from fivefold.core.ngrams import NGramTable
 from fivefold.core.runner import Runner
 from fivefold.core.vocabulary import Vocabulary
 from fivefold.executor import Settings, allowed_threads, choose_isa
@@ -47,6 +48,7 @@ class LoadedModel:
     notice: str = ""
     sought: Sought = no_module
     drafter: Drafter | None = None
+    ngrams: NGramTable | None = None
 
     @property
     def lookahead(self) -> LookaheadModule | None:
@@ -99,7 +101,7 @@ def load(path: Path, options: LoadOptions | None = None) -> LoadedModel:
     give_back(stored.tensors.values())
     return LoadedModel(
         path, found.checkpoint, found.model, vocabulary, runner, need.context, settings, found.backend,
-        found.notice, sought, found.drafter,
+        found.notice, sought, found.drafter, found.ngrams,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from fivefold.files.lookahead_module import (
     write_lookahead_module,
 )
 from fivefold.files.mapped import give_back
+from fivefold.files.ngram_file import found_ngrams, read_ngrams, write_ngrams
 from fivefold.files.open import open_checkpoint, vocabulary_of
 from fivefold.files.pull import pull, resolve
 from fivefold.files.remove import Leftover, leftovers, pulled_model, remove_leftovers, remove_model
@@ -56,6 +57,7 @@ __all__ = [
     "drafter_for",
     "found_drafter",
     "found_lookahead_module",
+    "found_ngrams",
     "gguf_layout",
     "gguf_vocabulary",
     "give_back",
@@ -73,6 +75,7 @@ __all__ = [
     "pulled_model",
     "read_drafter",
     "read_lookahead_module",
+    "read_ngrams",
     "read_safetensors",
     "register",
     "remove_leftovers",
@@ -86,4 +89,5 @@ __all__ = [
     "write_drafter",
     "write_gguf",
     "write_lookahead_module",
+    "write_ngrams",
 ]

@@ -1,8 +1,8 @@
 """Which conversations: prompts out of texts of packages, by the model's own template.
 
 Most are questions about a passage, as in exercises; some ask for something in general, about a word of the
-texts; a few are bare text, which the model goes on with. Number n of a side and a seed is the same whatever
-comes before it. Phrasings of what is held out are never those of training.
+texts, or an everyday question; a few are bare text, which the model goes on with. Number n of a side and a
+seed is the same whatever comes before it. Phrasings of what is held out are never those of training.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from fivefold.core.errors import InputError
 from fivefold.exercises import Drawing, Library, Rendering, one_exercise
 
+from .everyday import everyday_question
 from .writing import Prompt
 
 KINDS: Mapping[str, float] = MappingProxyType(
@@ -24,7 +25,7 @@ KINDS: Mapping[str, float] = MappingProxyType(
 )
 """Kinds of exercises by weight, beside the other two kinds below."""
 
-GENERAL, PLAIN = "general", "plain"
+GENERAL, PLAIN, EVERYDAY = "general", "plain", "everyday"
 
 LONG_WORDS = 8
 """Of the longest words of a passage one is asked about."""
@@ -59,7 +60,8 @@ class Asking:
     """How prompts are drawn.
 
     lengths      tokens of a passage, log-uniform between two.
-    general      the share of prompts that ask in general; `plain` the share of bare texts.
+    general      the share of prompts that ask in general about a word of a text; `plain` that of bare texts;
+                 `everyday` that of everyday questions.
     sampled      the share of answers that are drawn at `temperature`; others take the likeliest tokens.
     """
 
@@ -68,6 +70,7 @@ class Asking:
     kinds: Mapping[str, float] = field(default_factory=lambda: dict(KINDS))
     general: float = 0.3
     plain: float = 0.1
+    everyday: float = 0.0
     sampled: float = 0.25
     temperature: float = 0.7
 
@@ -82,6 +85,8 @@ def prompt_of(asking: Asking, library: Library, rendering: Rendering, number: in
         return Prompt(_plain(asking, library, rendering, random), PLAIN, heat, seed)
     if share < asking.plain + asking.general:
         return Prompt(_general(library, rendering, random), GENERAL, heat, seed)
+    if share < asking.plain + asking.general + asking.everyday:
+        return Prompt(_asked(rendering, everyday_question(random, library.side)), EVERYDAY, heat, seed)
     for kinds in (asking.kinds, {"summary": 1.0}):
         try:
             exercise = one_exercise(library, Drawing(asking.lengths, asking.seed, kinds, 1), number)
@@ -104,4 +109,8 @@ def _general(library: Library, rendering: Rendering, random: Random) -> tuple[in
     found = sorted(set(re.findall(r"\b[A-Za-z][a-z]{4,}\b", passage.text)) or {"language"})
     words = sorted(found, key=len)[-LONG_WORDS:]  # short ones are mostly no subject
     text = random.choice(_ASKED[library.side]).format(word=random.choice(words), other=random.choice(words))
+    return _asked(rendering, text)
+
+
+def _asked(rendering: Rendering, text: str) -> tuple[int, ...]:
     return tuple(rendering.template.encode(rendering.vocabulary, [{"role": "user", "content": text}]))
