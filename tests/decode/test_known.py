@@ -1,0 +1,49 @@
+"""Guesses by a table of n-grams: chains of the surest entries, the same however the text came."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fivefold.core.ngrams import CLASSES, NGramTable, hashes
+from fivefold.decode.guesses import NOTHING, SOURCES, sources_of
+from fivefold.decode.guesses.known import LEAST, Known
+
+ENTRIES = {(1,): (2, 20), (2,): (3, 15), (1, 2): (4, 28), (4,): (5, 31), (2, 4): (6, 31), (6,): (6, 12)}
+"""Contexts, and the token and class behind each."""
+
+
+def table() -> NGramTable:
+    found = {list(hashes(context, 8))[-1]: value for context, value in ENTRIES.items()}
+    keys = np.array(sorted(found), np.uint32)
+    values = np.array([found[int(key)][0] * CLASSES + found[int(key)][1] for key in keys], np.uint32)
+    return NGramTable(2, keys, values)
+
+
+def test_a_chain_of_guesses() -> None:
+    source = Known(table())
+    source.extend([9, 1])
+    guess = source.guess(4)
+    assert guess.tokens == (2, 4, 6, 6), "behind 1; 1, 2 surer than 2; 2, 4 as sure as 4 and longer; 6"
+    assert guess.classes == (20, 28, 31, 12)
+    assert source.guess(2).tokens == guess.tokens[:2]
+    assert [source.prior(number) for number in guess.classes] == [20.5 / 32, 28.5 / 32, 31.5 / 32, 12.5 / 32]
+    longer = source.guess(100)
+    worth = np.prod([source.prior(number) for number in longer.classes])
+    assert LEAST <= worth < 2 * LEAST and set(longer.tokens[2:]) == {6}
+
+
+def test_only_the_end_matters() -> None:
+    source, other = Known(table()), Known(table())
+    for token in (7, 8, 9, 1, 2):
+        source.extend([token])
+    other.extend([1, 2])
+    assert source.guess(5) == other.guess(5) != NOTHING
+    other.extend([77])
+    assert other.guess(5) == NOTHING and other.guess(0) == NOTHING
+    other.extend([])
+    assert other.guess(5) == NOTHING
+
+
+def test_a_model_with_a_table_has_one_source_more() -> None:
+    assert set(sources_of()) == set(SOURCES)
+    assert set(sources_of(table())) == {*SOURCES, "known"}
