@@ -194,6 +194,24 @@ def test_a_request_chooses_its_denoiser(app: Any) -> None:
     assert (reply.status, reply.error["param"]) == (400, "denoiser")
 
 
+@pytest.mark.parametrize("name", ["llada", "dream"])
+def test_a_request_chooses_what_is_kept_for_a_block(name: str, app: Any) -> None:
+    body = {**BODY, "model": name, "max_tokens": 40}
+    exact = app.ask(TEXT, body).json["choices"]
+    assert app.ask(TEXT, {**body, "caching": "none"}).json["choices"] == exact
+    texts = {
+        app.ask(TEXT, {**body, "caching": kept}).json["choices"][0]["text"] for kept in ("prefix", "dual")
+    }
+    assert len({exact[0]["text"], *texts}) == 3, "three ways to see other rows"
+    for fields, said in (
+        ({"caching": "all"}, "choose of none, prefix, dual"),
+        ({"model": "sdar", "caching": "dual"}, "others keep their entries anyway"),
+    ):
+        reply = app.ask(TEXT, {**body, **fields})
+        assert (reply.status, reply.error["param"]) == (400, "caching"), reply.body
+        assert said in reply.error["message"]
+
+
 @pytest.mark.parametrize("name", ["sdar", "fast-dllm", "wedlm", "llada"])
 def test_clients_that_leave_in_the_middle_of_blocks_take_no_page_along(
     name: str, served: Callable[..., ServedModel], run_app: Callable[..., Any]

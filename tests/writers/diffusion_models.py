@@ -20,6 +20,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+Entries = dict[int, tuple[Float32, Float32]]
+"""Keys and values of each layer, (T, KV heads, D)."""
 
 MASK, END, VOCABULARY = 256, 257, 258
 LAYERS, HIDDEN, HEADS, FFN, SIZE, EPS, THETA = 2, 48, 4, 80, 12, 1e-6, 10000.0
@@ -86,17 +88,26 @@ class PlainModel:
     kv_heads: int
     rotary: int = SIZE
 
-    def logits(self, tokens: list[int], positions: list[int], sees: Bool) -> Float32:
-        """(T, V) logits of T rows at some positions; `sees` (T, T): row i sees row j."""
+    def logits(
+        self, tokens: list[int], positions: list[int], sees: Bool, beside: Entries | None = None,
+        note: Entries | None = None,
+    ) -> Float32:  # fmt: skip
+        """(T, V) logits of T rows at some positions; `sees` (T, T): row i sees row j. All rows see what is
+        `beside` them too; their own keys and values are put into `note`."""
         x = self.weights["model.embed_tokens.weight"][tokens]
         for layer in range(LAYERS):
-            x = x + self._attention(layer, self._norm(x, f"{layer}.input_layernorm"), positions, sees)
+            x = x + self._attention(
+                layer, self._norm(x, f"{layer}.input_layernorm"), positions, sees, (beside, note)
+            )
             h = self._norm(x, f"{layer}.post_attention_layernorm")
             sparse = f"model.layers.{layer}.mlp.gate.weight" in self.weights
             x = x + (self._experts(layer, h) if sparse else self._feed_forward(f"{layer}.mlp", h))
         return (_normed(x) * self.weights["model.norm.weight"]) @ self.weights["lm_head.weight"].T
 
-    def _attention(self, layer: int, h: Float32, positions: list[int], sees: Bool) -> Float32:
+    def _attention(
+        self, layer: int, h: Float32, positions: list[int], sees: Bool,
+        entries: tuple[Entries | None, Entries | None],
+    ) -> Float32:  # fmt: skip
         q, k, v = (self._project(h, f"{layer}.self_attn.{part}_proj") for part in "qkv")
         q, k, v = (part.reshape(len(h), -1, SIZE) for part in (q, k, v))
         if f"model.layers.{layer}.self_attn.q_norm.weight" in self.weights:
@@ -106,6 +117,12 @@ class PlainModel:
             np.concatenate([_turned(part[..., : self.rotary], positions), part[..., self.rotary :]], axis=-1)
             for part in (q, k)
         )
+        beside, note = entries
+        if note is not None:
+            note[layer] = k, v
+        if beside is not None:
+            k, v = (np.concatenate([old, new]) for old, new in zip(beside[layer], (k, v), strict=True))
+            sees = np.concatenate([np.ones((len(h), len(k) - len(h)), bool), sees], axis=1)
         out = np.zeros_like(q)
         for head in range(HEADS):
             shared = head // (HEADS // self.kv_heads)

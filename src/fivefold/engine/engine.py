@@ -52,7 +52,9 @@ class Engine:
             loaded.runner, loaded.vocabulary.size, self._admission, self._options, self._totals, clock
         )
         self._evictions = Evictions(loaded, self._options.eviction)
-        self._decodings = Decodings(loaded, self._options.decoding, self._options.denoiser)
+        self._decodings = Decodings(
+            loaded, self._options.decoding, self._options.denoiser, self._options.caching
+        )
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []

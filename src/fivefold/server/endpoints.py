@@ -26,7 +26,14 @@ from .job import Job, answer, requests_of
 from .messages import checked_messages, checked_tools, template_options
 from .metrics import Metrics
 from .models import Models
-from .parameters import chat_sampling, choices, completion_sampling, decoding_choice, eviction_choice
+from .parameters import (
+    caching_choice,
+    chat_sampling,
+    choices,
+    completion_sampling,
+    decoding_choice,
+    eviction_choice,
+)
 from .protocol import ChatRequest, CompletionRequest, GenerationFields, InfillSeed
 from .served import ServedModel
 from .table import Entry, UpstreamEntry
@@ -76,6 +83,7 @@ def chat_request(raw: bytes) -> Prepare:
     sampling = chat_sampling(fields)
     eviction_choice(fields)
     decoding_choice(fields)
+    caching_choice(fields)
     count = choices(fields)
     messages = checked_messages(fields.messages)
     tools = checked_tools(fields)
@@ -106,6 +114,7 @@ def completion_request(raw: bytes, seed: int | None = None) -> Prepare:
     sampling = completion_sampling(fields)
     eviction_choice(fields)
     decoding_choice(fields)
+    caching_choice(fields)
     count = choices(fields)
     given = _prompts(fields)
 
@@ -141,6 +150,7 @@ def _pattern(
     return Request(
         identity, (), sampling, salt, model.shown, eviction_choice(fields, model.engine.eviction),
         decoding_choice(fields), fields.denoiser, bool(fields.diffusing), tuple(suffix),
+        caching_choice(fields),
     )  # fmt: skip
 
 

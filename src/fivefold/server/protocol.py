@@ -58,6 +58,7 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     eviction_every: Whole | None = None
     decoding: str | None = None
     denoiser: str | None = None
+    caching: str | None = None
     diffusing: bool | None = None
 
 
