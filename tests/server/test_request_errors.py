@@ -54,6 +54,8 @@ WRONG_TYPES: dict[str, tuple[tuple[str, ...], list[Any]]] = {
     "prompt": ((TEXT,), [5, {}, True, [0.5], [None], ["hello", None], [["hello"]], [True]]),
     "echo": ((TEXT,), ["no", 0]),
     "suffix": ((TEXT,), [5]),
+    "edited": ((TEXT,), [5, ["a"]]),
+    "rewritten": ((TEXT,), ["half", [0.5]]),
     "best_of": ((TEXT,), ["1"]),
 }
 TYPE_CASES = [

@@ -112,6 +112,9 @@ class Request:
     denoiser  by which rule a diffusion model fills places, as "confidence_threshold:threshold=0.8".
     drafts    whether the block in flight of a diffusion model is told of after each step.
     suffix    tokens that stand behind the answer, for models whose rows see both sides of it.
+    edited    tokens that stand now where the answer is to be: a diffusion model begins with them, not with
+              masks. There is room for all of them.
+    rewritten the share of them that is opened at the beginning; 0: the denoiser changes filled places.
     shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
               other special tokens is left out.
     """
@@ -127,6 +130,8 @@ class Request:
     drafts: bool = False
     suffix: tuple[int, ...] = ()
     caching: Caching | None = None
+    edited: tuple[int, ...] = ()
+    rewritten: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

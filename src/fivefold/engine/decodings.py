@@ -66,7 +66,8 @@ class Decodings:
         if name == "diffusion":
             line = self._denoiser if request.denoiser is None else request.denoiser
             denoiser = chosen_denoiser(line, model.diffusion) if line else None
-            caching = self._caching if request.caching is None else request.caching
+            default = "none" if request.edited else self._caching
+            caching = default if request.caching is None else request.caching
             return decoder_for(self._loaded, sequence, request, denoiser, caching)
         self._refuse_blocks(request)
         vocabulary = self._loaded.vocabulary
@@ -78,6 +79,12 @@ class Decodings:
             raise UnsupportedError(
                 f"{self._loaded.path.name} writes no blocks here, so there are no drafts of them",
                 where="diffusing", remedy="leave it out, or ask a diffusion model",
+            )  # fmt: skip
+        if request.edited or request.rewritten:
+            raise UnsupportedError(
+                f"{self._loaded.path.name} writes no blocks here, so it cannot rewrite a text in its place",
+                where="edited" if request.edited else "rewritten",
+                remedy="leave it out, or ask a diffusion model",
             )  # fmt: skip
         if request.suffix:
             raise UnsupportedError(

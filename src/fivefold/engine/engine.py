@@ -75,7 +75,8 @@ class Engine:
         """Take a request; its events come from the steps that follow.
 
         InputError if its prompt or its eviction cannot be used or its identity is under way, UnsupportedError
-        for a decoding, drafts or a suffix that the model has not, OverloadedError if too many wait already.
+        for a decoding, drafts, a suffix or an edit that the model has not, OverloadedError if too many wait
+        already.
         """
         if request.identity in self._tasks:
             raise InputError("a request of this name is under way", where=request.identity,

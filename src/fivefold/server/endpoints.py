@@ -5,10 +5,11 @@ They check what a client sent and turn it into tokens; answering is `job`'s matt
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -120,14 +121,18 @@ def completion_request(raw: bytes, seed: int | None = None) -> Prepare:
 
     async def prepare(model: ServedModel, name: str) -> Job:
         prompts = [await _prompt_tokens(model, prompt) for prompt in given]
-        suffix = await model.suffix_tokens(fields.suffix) if fields.suffix else ()
+        suffix = await model.other_tokens(fields.suffix, "suffix") if fields.suffix else ()
+        edited = await model.other_tokens(fields.edited, "edited") if fields.edited else ()
 
         def choice(index: int) -> Choice:
             prompt = prompts[index // count] if fields.return_token_ids else None
             with_logprobs = sampling.logprobs is not None
             return CompletionChoice(index, model.vocabulary, with_logprobs, prompt, bool(fields.diffusing))
 
-        pattern = _pattern(f"cmpl-{name}", model, fields, sampling, suffix)
+        pattern = dataclasses.replace(
+            _pattern(f"cmpl-{name}", model, fields, sampling), suffix=tuple(suffix), edited=tuple(edited),
+            rewritten=fields.rewritten or 0.0,
+        )  # fmt: skip
         return _job(pattern, "text_completion", model, fields, prompts, count, choice)
 
     return prepare
@@ -140,17 +145,15 @@ def infill_request(raw: bytes) -> Prepare:
 
 
 def _pattern(
-    identity: str, model: ServedModel, fields: GenerationFields, sampling: SamplingParams,
-    suffix: Sequence[int] = (),
-) -> Request:  # fmt: skip
+    identity: str, model: ServedModel, fields: GenerationFields, sampling: SamplingParams
+) -> Request:
     """What all requests of a job have in common."""
     salt = fields.cache_salt or ""
     if len(salt) > MOST_SALT:
         raise bad_request(f"cache_salt has {len(salt)} characters; give at most {MOST_SALT}", "cache_salt")
     return Request(
         identity, (), sampling, salt, model.shown, eviction_choice(fields, model.engine.eviction),
-        decoding_choice(fields), fields.denoiser, bool(fields.diffusing), tuple(suffix),
-        caching_choice(fields),
+        decoding_choice(fields), fields.denoiser, bool(fields.diffusing), caching=caching_choice(fields),
     )  # fmt: skip
 
 

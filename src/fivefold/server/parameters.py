@@ -51,7 +51,10 @@ def completion_sampling(fields: CompletionRequest) -> SamplingParams:
         raise not_supported("echo", "echo")
     if fields.best_of is not None and fields.best_of != choices(fields):
         raise not_supported("best_of other than n", "best_of")
-    most = COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
+    if fields.edited == "":
+        raise bad_request("edited is empty: there is nothing to rewrite", "edited")
+    standing = None if fields.edited else COMPLETION_TOKENS
+    most = standing if fields.max_tokens is None else fields.max_tokens
     return _sampling(fields, most, "max_tokens", fields.logprobs, "logprobs")
 
 

@@ -93,6 +93,8 @@ class CompletionRequest(GenerationFields, kw_only=True):
     logprobs: Whole | None = None
     echo: bool | None = None
     suffix: str | None = None
+    edited: str | None = None
+    rewritten: float | None = None
     best_of: Whole | None = None
     add_special_tokens: bool | None = None
 

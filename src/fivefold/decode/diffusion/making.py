@@ -17,6 +17,7 @@ from fivefold.decode.stopping import Stopping
 from .answer import Answer
 from .block_decoder import BlockDecoder
 from .denoisers import Denoiser, denoiser_named
+from .edits import check_edit
 from .whole_decoder import WholeDecoder
 from .window_decoder import WindowDecoder
 
@@ -62,11 +63,17 @@ def diffusion_decoder(
     chosen = denoiser or denoiser_named(rules.denoiser, rules.numbers)
     _check(rules, chosen)
     check_caching(rules, caching)
+    check_edit(request, rules, chosen, caching)
     _check_tokens(request, rules, place)
     room = _room(rules, place) - len(request.suffix)
     stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), room)
-    if rules.sight == "full" and request.sampling.max_tokens is None:
-        stopping = replace(stopping, most=min(stopping.most, rules.answer))
+    if request.sampling.max_tokens is None and (request.edited or rules.sight == "full"):
+        stopping = replace(stopping, most=min(stopping.most, len(request.edited) or rules.answer))
+    if stopping.most < len(request.edited):
+        raise InputError(
+            f"the text to rewrite has {len(request.edited)} tokens, and there is room for {stopping.most}",
+            where="edited", remedy="shorten it, or what is before and behind it",
+        )  # fmt: skip
     sampler = Sampler(request.sampling, place.vocabulary, request.prompt, place.end_tokens)
     answer = Answer(request, rules, chosen, sampler, stopping, place.vocabulary)
     decoder = _decoder(sequence, answer, caching)
@@ -101,7 +108,8 @@ def _room(rules: DiffusionRules, place: Place) -> int:
 
 
 def _check_tokens(request: Request, rules: DiffusionRules, place: Place) -> None:
-    for where, tokens in (("prompt", request.prompt), ("suffix", request.suffix)):
+    given = ("prompt", request.prompt), ("suffix", request.suffix), ("edited", request.edited)
+    for where, tokens in given:
         strange = next((token for token in tokens if not 0 <= token < place.vocabulary), None)
         if strange is not None:
             raise InputError(
