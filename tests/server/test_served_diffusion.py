@@ -216,8 +216,9 @@ def test_a_span_is_rewritten_in_its_place(app: Any) -> None:
     longer = app.ask(TEXT, {**body, "rewritten": 0.2, "max_tokens": 30}).json
     assert longer["usage"]["completion_tokens"] == 30
     parts = choices(app.ask(TEXT, {**body, "rewritten": 0.2, "stream": True, "diffusing": True}))
-    first = replayed(parts)[0][1]
-    assert (first["tokens"], first["open"]) == (len(standing), 4), "the first draft shows what is opened"
+    drafts = [draft for _, draft in replayed(parts)]
+    assert {draft["tokens"] for draft in drafts} == {len(standing)}
+    assert all(0 < draft["open"] <= 4 for draft in drafts), "no more is open than a fifth of it"
 
 
 def test_who_cannot_rewrite_says_so(app: Any, tiny_app: Any) -> None:
