@@ -15,7 +15,7 @@ from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.exercises import Text
 
 TINY = Path(__file__).parents[1] / "engine" / "data" / "tiny.gguf"
-SMALL = Parallel(tokens=12, requests=4, rounds=1, rows=4, few=2)
+SMALL = Parallel(tokens=12, requests=4, rounds=1, rows=4, few=2, draws=60, tested=2)
 PLAIN = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
@@ -40,6 +40,11 @@ def test_figures_of_all_parts(loaded: LoadedModel, tmp_path: Path) -> None:
         assert 1 <= one["tokens_a_round"] <= 16
         assert all(each["accepted"] <= each["guessed"] for each in one["places"])
     assert answer["batch"]["requests"] == 4
+    test = answer["chi_square"]
+    assert (test["draws"], len(test["prompts"])) == (60, 2)
+    assert test["degrees"] == sum(one["degrees"] for one in test["prompts"]) > 0
+    assert 0.001 < test["chance"] <= 1
+    assert any("chi-square" in line for line in parallel_lines(answer))
     assert any("identical" in line for line in parallel_lines(answer))
     draw(answer, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

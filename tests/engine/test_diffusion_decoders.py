@@ -41,6 +41,10 @@ PLAIN: dict[str, Callable[[PlainModel, list[int], int], list[int]]] = {
     "llada2": lambda model, prompt, count: by_blocks(model, prompt, count, above(0.95, drawn_confidence), 32),
     "fast-dllm": lambda model, prompt, count: by_blocks(model, prompt, count, above(0.9), 16, True, 8),
     "llada": lambda model, prompt, count: by_whole(model, prompt, count, lambda: one_by_one, 32, False),
+    "sdar-moe": lambda model, prompt, count: by_blocks(
+        model, prompt, count, above(0.85, drawn_confidence), 4
+    ),
+    "llada-moe": lambda model, prompt, count: by_whole(model, prompt, count, lambda: one_by_one, 32, False),
     "dream": lambda model, prompt, count: by_whole(
         model, prompt, count, lambda: dream_schedule(512), 0, True
     ),

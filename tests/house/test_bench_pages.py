@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 PAGES = sorted(page.parent for page in (ROOT / "bench").glob("*/README.md"))
-MAKERS = {"quality": "quality_table", "eviction": "eviction_table", "parallel": "eviction_table"}
+MAKERS = {"quality": "quality_table", "eviction": "decoding_tables", "parallel": "decoding_tables"}
 """Which program makes the tables of a folder; bench_page.py those of all others."""
 
 

@@ -1,7 +1,8 @@
 """Diffusion families: logits are those of a plain forward pass, configs mean what their authors mean.
 
-Real sizes are those of SDAR-4B-Chat's config.json as it is published, and of LLaDA 8B and LLaDA2.0 mini as
-code that checks or quotes their configs has them. Weights of these have names and shapes and no bytes.
+Real sizes are those of SDAR-4B-Chat's config.json as it is published, and of LLaDA 8B, LLaDA2.0 mini and
+LLaDA-MoE as code that checks or quotes their configs has them; those of SDAR-30B-A3B are Qwen3-30B-A3B's,
+with SDAR's keys. Weights of these have names and shapes and no bytes.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ RULES: dict[str, DiffusionRules] = {
     "wedlm": DiffusionRules("causal", 16, MASK, "entropy_distance"),
     "wedlm-biases": DiffusionRules("causal", 16, MASK, "entropy_distance"),
     "llada": DiffusionRules("full", 32, MASK, "low_confidence"),
+    "llada-moe": DiffusionRules("full", 32, MASK, "low_confidence"),
+    "sdar-moe": DiffusionRules(
+        "block", 4, MASK, "confidence_threshold", {"threshold": 0.85, "as_drawn": True}
+    ),
     "llada2": DiffusionRules(
         "block", 32, MASK, "confidence_threshold", {"threshold": 0.95, "as_drawn": True}
     ),
@@ -81,6 +86,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llada", {"d_model": ...}, "key hidden_size is missing"),
     ("llada", {"input_emb_norm": True}, "key input_emb_norm is True"),
     ("llada", {"multi_query_attention": True}, "key multi_query_attention is True"),
+    ("sdar-moe", {"model_type": "sdar"}, "key model_type is 'sdar'; known are 'sdar_moe'"),
+    ("sdar-moe", {"mlp_only_layers": [9]}, "key mlp_only_layers is not a list of layers"),
+    ("llada-moe", {"qk_layernorm": False}, "key qk_layernorm is False; known are True"),
+    ("llada-moe", {"norm_topk_prob": True}, "key norm_topk_prob is True"),
+    ("llada-moe", {"moe_layer_freq": [1]}, "key moe_layer_freq is not a 0 or a 1 for each of 2 layers"),
+    ("llada-moe", {"moe_layer_freq": [1, 1]}, "tensor model.layers.0.mlp"),
+    ("llada-moe", {"expert_intermediate_size": ...}, "key expert_intermediate_size is missing"),
+    ("llada-moe", {"moe_router_score_function": "sigmoid"}, "key moe_router_score_function is 'sigmoid'"),
+    ("llada-moe", {"clip_qkv": 8}, "key clip_qkv is 8"),
+    ("llada-moe", {"n_group": 2}, "key n_group is not known"),
     ("llada2", {"score_function": "softmax"}, "key score_function is 'softmax'; known are 'sigmoid'"),
     ("llada2", {"norm_topk_prob": False}, "key norm_topk_prob is False"),
     ("llada2", {"use_qk_norm": False}, "key use_qk_norm is False"),
@@ -133,6 +148,28 @@ LLADA2_MINI: dict[str, Any] = {
 }  # fmt: skip
 
 
+SDAR_30B_A3B: dict[str, Any] = {
+    **{key: value for key, value in SDAR_4B.items() if key != "auto_map"},
+    "architectures": ["SDARMoeForCausalLM"], "model_type": "sdar_moe", "hidden_size": 2048,
+    "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 48, "max_window_layers": 48,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
+    "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": [], "output_router_logits": False,
+    "router_aux_loss_coef": 0.001,
+}  # fmt: skip
+LLADA_MOE_7B: dict[str, Any] = {
+    "architectures": ["LLaDAMoEModelLM"], "model_type": "llada", "hidden_size": 2048, "hidden_act": "silu",
+    "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 64,
+    "num_experts_per_tok": 8, "expert_intermediate_size": 1024, "dense_intermediate_size": 8192,
+    "shared_expert_intermediate_size": None, "moe_layer_freq": [1] * 16, "router_aux_loss_coef": 0.01,
+    "rope_theta": 50000, "max_position_embeddings": 8192, "qk_layernorm": True, "rms_norm_eps": 1e-5,
+    "vocab_size": 157184, "tie_word_embeddings": False, "partial_rotary_factor": 1, "rope_scaling": None,
+    "routed_scaling_factor": 1, "moe_router_enable_expert_bias": None, "moe_router_score_function": None,
+    "attention_bias": False, "attention_dropout": 0.0, "clip_qkv": None, "norm_topk_prob": None,
+    "router_num_group": None, "router_topk_group": None, "output_router_logits": False, "use_cache": False,
+    "pad_token_id": 156892, "eos_token_id": 156892, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
 def unstored(name: str, *shape: int) -> tuple[str, Tensor]:
     return name, Tensor(name, "bf16", shape, np.zeros(0, np.uint8))
 
@@ -169,6 +206,31 @@ def llada_tensors() -> list[tuple[str, Tensor]]:
     return found
 
 
+def qwen3_moe_tensors(config: dict[str, Any], size: int) -> list[tuple[str, Tensor]]:
+    """Names as Qwen3-MoE has them; heads of that size."""
+    hidden, width = config["hidden_size"], config.get("moe_intermediate_size") or 1024
+    q, kv = (config[f"num_{part}_heads"] * size for part in ("attention", "key_value"))
+    found = [unstored("model.norm.weight", hidden)]
+    found += [
+        unstored(f"{name}.weight", config["vocab_size"], hidden) for name in ("model.embed_tokens", "lm_head")
+    ]
+    for layer in range(config["num_hidden_layers"]):
+        block = f"model.layers.{layer}"
+        found += [
+            unstored(f"{block}.{part}_layernorm.weight", hidden) for part in ("input", "post_attention")
+        ]
+        found += [unstored(f"{block}.self_attn.{part}_norm.weight", size) for part in "qk"]
+        found += [unstored(f"{block}.self_attn.{part}_proj.weight", kv, hidden) for part in "kv"]
+        found.append(unstored(f"{block}.self_attn.q_proj.weight", q, hidden))
+        found.append(unstored(f"{block}.self_attn.o_proj.weight", hidden, q))
+        found.append(unstored(f"{block}.mlp.gate.weight", config["num_experts"], hidden))
+        for number in range(config["num_experts"]):
+            part = f"{block}.mlp.experts.{number}"
+            found += [unstored(f"{part}.{one}_proj.weight", width, hidden) for one in ("gate", "up")]
+            found.append(unstored(f"{part}.down_proj.weight", hidden, width))
+    return found
+
+
 def llada2_tensors() -> list[tuple[str, Tensor]]:
     hidden, found = 2048, [unstored("model.norm.weight", 2048)]
     found += [unstored(f"{name}.weight", 157184, hidden) for name in ("model.word_embeddings", "lm_head")]
@@ -196,8 +258,10 @@ def llada2_tensors() -> list[tuple[str, Tensor]]:
 @pytest.mark.parametrize(
     ("config", "tensors", "block", "billions"),
     [(SDAR_4B, sdar_tensors(), 4, 4.41), (LLADA_8B, llada_tensors(), 32, 8.02),
-     (LLADA2_MINI, llada2_tensors(), 32, 16.3)],
-    ids=["sdar-4b", "llada-8b", "llada2-mini"],
+     (LLADA2_MINI, llada2_tensors(), 32, 16.3),
+     (SDAR_30B_A3B, qwen3_moe_tensors(SDAR_30B_A3B, 128), 4, 30.5),
+     (LLADA_MOE_7B, qwen3_moe_tensors(LLADA_MOE_7B, 128), 32, 7.36)],
+    ids=["sdar-4b", "llada-8b", "llada2-mini", "sdar-30b-a3b", "llada-moe-7b"],
 )  # fmt: skip
 def test_every_weight_of_a_model_of_real_size_has_its_place(
     config: dict[str, Any], tensors: list[tuple[str, Tensor]], block: int, billions: float

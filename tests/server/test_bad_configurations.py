@@ -48,6 +48,7 @@ CASES: dict[str, tuple[str, str]] = {
         'eviction = "lookahead"\nbudget = 9',
         "key eviction: there is no lookahead module for this model; train one: fivefold train lookahead /",
     ),
+    "caching": ('caching = "all"', "key caching: there is no caching 'all'; choose of none, prefix, dual"),
     "decoding": ('decoding = "magic"', "key decoding: there is no decoding 'magic'; choose of auto, auto"),
     "format": ('format = "q9"', "key format: 'q9' is no format to load in; choose one of auto, nvfp4"),
     "address": ('source = ""\nupstream = "localhost:1"', "key upstream is 'localhost:1', which is not an"),

@@ -40,6 +40,7 @@ WRONG_TYPES: dict[str, tuple[tuple[str, ...], list[Any]]] = {
     "budget": (BOTH, ["64", True, [64]]),
     "eviction_every": (BOTH, ["64", 0.5, True]),
     "denoiser": (BOTH, [5, ["low_confidence"]]),
+    "caching": (BOTH, [5, True, ["dual"]]),
     "diffusing": (BOTH, ["yes", 1]),
     "messages": ((CHAT,), ["hello", {}, [5], ["hello"], None]),
     "max_completion_tokens": ((CHAT,), ["5", 0.5]),
@@ -53,6 +54,8 @@ WRONG_TYPES: dict[str, tuple[tuple[str, ...], list[Any]]] = {
     "prompt": ((TEXT,), [5, {}, True, [0.5], [None], ["hello", None], [["hello"]], [True]]),
     "echo": ((TEXT,), ["no", 0]),
     "suffix": ((TEXT,), [5]),
+    "edited": ((TEXT,), [5, ["a"]]),
+    "rewritten": ((TEXT,), ["half", [0.5]]),
     "best_of": ((TEXT,), ["1"]),
 }
 TYPE_CASES = [

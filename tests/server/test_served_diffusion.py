@@ -194,6 +194,69 @@ def test_a_request_chooses_its_denoiser(app: Any) -> None:
     assert (reply.status, reply.error["param"]) == (400, "denoiser")
 
 
+def test_a_span_is_rewritten_in_its_place(app: Any) -> None:
+    standing, suffix = "    result = a - b\n", "    return result"
+    body = {"model": "llada", "prompt": "def add(a, b):\n", "suffix": suffix, "edited": standing,
+            "temperature": 0, "ignore_eos": True}  # fmt: skip
+    little = app.ask(TEXT, {**body, "rewritten": 0.2, "return_token_ids": True}).json
+    tokens = little["choices"][0]["token_ids"]
+    ids = app.ask(TEXT, {**BODY, "model": "llada", "prompt": standing, "return_token_ids": True}).json
+    stood = ids["choices"][0]["prompt_token_ids"]
+    kept = sum(one == other for one, other in zip(tokens, stood, strict=True))
+    assert kept >= len(standing) - 4 and little["usage"]["completion_tokens"] == len(standing)
+    assert little["usage"]["prompt_tokens"] == len("def add(a, b):\n") + len(standing) + len(suffix)
+    much, edited = (
+        app.ask(path, {**body, **fields}).json["choices"][0]["text"]
+        for path, fields in (
+            (INFILL, {"rewritten": 0.9}),
+            (TEXT, {"denoiser": "editing:editing_threshold=0.3"}),
+        )
+    )
+    assert len({little["choices"][0]["text"], much, edited, standing}) == 4
+    longer = app.ask(TEXT, {**body, "rewritten": 0.2, "max_tokens": 30}).json
+    assert longer["usage"]["completion_tokens"] == 30
+    parts = choices(app.ask(TEXT, {**body, "rewritten": 0.2, "stream": True, "diffusing": True}))
+    drafts = [draft for _, draft in replayed(parts)]
+    assert {draft["tokens"] for draft in drafts} == {len(standing)}
+    assert all(0 < draft["open"] <= 4 for draft in drafts), "no more is open than a fifth of it"
+
+
+def test_who_cannot_rewrite_says_so(app: Any, tiny_app: Any) -> None:
+    body = {**BODY, "edited": "abc", "rewritten": 0.5, "max_tokens": 10}
+    for asked, fields, param, said in (
+        (tiny_app, {"model": "tiny"}, "edited", "writes no blocks here"),
+        (app, {"model": "wedlm"}, "edited", "does not see the text"),
+        (app, {"model": "llada", "rewritten": 0}, "rewritten", "leaves tokens as they stand"),
+        (app, {"model": "llada", "rewritten": 2}, "rewritten", "from 0 to 1"),
+        (app, {"model": "llada", "edited": None}, "rewritten", "no text to rewrite"),
+        (app, {"model": "llada", "edited": ""}, "edited", "edited is empty"),
+        (app, {"model": "llada", "max_tokens": 2}, "max_tokens", "the answer may have 2"),
+        (app, {"model": "llada", "edited": "x" * 250, "max_tokens": None}, "edited", "there is room for"),
+        (app, {"model": "sdar", "suffix": "end"}, "suffix", "behind their block"),
+    ):
+        reply = asked.ask(TEXT, {**body, **fields})
+        assert (reply.status, reply.error["param"]) == (400, param), reply.body
+        assert said in reply.error["message"]
+
+
+@pytest.mark.parametrize("name", ["llada", "dream"])
+def test_a_request_chooses_what_is_kept_for_a_block(name: str, app: Any) -> None:
+    body = {**BODY, "model": name, "max_tokens": 40}
+    exact = app.ask(TEXT, body).json["choices"]
+    assert app.ask(TEXT, {**body, "caching": "none"}).json["choices"] == exact
+    texts = {
+        app.ask(TEXT, {**body, "caching": kept}).json["choices"][0]["text"] for kept in ("prefix", "dual")
+    }
+    assert len({exact[0]["text"], *texts}) == 3, "three ways to see other rows"
+    for fields, said in (
+        ({"caching": "all"}, "choose of none, prefix, dual"),
+        ({"model": "sdar", "caching": "dual"}, "others keep their entries anyway"),
+    ):
+        reply = app.ask(TEXT, {**body, **fields})
+        assert (reply.status, reply.error["param"]) == (400, "caching"), reply.body
+        assert said in reply.error["message"]
+
+
 @pytest.mark.parametrize("name", ["sdar", "fast-dllm", "wedlm", "llada"])
 def test_clients_that_leave_in_the_middle_of_blocks_take_no_page_along(
     name: str, served: Callable[..., ServedModel], run_app: Callable[..., Any]

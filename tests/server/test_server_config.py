@@ -47,6 +47,7 @@ eviction_every = 64
 eviction_least = 2000
 decoding = "autoregressive"
 denoiser = "low_confidence:steps=4"
+caching = "dual"
 memory = "1GB"
 wait = 0
 idle = 60
@@ -87,7 +88,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     first = ModelConfig("smollm2-135m", "smol", ("small", "tiny"), 4096, 8, 9, False,
                         format="auto", cache_format="f16", eviction="snapkv", budget=0.1, eviction_every=64,
                         eviction_least=2000, decoding="autoregressive",
-                        denoiser="low_confidence:steps=4", memory=10**9, wait=0, idle=60,
+                        denoiser="low_confidence:steps=4", caching="dual", memory=10**9, wait=0, idle=60,
                         pinned=True, upstream_model="a", upstream_key="secret",
                         upstream_timeout=30,
                         upstream_connect_timeout=1.5, upstream_retries=0, upstream_check=5)  # fmt: skip

@@ -20,6 +20,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+Entries = dict[int, tuple[Float32, Float32]]
+"""Keys and values of each layer, (T, KV heads, D)."""
 
 MASK, END, VOCABULARY = 256, 257, 258
 LAYERS, HIDDEN, HEADS, FFN, SIZE, EPS, THETA = 2, 48, 4, 80, 12, 1e-6, 10000.0
@@ -55,6 +57,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "first_k_dense_replace": 1, "moe_intermediate_size": WIDTH, "partial_rotary_factor": 0.5,
         "routed_scaling_factor": 2.5, "norm_topk_prob": True, "score_function": "sigmoid",
     },
+    "sdar-moe": {
+        **QWEN, "architectures": ["SDARMoeForCausalLM"], "model_type": "sdar_moe", "head_dim": SIZE,
+        "block_size": 4, "attention_bias": False, "num_experts": 8, "num_experts_per_tok": 3,
+        "moe_intermediate_size": WIDTH, "norm_topk_prob": True, "decoder_sparse_step": 1,
+        "mlp_only_layers": [0], "router_aux_loss_coef": 0.001, "output_router_logits": False,
+    },
+    "llada-moe": {
+        **{key: value for key, value in QWEN.items() if key not in ("intermediate_size", "mask_token_id")},
+        "architectures": ["LLaDAMoEModelLM"], "model_type": "llada", "num_key_value_heads": HEADS,
+        "mask_token_id": MASK, "dense_intermediate_size": FFN, "expert_intermediate_size": WIDTH,
+        "shared_expert_intermediate_size": None, "moe_layer_freq": [0, 1], "num_experts": 8,
+        "num_experts_per_tok": 3, "qk_layernorm": True, "norm_topk_prob": None, "clip_qkv": None,
+        "partial_rotary_factor": 1, "routed_scaling_factor": 1, "attention_bias": False,
+    },
     "llada": {
         "architectures": ["LLaDAModelLM"], "model_type": "llada", "d_model": HIDDEN, "n_layers": LAYERS,
         "n_heads": HEADS, "n_kv_heads": HEADS, "mlp_hidden_size": FFN, "vocab_size": VOCABULARY,
@@ -64,7 +80,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "auto_map": {"AutoModelForCausalLM": "modeling.Model"}, "eos_token_id": END, "init_std": 0.02,
     },
 }  # fmt: skip
-BIASED, NORMED = {"fast-dllm", "dream", "wedlm-biases"}, {"sdar", "wedlm", "llada2"}
+BIASED = {"fast-dllm", "dream", "wedlm-biases"}
+NORMED, SPARSE = {"sdar", "wedlm", "llada2", "sdar-moe", "llada-moe"}, {"llada2", "sdar-moe", "llada-moe"}
 LLADA_NAMES = {
     "model.embed_tokens": "model.transformer.wte", "model.norm": "model.transformer.ln_f",
     "lm_head": "model.transformer.ff_out", "input_layernorm": "attn_norm", "self_attn.q_proj": "q_proj",
@@ -85,18 +102,28 @@ class PlainModel:
     weights: dict[str, Float32]
     kv_heads: int
     rotary: int = SIZE
+    normalised: bool = False
 
-    def logits(self, tokens: list[int], positions: list[int], sees: Bool) -> Float32:
-        """(T, V) logits of T rows at some positions; `sees` (T, T): row i sees row j."""
+    def logits(
+        self, tokens: list[int], positions: list[int], sees: Bool, beside: Entries | None = None,
+        note: Entries | None = None,
+    ) -> Float32:  # fmt: skip
+        """(T, V) logits of T rows at some positions; `sees` (T, T): row i sees row j. All rows see what is
+        `beside` them too; their own keys and values are put into `note`."""
         x = self.weights["model.embed_tokens.weight"][tokens]
         for layer in range(LAYERS):
-            x = x + self._attention(layer, self._norm(x, f"{layer}.input_layernorm"), positions, sees)
+            x = x + self._attention(
+                layer, self._norm(x, f"{layer}.input_layernorm"), positions, sees, (beside, note)
+            )
             h = self._norm(x, f"{layer}.post_attention_layernorm")
             sparse = f"model.layers.{layer}.mlp.gate.weight" in self.weights
             x = x + (self._experts(layer, h) if sparse else self._feed_forward(f"{layer}.mlp", h))
         return (_normed(x) * self.weights["model.norm.weight"]) @ self.weights["lm_head.weight"].T
 
-    def _attention(self, layer: int, h: Float32, positions: list[int], sees: Bool) -> Float32:
+    def _attention(
+        self, layer: int, h: Float32, positions: list[int], sees: Bool,
+        entries: tuple[Entries | None, Entries | None],
+    ) -> Float32:  # fmt: skip
         q, k, v = (self._project(h, f"{layer}.self_attn.{part}_proj") for part in "qkv")
         q, k, v = (part.reshape(len(h), -1, SIZE) for part in (q, k, v))
         if f"model.layers.{layer}.self_attn.q_norm.weight" in self.weights:
@@ -106,6 +133,12 @@ class PlainModel:
             np.concatenate([_turned(part[..., : self.rotary], positions), part[..., self.rotary :]], axis=-1)
             for part in (q, k)
         )
+        beside, note = entries
+        if note is not None:
+            note[layer] = k, v
+        if beside is not None:
+            k, v = (np.concatenate([old, new]) for old, new in zip(beside[layer], (k, v), strict=True))
+            sees = np.concatenate([np.ones((len(h), len(k) - len(h)), bool), sees], axis=1)
         out = np.zeros_like(q)
         for head in range(HEADS):
             shared = head // (HEADS // self.kv_heads)
@@ -121,7 +154,9 @@ class PlainModel:
 
     def _experts(self, layer: int, h: Float32) -> Float32:
         """LLaDA2: sigmoids, the best groups by their two best with a bias, weights without it, and a shared
-        part."""
+        part. Others: the best of a softmax, divided by their sum or not."""
+        if f"model.layers.{layer}.mlp.gate.expert_bias" not in self.weights:
+            return self._plain_experts(layer, h)
         y = self._feed_forward(f"{layer}.mlp.shared_experts", h)
         scores = 1 / (1 + np.exp(-self._project(h, f"{layer}.mlp.gate")))
         biased = scores + self.weights[f"model.layers.{layer}.mlp.gate.expert_bias"]
@@ -131,6 +166,17 @@ class PlainModel:
             allowed = np.isin(np.arange(EXPERTS) // (EXPERTS // GROUPS[0]), best)
             chosen = np.argsort(-np.where(allowed, biased[row], -np.inf), kind="stable")[:CHOSEN]
             shares = scores[row, chosen] / scores[row, chosen].sum() * np.float32(FACTOR)
+            for expert, share in zip(chosen, shares, strict=True):
+                y[row] += share * self._feed_forward(f"{layer}.mlp.experts.{expert}", h[row : row + 1])[0]
+        return y
+
+    def _plain_experts(self, layer: int, h: Float32) -> Float32:
+        y, logits = np.zeros_like(h), self._project(h, f"{layer}.mlp.gate")
+        for row in range(len(h)):
+            raised = np.exp(logits[row] - logits[row].max())
+            scores = raised / raised.sum()
+            chosen = np.argsort(-scores, kind="stable")[:CHOSEN]
+            shares = scores[chosen] / (scores[chosen].sum() if self.normalised else 1)
             for expert, share in zip(chosen, shares, strict=True):
                 y[row] += share * self._feed_forward(f"{layer}.mlp.experts.{expert}", h[row : row + 1])[0]
         return y
@@ -175,7 +221,7 @@ def make_diffusion_model(name: str, folder: Path, seed: int = 1, **changes: Any)
             stored[f"model.layers.{layer}.attention.query_key_value.weight"] = np.concatenate(parts)
     called = {_called(key, name): values for key, values in stored.items()}
     save_file(called, folder / "model.safetensors")
-    return PlainModel(weights, kv_heads, SIZE // 2 if name == "llada2" else SIZE)
+    return PlainModel(weights, kv_heads, SIZE // 2 if name == "llada2" else SIZE, name == "sdar-moe")
 
 
 def _called(key: str, name: str) -> str:
@@ -206,8 +252,8 @@ def _weights(name: str, kv_heads: int, seed: int) -> dict[str, Float32]:
         }  # fmt: skip
         if name in BIASED:
             block |= {f"self_attn.{part}_proj.bias": (q if part == "q" else kv,) for part in "qkv"}
-        if name == "llada2" and layer:
-            block = {part: shape for part, shape in block.items() if "mlp" not in part} | _sparse()
+        if name in SPARSE and layer:
+            block = {part: shape for part, shape in block.items() if "mlp" not in part} | _sparse(name)
         if name in NORMED:
             block |= {"self_attn.q_norm.weight": (SIZE,), "self_attn.k_norm.weight": (SIZE,)}
         shapes |= {f"model.layers.{layer}.{part}": shape for part, shape in block.items()}
@@ -228,12 +274,13 @@ def _weights(name: str, kv_heads: int, seed: int) -> dict[str, Float32]:
     return found
 
 
-def _sparse() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a router, experts, and those that are shared."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "mlp.gate.weight": (EXPERTS, HIDDEN), "mlp.gate.expert_bias": (EXPERTS,)
-    }  # fmt: skip
-    parts = [(f"experts.{number}", WIDTH) for number in range(EXPERTS)] + [("shared_experts", 2 * WIDTH)]
+def _sparse(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a router, experts, and of LLaDA2 those that are shared."""
+    shapes: dict[str, tuple[int, ...]] = {"mlp.gate.weight": (EXPERTS, HIDDEN)}
+    parts = [(f"experts.{number}", WIDTH) for number in range(EXPERTS)]
+    if name == "llada2":
+        shapes["mlp.gate.expert_bias"] = (EXPERTS,)
+        parts.append(("shared_experts", 2 * WIDTH))
     for part, width in parts:
         for one, shape in (("gate", (width, HIDDEN)), ("up", (width, HIDDEN)), ("down", (HIDDEN, width))):
             shapes[f"mlp.{part}.{one}_proj.weight"] = shape

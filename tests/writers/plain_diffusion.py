@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from diffusion_models import MASK, Float32, PlainModel
+from diffusion_models import MASK, Entries, Float32, PlainModel
 
 Fill = Callable[[dict[int, Float32]], dict[int, int]]
 """From logits of open places to tokens of those that are filled."""
@@ -128,6 +128,38 @@ def by_whole(
                 text[place] = token
                 open_.remove(place)
     return text[len(prompt) :]
+
+
+def by_whole_kept(
+    model: PlainModel, prompt: list[int], count: int, make: Callable[[], Fill], shape: tuple[int, bool],
+    dual: bool, suffix: tuple[int, ...] = (),
+) -> list[int]:  # fmt: skip
+    """Fast-dLLM's prefix cache and dual cache for LLaDA and Dream (shifted): a whole pass when a block
+    begins, then its rows (dual), or those from it on, against keys and values of that pass."""
+    (size, shifted), end = shape, len(prompt) + count
+    text = [*prompt, *[MASK] * count, *suffix]
+    for begin in range(len(prompt), end, size):
+        fill, stop, entries = make(), min(begin + size, end), Entries()
+        open_, last = set(range(begin, stop)), stop if dual else len(text)
+        everything = list(range(len(text)))
+        logits = model.logits(text, everything, np.ones((len(text), len(text)), bool), note=entries)
+        if shifted:
+            found = {begin: best_token(logits[begin - 1])}
+        else:
+            found = fill({place: logits[place] for place in open_})
+        outside = [place for place in everything if not begin <= place < last]
+        kept: Entries = {layer: (k[outside], v[outside]) for layer, (k, v) in entries.items()}
+        while True:
+            for place, token in found.items():
+                text[place] = token
+                open_.remove(place)
+            if not open_:
+                break
+            rows = range(begin, last)
+            sees = np.ones((len(rows), len(rows)), bool)
+            logits = model.logits(text[begin:last], list(rows), sees, kept)
+            found = fill({place: logits[place - begin - shifted] for place in open_})
+    return text[len(prompt) : end]
 
 
 def by_window(model: PlainModel, prompt: list[int], count: int, size: int) -> list[int]:

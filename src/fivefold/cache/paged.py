@@ -260,9 +260,9 @@ class PagedCache:
         )
 
     def commit(self, commits: Iterable[Commit]) -> None:
-        """Keep the named rows of each sequence's last span, and forget the others.
+        """Keep the named rows of each sequence's last span, and forget the others; then what a commit says.
 
-        InputError where a recurrent state after these rows is not there.
+        InputError where a recurrent state after these rows is not there, and where `truncate` has it.
         """
         for commit in commits:
             kept = self._sequences[commit.sequence]
@@ -271,6 +271,8 @@ class PagedCache:
             self._states.commit(kept.state, span, commit.rows)
             kept.pending = None
             self._keep(kept, span, commit.rows)
+            if commit.until is not None:
+                self.truncate(commit.sequence, commit.until)
 
     def check_integrity(self) -> None:
         """AssertionError unless pages, tables, entries and the prefix tree fit together."""

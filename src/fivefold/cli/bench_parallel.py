@@ -25,6 +25,9 @@ def parallel(
     count: Annotated[int, typer.Option(min=2, help="Prompts of each domain.")] = 60,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of an answer at most.")] = 128,
     requests: Annotated[int, typer.Option("--batch", min=1, help="Requests at once.")] = 32,
+    draws: Annotated[
+        int, typer.Option("--chi-square", min=0, help="Draws each way by other seeds for the test; 0: none.")
+    ] = 400,
     seed: Annotated[int, typer.Option(min=0, help="What passages are drawn with.")] = 0,
     texts: Texts = None,
     peers: Peers = None,
@@ -39,7 +42,7 @@ def parallel(
 ) -> None:
     """Plain decoding and checked guesses on chat, quoting and editing; many at once; steps by rows."""
     check_outputs(as_json, picture)
-    asked = Parallel(tokens, requests, rounds)
+    asked = Parallel(tokens, requests, rounds, draws=draws)
     options = load_options(isa, threads, 0, activations, kv)
     loaded = load(find_model(model), replace(options, entries=requests * 1024))
     folder = texts or default_store() / "texts"

@@ -13,13 +13,14 @@ import typer
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import FivefoldError, InputError
 from fivefold.core.request import MOST_BIAS, MOST_BIASES, Request, SamplingParams, TokenEvent
-from fivefold.engine import AUTO, NONE, Engine, EngineOptions, LoadedModel
+from fivefold.engine import AUTO, NONE, Engine, EngineOptions, LoadedModel, LoadOptions
 
 from .options import (
     DEFAULT_MODEL,
     Activations,
     AsJson,
     BudgetOption,
+    CachingOption,
     Context,
     DecodingOption,
     DenoiserOption,
@@ -28,7 +29,7 @@ from .options import (
     Isa,
     KvUnlessSaid,
     Threads,
-    decoding_choice,
+    decoding_options,
     eviction_choice,
     load_options,
     open_model,
@@ -72,6 +73,7 @@ def run(
     budget: BudgetOption = "",
     decoding: DecodingOption = AUTO,
     denoiser: DenoiserOption = "",
+    caching: CachingOption = NONE,
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt on stdout."""
@@ -83,9 +85,9 @@ def run(
         frequency_penalty=frequency_penalty, logit_bias=_biases(logit_bias or []), seed=seed,
         stop=tuple(stop or ()), ignore_eos=ignore_eos, logprobs=logprobs,
     )  # fmt: skip
-    engine_options = _engine_options(eviction, budget, decoding, denoiser)
+    engine_options = _engine_options(eviction, budget, decoding_options(decoding, denoiser, caching))
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
-    options = replace(options, decoding=engine_options.decoding, denoiser=denoiser)
+    options = _loaded_for(engine_options, options)
     with ended_by_interrupt():
         loaded = open_model(model, options)
         _check_biases(sampling.logit_bias, loaded.vocabulary.size)
@@ -100,10 +102,14 @@ def run(
         print_json(_answer(loaded, tokens, events)) if as_json else typer.echo("")
 
 
-def _engine_options(eviction: str, budget: str, decoding: str, denoiser: str) -> EngineOptions:
+def _engine_options(eviction: str, budget: str, written: EngineOptions) -> EngineOptions:
     """What a command's requests have in common."""
-    chosen = decoding_choice(decoding, denoiser)
-    return EngineOptions(eviction=eviction_choice(eviction, budget), decoding=chosen, denoiser=denoiser)
+    return replace(written, eviction=eviction_choice(eviction, budget))
+
+
+def _loaded_for(told: EngineOptions, options: LoadOptions) -> LoadOptions:
+    """Load options, so that what the model cannot do is refused before it is loaded."""
+    return replace(options, decoding=told.decoding, denoiser=told.denoiser, caching=told.caching)
 
 
 def _biases(given: list[str]) -> dict[int, float]:
@@ -210,12 +216,13 @@ def chat(
     budget: BudgetOption = "",
     decoding: DecodingOption = AUTO,
     denoiser: DenoiserOption = "",
+    caching: CachingOption = NONE,
     as_json: AsJson = False,
 ) -> None:
     """Talk with a model. /reset forgets the conversation, /model NAME changes the model, /exit ends."""
-    engine_options = _engine_options(eviction, budget, decoding, denoiser)
+    engine_options = _engine_options(eviction, budget, decoding_options(decoding, denoiser, caching))
     options = load_options(isa, threads, context, activations, kv, form=form, eviction=eviction)
-    options = replace(options, decoding=engine_options.decoding, denoiser=denoiser)
+    options = _loaded_for(engine_options, options)
     engine = Engine(open_model(model, options), engine_options)
     sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, top_p=0.95, seed=seed)
     first: list[Message] = [{"role": "system", "content": system}] if system else []

@@ -11,13 +11,16 @@ import typer
 
 from fivefold.cache.eviction import Budget
 from fivefold.core.errors import InputError
-from fivefold.core.request import Decoding, EvictionChoice
+from fivefold.core.request import EvictionChoice
 from fivefold.engine import (
+    CACHINGS,
     DECODINGS,
     NONE,
     SERVED,
+    EngineOptions,
     LoadedModel,
     LoadOptions,
+    caching_named,
     checked,
     chosen_denoiser,
     decoding_named,
@@ -80,6 +83,13 @@ DenoiserOption = Annotated[
         "the family's unless said.",
     ),
 ]
+CachingOption = Annotated[
+    str,
+    typer.Option(
+        "--caching",
+        help=f"What LLaDA and Dream keep for the length of a block: {', '.join(CACHINGS)}; none is exact.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
@@ -118,12 +128,14 @@ def eviction_choice(eviction: str, budget: str) -> EvictionChoice:
     return choice
 
 
-def decoding_choice(name: str, denoiser: str = "") -> Decoding:
-    """The decoding of a command's requests, whose denoiser is looked at too; InputError names the option."""
+def decoding_options(decoding: str, denoiser: str, caching: str) -> EngineOptions:
+    """How the tokens of a command's requests are written; InputError names the option."""
     try:
         if denoiser:
             chosen_denoiser(denoiser)
-        return decoding_named(name)
+        return EngineOptions(
+            decoding=decoding_named(decoding), denoiser=denoiser, caching=caching_named(caching)
+        )
     except InputError as error:
         raise InputError(error.what, where=f"--{error.where}", remedy=error.remedy) from None
 

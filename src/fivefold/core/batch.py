@@ -98,10 +98,14 @@ class Commit:
     """After a step: which rows of a sequence's span stay in the cache, as ascending indices.
 
     It may be empty, and it need not be a prefix. The rows left out are forgotten.
+
+    until  all entries of the sequence at this logical position and after it are forgotten then; None: they
+           stay.
     """
 
     sequence: int
     rows: Int32
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class Decoder(Protocol):
 
     @property
     def committed(self) -> int:
-        """The entries of `tokens[:committed]` are in the cache, at the positions 0 to committed - 1."""
+        """The entries of `tokens[:committed]` are in the cache, at the positions 0 to committed - 1, and are
+        good for others. What else it keeps there for a while is its own."""
         ...
 
     @property

@@ -97,16 +97,24 @@ Decoding = Literal["auto", "autoregressive", "speculative", "diffusion"]
 same tokens come of it."""
 
 
+Caching = Literal["none", "prefix", "dual"]
+"""What a diffusion model with full sight keeps for the length of a block: nothing (exact), what is before the
+block, or what is on both sides of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation: the prompt as token ids, and how to go on from it.
 
     identity  no two requests that are under way may have the same.
     salt      requests with different salts share no cached prefix, so none can measure another's.
-    eviction  None: as the engine does with all requests; and so are decoding and the denoiser.
+    eviction  None: as the engine does with all requests; and so are decoding, denoiser and caching.
     denoiser  by which rule a diffusion model fills places, as "confidence_threshold:threshold=0.8".
     drafts    whether the block in flight of a diffusion model is told of after each step.
     suffix    tokens that stand behind the answer, for models whose rows see both sides of it.
+    edited    tokens that stand now where the answer is to be: a diffusion model begins with them, not with
+              masks. There is room for all of them.
+    rewritten the share of them that is opened at the beginning; 0: the denoiser changes filled places.
     shown     special tokens whose text belongs to the answer (marks of a tool dialect); the text of
               other special tokens is left out.
     """
@@ -121,6 +129,9 @@ class Request:
     denoiser: str | None = None
     drafts: bool = False
     suffix: tuple[int, ...] = ()
+    caching: Caching | None = None
+    edited: tuple[int, ...] = ()
+    rewritten: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

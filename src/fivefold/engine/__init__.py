@@ -1,6 +1,6 @@
 """Engine: loading models and stepping many requests on them; where the rooms below meet."""
 
-from fivefold.decode.diffusion import chosen_denoiser
+from fivefold.decode.diffusion import CACHINGS, caching_named, chosen_denoiser
 
 from .asynchronous import AsyncEngine, EventStream
 from .decodings import AUTO, DECODINGS, decoding_named
@@ -17,9 +17,9 @@ from .seats import Lease, Recipe
 from .servable import NONE, SERVED, checked
 
 __all__ = [
-    "AUTO", "DECODINGS", "NONE", "SERVED",
+    "AUTO", "CACHINGS", "DECODINGS", "NONE", "SERVED",
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
     "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
-    "checked", "chosen_denoiser", "decoding_named", "inspect_model", "load", "need_of",
+    "caching_named", "checked", "chosen_denoiser", "decoding_named", "inspect_model", "load", "need_of",
     "score", "score_in_chunks", "windows",
 ]  # fmt: skip

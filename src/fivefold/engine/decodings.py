@@ -13,7 +13,7 @@ from typing import get_args
 
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import InputError, UnsupportedError
-from fivefold.core.request import Decoding, Request
+from fivefold.core.request import Caching, Decoding, Request
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 from fivefold.decode.diffusion import chosen_denoiser
 
@@ -45,12 +45,14 @@ def decoding_named(name: str) -> Decoding:
 class Decodings:
     """Decoders of one engine's requests. UnsupportedError if its default cannot be served."""
 
-    def __init__(self, loaded: LoadedModel, default: Decoding, denoiser: str = "") -> None:
-        """`denoiser` is that of requests which name none; empty: the family's."""
+    def __init__(
+        self, loaded: LoadedModel, default: Decoding, denoiser: str = "", caching: Caching = "none"
+    ) -> None:
+        """`denoiser` and `caching` are those of requests which name none; empty: the family's."""
         self._loaded = loaded
         self._default = self._chosen(default)
-        require_decoding(self._default, loaded.model, loaded.path, denoiser)
-        self._denoiser = denoiser
+        require_decoding(self._default, loaded.model, loaded.path, denoiser, caching)
+        self._denoiser, self._caching = denoiser, caching
 
     def decoder(self, sequence: int, request: Request, room: int) -> Decoder:
         """The decoder of a request, with room for so many tokens.
@@ -60,11 +62,13 @@ class Decodings:
         """
         name = self._default if request.decoding is None else self._chosen(request.decoding)
         model = self._loaded.model
-        require_decoding(name, model, self._loaded.path, request.denoiser or "")
+        require_decoding(name, model, self._loaded.path, request.denoiser or "", request.caching or "none")
         if name == "diffusion":
             line = self._denoiser if request.denoiser is None else request.denoiser
             denoiser = chosen_denoiser(line, model.diffusion) if line else None
-            return decoder_for(self._loaded, sequence, request, denoiser)
+            default = "none" if request.edited else self._caching
+            caching = default if request.caching is None else request.caching
+            return decoder_for(self._loaded, sequence, request, denoiser, caching)
         self._refuse_blocks(request)
         vocabulary = self._loaded.vocabulary
         more = {"table": self._loaded.ngrams} if name == "speculative" else {}
@@ -76,6 +80,12 @@ class Decodings:
             raise UnsupportedError(
                 f"{self._loaded.path.name} writes no blocks here, so there are no drafts of them",
                 where="diffusing", remedy="leave it out, or ask a diffusion model",
+            )  # fmt: skip
+        if request.edited or request.rewritten:
+            raise UnsupportedError(
+                f"{self._loaded.path.name} writes no blocks here, so it cannot rewrite a text in its place",
+                where="edited" if request.edited else "rewritten",
+                remedy="leave it out, or ask a diffusion model",
             )  # fmt: skip
         if request.suffix:
             raise UnsupportedError(

@@ -14,8 +14,8 @@ from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import Drafter
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.ngrams import NGramTable
-from fivefold.core.request import Decoding
-from fivefold.decode.diffusion import chosen_denoiser
+from fivefold.core.request import Caching, Decoding
+from fivefold.decode.diffusion import check_caching, chosen_denoiser
 from fivefold.executor import grown_bytes
 from fivefold.files import found_drafter, found_ngrams
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
@@ -54,9 +54,11 @@ def as_loaded(checkpoint: Checkpoint, options: LoadOptions) -> Checkpoint:
     return checkpoint if options.conversion is None else options.conversion.of(checkpoint)
 
 
-def require_decoding(name: Decoding, model: Model, path: Path, denoiser: str = "") -> None:
-    """UnsupportedError for a decoding or a denoiser that needs another kind of model than the one at `path`,
-    InputError for a denoiser that there is not."""
+def require_decoding(
+    name: Decoding, model: Model, path: Path, denoiser: str = "", caching: Caching = "none"
+) -> None:
+    """UnsupportedError for a decoding, a denoiser or a caching that needs another kind of model than the one
+    at `path`, InputError for a denoiser that there is not."""
     rules = model.diffusion
     if rules is not None and rules.sight == "full" and name in ("autoregressive", "speculative"):
         raise UnsupportedError(
@@ -75,6 +77,7 @@ def require_decoding(name: Decoding, model: Model, path: Path, denoiser: str = "
                 f"{path.name} is not written by diffusion, and a denoiser is given", where="denoiser",
                 remedy="leave it out, or choose a diffusion model and decoding auto or diffusion",
             )  # fmt: skip
+    check_caching(rules if name in ("auto", "diffusion") else None, caching)
 
 
 def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
@@ -88,7 +91,7 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     family = load_model(checkpoint)
     policy = served_policy(options.eviction)
     model = laid_out(family, policy)
-    require_decoding(options.decoding, model, checkpoint.path, options.denoiser)
+    require_decoding(options.decoding, model, checkpoint.path, options.denoiser, options.caching)
     loaded = as_loaded(checkpoint, options)
     _check_formats(model, loaded)
     names = {name for program in model.programs.values() for name in program.tensors}
@@ -131,7 +134,7 @@ def _by_transformers(checkpoint: Checkpoint, options: LoadOptions, architecture:
             f"there is no family for this architecture, and {error.what}", where=where, remedy=error.remedy
         ) from None
     outline = backend.outline(checkpoint)
-    require_decoding(options.decoding, outline.model, checkpoint.path, options.denoiser)
+    require_decoding(options.decoding, outline.model, checkpoint.path, options.denoiser, options.caching)
     laid_out(outline.model, served_policy(options.eviction), native=False)
     form = UNROUNDED if outline.number == UNROUNDED.name else ENTRY_FORMATS[outline.number]
     if options.cache_format is not None:

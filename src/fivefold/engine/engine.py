@@ -52,7 +52,9 @@ class Engine:
             loaded.runner, loaded.vocabulary.size, self._admission, self._options, self._totals, clock
         )
         self._evictions = Evictions(loaded, self._options.eviction)
-        self._decodings = Decodings(loaded, self._options.decoding, self._options.denoiser)
+        self._decodings = Decodings(
+            loaded, self._options.decoding, self._options.denoiser, self._options.caching
+        )
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []
@@ -73,7 +75,8 @@ class Engine:
         """Take a request; its events come from the steps that follow.
 
         InputError if its prompt or its eviction cannot be used or its identity is under way, UnsupportedError
-        for a decoding, drafts or a suffix that the model has not, OverloadedError if too many wait already.
+        for a decoding, drafts, a suffix or an edit that the model has not, OverloadedError if too many wait
+        already.
         """
         if request.identity in self._tasks:
             raise InputError("a request of this name is under way", where=request.identity,

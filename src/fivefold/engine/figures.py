@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from fivefold.core.request import Decoding, EvictionChoice
+from fivefold.core.request import Caching, Decoding, EvictionChoice
 from fivefold.core.runner import CacheFigures
 
 from .pace import STRETCH
@@ -18,7 +18,8 @@ class EngineOptions:
     max_sequences  requests that run side by side.
     max_queue      requests that wait; one more is refused.
     prefix_cache   whether requests share what they begin with alike.
-    eviction       of requests that say nothing of it; decoding too, and the denoiser ("": the family's).
+    eviction       of requests that say nothing of it; decoding and caching too, and the denoiser ("": the
+                   family's).
     stretch        how much longer prompts may make a step of those who write, as a factor.
     """
 
@@ -29,6 +30,7 @@ class EngineOptions:
     eviction: EvictionChoice = field(default_factory=EvictionChoice)
     decoding: Decoding = "auto"
     denoiser: str = ""
+    caching: Caching = "none"
 
 
 @dataclass(frozen=True, slots=True)

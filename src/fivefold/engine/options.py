@@ -7,7 +7,7 @@ from typing import Literal
 
 from fivefold.core.checkpoint import Conversion
 from fivefold.core.layout import STEP_ROWS
-from fivefold.core.request import Decoding
+from fivefold.core.request import Caching, Decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class LoadOptions:
     `conversion` says what tensors are loaded as; None is as they are stored.
     `eviction` is the policy that requests are to be served with: one that keeps different numbers of entries
     in each layer and head needs page tables for each. Others can be asked for too, if they need none.
-    `decoding` is how tokens are to be written, and `denoiser` by which rule, refused where the model cannot.
+    `decoding` is how tokens are to be written, and `denoiser` by which rule, refused where the model cannot;
+    `caching` too, what is kept for the length of a block.
     `drafter` loads the model's side drafter, if there is one. A model that is loaded with an eviction has
     none: the drafter's entries are not evicted, and would fill the room that eviction makes.
     """
@@ -42,4 +43,5 @@ class LoadOptions:
     eviction: str = "none"
     decoding: Decoding = "auto"
     denoiser: str = ""
+    caching: Caching = "none"
     drafter: bool = True

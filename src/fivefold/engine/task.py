@@ -158,7 +158,7 @@ class Task:
             queue_seconds=started - self._arrived,
             prefill_seconds=first - started,
             decode_seconds=now - first,
-            prompt_tokens=len(self.prompt) + len(self.request.suffix),
+            prompt_tokens=len(self.prompt) + len(self.request.suffix) + len(self.request.edited),
             cached_tokens=min(self.cached or 0, len(self.prompt)),
             output_tokens=self.output_tokens,
             preemptions=self.preemptions,

@@ -3,7 +3,7 @@
 LLaDA 8B and 1.5 (arXiv 2502.09992). The config.json is OLMo's: it can ask for blocks, norms and positions
 of other kinds, which no LLaDA has and which are refused. Norms, attention and feed-forward are Llama's,
 rotary pairs lie in halves; the gate is `ff_proj`. Sight is no matter of a Program: rows say what they see,
-so the rules of decoding say it. The 8B MoE of the family has other blocks and is not read here.
+so the rules of decoding say it. The family's MoE has Qwen3-MoE's blocks, and is read as such.
 """
 
 from __future__ import annotations

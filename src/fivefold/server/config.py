@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import Decoding, EvictionChoice
-from fivefold.engine import AUTO, NONE, checked, chosen_denoiser, decoding_named
+from fivefold.core.request import Caching, Decoding, EvictionChoice
+from fivefold.engine import AUTO, NONE, caching_named, checked, chosen_denoiser, decoding_named
 from fivefold.formats import entry_format
 
 MOST_BYTES = 1 << 60
@@ -28,7 +28,8 @@ MOST_KEY = 4096
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _TYPES: Mapping[str, tuple[type, ...]] = {
-    "str": (str,), "Decoding": (str,), "int": (int,), "bool": (bool,), "float": (int, float),
+    "str": (str,), "Decoding": (str,), "Caching": (str,), "int": (int,), "bool": (bool,),
+    "float": (int, float),
 }  # fmt: skip
 """By a field's type: what a value in a file may be."""
 
@@ -66,6 +67,7 @@ class ModelConfig:
     eviction_least: int = 1024
     decoding: Decoding = AUTO
     denoiser: str = ""
+    caching: Caching = "none"
     memory: int = 0
     wait: float = 300
     idle: float = 0
@@ -194,9 +196,10 @@ def overridden(values: dict[str, Any], settings: Sequence[str]) -> dict[str, Any
 
 
 def _check_decoding(config: ModelConfig, where: str) -> None:
-    """Refuse a decoding or a denoiser that nobody knows; what a model cannot do is found with the model."""
+    """Refuse names that nobody knows; what a model cannot do is found with the model."""
     try:
         decoding_named(config.decoding)
+        caching_named(config.caching)
         if config.denoiser:
             chosen_denoiser(config.denoiser)
     except InputError as error:

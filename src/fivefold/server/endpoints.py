@@ -5,10 +5,11 @@ They check what a client sent and turn it into tokens; answering is `job`'s matt
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -26,7 +27,14 @@ from .job import Job, answer, requests_of
 from .messages import checked_messages, checked_tools, template_options
 from .metrics import Metrics
 from .models import Models
-from .parameters import chat_sampling, choices, completion_sampling, decoding_choice, eviction_choice
+from .parameters import (
+    caching_choice,
+    chat_sampling,
+    choices,
+    completion_sampling,
+    decoding_choice,
+    eviction_choice,
+)
 from .protocol import ChatRequest, CompletionRequest, GenerationFields, InfillSeed
 from .served import ServedModel
 from .table import Entry, UpstreamEntry
@@ -76,6 +84,7 @@ def chat_request(raw: bytes) -> Prepare:
     sampling = chat_sampling(fields)
     eviction_choice(fields)
     decoding_choice(fields)
+    caching_choice(fields)
     count = choices(fields)
     messages = checked_messages(fields.messages)
     tools = checked_tools(fields)
@@ -106,19 +115,24 @@ def completion_request(raw: bytes, seed: int | None = None) -> Prepare:
     sampling = completion_sampling(fields)
     eviction_choice(fields)
     decoding_choice(fields)
+    caching_choice(fields)
     count = choices(fields)
     given = _prompts(fields)
 
     async def prepare(model: ServedModel, name: str) -> Job:
         prompts = [await _prompt_tokens(model, prompt) for prompt in given]
-        suffix = await model.suffix_tokens(fields.suffix) if fields.suffix else ()
+        suffix = await model.other_tokens(fields.suffix, "suffix") if fields.suffix else ()
+        edited = await model.other_tokens(fields.edited, "edited") if fields.edited else ()
 
         def choice(index: int) -> Choice:
             prompt = prompts[index // count] if fields.return_token_ids else None
             with_logprobs = sampling.logprobs is not None
             return CompletionChoice(index, model.vocabulary, with_logprobs, prompt, bool(fields.diffusing))
 
-        pattern = _pattern(f"cmpl-{name}", model, fields, sampling, suffix)
+        pattern = dataclasses.replace(
+            _pattern(f"cmpl-{name}", model, fields, sampling), suffix=tuple(suffix), edited=tuple(edited),
+            rewritten=fields.rewritten or 0.0,
+        )  # fmt: skip
         return _job(pattern, "text_completion", model, fields, prompts, count, choice)
 
     return prepare
@@ -131,16 +145,15 @@ def infill_request(raw: bytes) -> Prepare:
 
 
 def _pattern(
-    identity: str, model: ServedModel, fields: GenerationFields, sampling: SamplingParams,
-    suffix: Sequence[int] = (),
-) -> Request:  # fmt: skip
+    identity: str, model: ServedModel, fields: GenerationFields, sampling: SamplingParams
+) -> Request:
     """What all requests of a job have in common."""
     salt = fields.cache_salt or ""
     if len(salt) > MOST_SALT:
         raise bad_request(f"cache_salt has {len(salt)} characters; give at most {MOST_SALT}", "cache_salt")
     return Request(
         identity, (), sampling, salt, model.shown, eviction_choice(fields, model.engine.eviction),
-        decoding_choice(fields), fields.denoiser, bool(fields.diffusing), tuple(suffix),
+        decoding_choice(fields), fields.denoiser, bool(fields.diffusing), caching=caching_choice(fields),
     )  # fmt: skip
 
 

@@ -72,12 +72,13 @@ class Job:
         }
 
     def usage(self) -> Object:
-        """Tokens of all choices; a prompt, and what is behind the answer, counts once for several choices.
+        """Tokens of all choices; a prompt, and what is behind the answer or in its place, counts once.
 
         Where entries were evicted, `kept_tokens` says how many each KV head has kept. Guesses of tokens are
         told as OpenAI tells predictions, where any were made; they are no tokens of the answer.
         """
-        prompt = sum(len(tokens) + len(self.requests[0].suffix) for tokens in self.prompt_token_ids)
+        beside = len(self.requests[0].suffix) + len(self.requests[0].edited)
+        prompt = sum(len(tokens) + beside for tokens in self.prompt_token_ids)
         took = list(self.timings.values())
         output = sum(one.output_tokens for one in took)
         share = max(len(self.requests) // max(len(self.prompt_token_ids), 1), 1)

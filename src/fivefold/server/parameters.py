@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 from fivefold.core.errors import InputError
-from fivefold.core.request import MOST_BIAS, MOST_BIASES, Decoding, EvictionChoice, SamplingParams
-from fivefold.engine import NONE, checked, chosen_denoiser, decoding_named
+from fivefold.core.request import MOST_BIAS, MOST_BIASES, Caching, Decoding, EvictionChoice, SamplingParams
+from fivefold.engine import NONE, caching_named, checked, chosen_denoiser, decoding_named
 
 from .errors import bad_request, not_supported
 from .protocol import ChatRequest, CompletionRequest, GenerationFields
@@ -51,7 +51,10 @@ def completion_sampling(fields: CompletionRequest) -> SamplingParams:
         raise not_supported("echo", "echo")
     if fields.best_of is not None and fields.best_of != choices(fields):
         raise not_supported("best_of other than n", "best_of")
-    most = COMPLETION_TOKENS if fields.max_tokens is None else fields.max_tokens
+    if fields.edited == "":
+        raise bad_request("edited is empty: there is nothing to rewrite", "edited")
+    standing = None if fields.edited else COMPLETION_TOKENS
+    most = standing if fields.max_tokens is None else fields.max_tokens
     return _sampling(fields, most, "max_tokens", fields.logprobs, "logprobs")
 
 
@@ -102,6 +105,16 @@ def decoding_choice(fields: GenerationFields) -> Decoding | None:
         return None
     try:
         return decoding_named(fields.decoding)
+    except InputError as error:
+        raise bad_request(error.line(), error.where) from None
+
+
+def caching_choice(fields: GenerationFields) -> Caching | None:
+    """The same of what is kept for the length of a block."""
+    if fields.caching is None:
+        return None
+    try:
+        return caching_named(fields.caching)
     except InputError as error:
         raise bad_request(error.line(), error.where) from None
 

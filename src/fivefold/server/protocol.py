@@ -58,6 +58,7 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     eviction_every: Whole | None = None
     decoding: str | None = None
     denoiser: str | None = None
+    caching: str | None = None
     diffusing: bool | None = None
 
 
@@ -92,6 +93,8 @@ class CompletionRequest(GenerationFields, kw_only=True):
     logprobs: Whole | None = None
     echo: bool | None = None
     suffix: str | None = None
+    edited: str | None = None
+    rewritten: float | None = None
     best_of: Whole | None = None
     add_special_tokens: bool | None = None
 

@@ -76,9 +76,9 @@ class ServedModel:
         self.check_length(tokens, field_name)
         return tokens
 
-    async def suffix_tokens(self, text: str) -> list[int]:
-        """The tokens of a text that stands behind the answer."""
-        self._check_characters(len(text), "suffix")
+    async def other_tokens(self, text: str, field_name: str) -> list[int]:
+        """The tokens of a text that stands behind the answer, or in its place."""
+        self._check_characters(len(text), field_name)
         return await _elsewhere(lambda: self.vocabulary.encode(text, add_bos=False), len(text))
 
     def check_length(self, tokens: Sequence[int], field_name: str) -> None:

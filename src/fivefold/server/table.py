@@ -50,7 +50,9 @@ class UpstreamEntry:
 
 Entry = LocalEntry | UpstreamEntry
 
-_KEYS = {"--context": "key context"} | {key: f"key {key}" for key in ("eviction", "decoding", "denoiser")}
+_KEYS = {"--context": "key context"} | {
+    key: f"key {key}" for key in ("eviction", "decoding", "denoiser", "caching")
+}
 """By where an error was found that is not the source's: the key that says it."""
 
 
@@ -167,6 +169,7 @@ class Maker:
             eviction=config.eviction,
             decoding=config.decoding,
             denoiser=config.denoiser,
+            caching=config.caching,
         )
         if config.format:
             place = f"{where}: key format" if where else "key format"
@@ -188,7 +191,7 @@ class Maker:
             raise placed(error, where, "key memory" if config.memory else "key source") from None
         engine = EngineOptions(
             config.max_sequences, config.max_queue, config.prefix_cache, eviction=config.eviction_choice,
-            decoding=config.decoding, denoiser=config.denoiser,
+            decoding=config.decoding, denoiser=config.denoiser, caching=config.caching,
         )  # fmt: skip
         chosen = dataclasses.replace(options, context=need.context, entries=entries)
         recipe = Recipe(config.name, path, chosen, engine, need.bytes(entries), config.pinned, config.idle)

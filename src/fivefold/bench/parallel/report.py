@@ -96,6 +96,14 @@ def parallel_lines(answer: Mapping[str, Any]) -> Iterator[str]:
             f"[{one['low']:.2f}, {one['high']:.2f}]; {one['tokens_a_round']} tokens a round, right by place "
             f"{shares or '-'}; {one['identical']} of {one['prompts']} answers identical"
         )
+    if "chi_square" in answer:
+        one = answer["chi_square"]
+        guessed, right = (sum(each[name] for each in one["prompts"]) for name in ("guessed", "right"))
+        yield (
+            f"sampled by other seeds: chi-square {one['statistic']:.1f} of {one['degrees']} degrees, p "
+            f"{one['chance']:.3f}; {len(one['prompts'])} prompts, {one['draws']} draws each way, "
+            f"{right} of {guessed} guesses right"
+        )
     for name, side in answer.get("peers", {}).items():
         over = side["speculative_over"]
         yield f"beside peers  {name:<24} {side['median']:.1f} tokens/s; speculative over it {over}"

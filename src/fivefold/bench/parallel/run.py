@@ -26,6 +26,7 @@ from fivefold.core.request import Decoding, Request, SamplingParams, Timings
 from fivefold.engine import Engine, EngineFigures, EngineOptions, LoadedModel
 from fivefold.executor import read_bandwidth
 
+from .chi_square import chi_square_figures
 from .report import GUESSED, PLAIN, batch_figures, domain_figures, peer_figures, rows_figures
 
 WAYS: tuple[Decoding, ...] = (PLAIN, GUESSED)
@@ -38,13 +39,16 @@ Prompts = Sequence[tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Parallel:
     """What is measured: tokens of an answer at most, requests at once, rounds of these and of the peers,
-    rows up to which steps are timed, prompts that are also sampled and run beside peers."""
+    rows up to which steps are timed, prompts that are also sampled and run beside peers; and draws, each way,
+    of what stands behind a prompt, for `tested` prompts."""
 
     tokens: int = 128
     requests: int = 32
     rounds: int = 3
     rows: int = 16
     few: int = 8
+    draws: int = 400
+    tested: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ def measure_parallel(
         _both(loaded, asked.tokens, n, each, TEMPERATURE) for n, each in enumerate(general[: asked.few])
     ]
     made: dict[str, Any] = {"rows": rows, "domains": domains, "sampled": domain_figures(sampled)}
+    if asked.draws:
+        made["chi_square"] = chi_square_figures(loaded, general[: asked.tested], asked.draws, TEMPERATURE)
     if peers:
         made["peers"] = peer_figures(_beside_peers(loaded, general[: asked.few], asked, peers))
     made["batch"] = batch_figures(asked.requests, _batch(loaded, general, asked))

@@ -8,11 +8,12 @@ from .block import Block
 from .block_decoder import BlockDecoder
 from .denoisers import DENOISERS, Denoiser, chosen_denoiser, denoiser_named
 from .guesses import Guesser, Guesses
-from .making import Place, diffusion_decoder
+from .making import CACHINGS, Place, caching_named, check_caching, diffusion_decoder
 from .whole_decoder import WholeDecoder
 from .window_decoder import WindowDecoder
 
 __all__ = [
-    "DENOISERS", "Block", "BlockDecoder", "Denoiser", "Guesser", "Guesses", "Place", "WholeDecoder",
-    "WindowDecoder", "chosen_denoiser", "denoiser_named", "diffusion_decoder",
+    "CACHINGS", "DENOISERS", "Block", "BlockDecoder", "Denoiser", "Guesser", "Guesses", "Place",
+    "WholeDecoder", "WindowDecoder", "caching_named", "check_caching", "chosen_denoiser", "denoiser_named",
+    "diffusion_decoder",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from fivefold.decode.stopping import Stopping
 
 from .block import Block
 from .denoisers import Denoiser
+from .edits import opened
 from .guesses import Guesser, Guesses
 
 _NO_TOKEN = -1
@@ -40,6 +41,8 @@ class Answer:
         self.denoiser = denoiser
         self.stopping = stopping
         self._prompt = len(request.prompt)
+        self._edited = np.array(request.edited, np.int32)
+        self._rewritten = request.rewritten
         self._guesser = Guesser(sampler, vocabulary, rules.mask_token)
         self._alternatives = request.sampling.logprobs
         self._logprobs: dict[int, TokenLogprob] = {}
@@ -50,17 +53,22 @@ class Answer:
         return self._prompt + self.stopping.most
 
     def block(self, start: int, size: int, given: Int32) -> Block:
-        """A new block at a position, which begins with tokens that are given."""
+        """A new block at a position, which begins with tokens that are given. What stands in the other places
+        is the text that is edited, as far as it goes, then masks or noise."""
         rest = size - len(given)
         mask = self.rules.mask_token
         if self.denoiser.noise or mask is None:
             numbers = np.arange(start + len(given), start + size, dtype=np.int32) - self._prompt
-            return Block.of(given, self._guesser.noise(numbers, -1), masked=False)
-        return Block.of(given, np.full(rest, mask, np.int32), masked=True)
+            made = Block.of(given, self._guesser.noise(numbers, -1), masked=False)
+        else:
+            made = Block.of(given, np.full(rest, mask, np.int32), masked=True)
+        first = start + len(given) - self._prompt
+        standing = self._edited[first : first + rest]
+        return made.begun(standing, unread=self._rewritten > 0) if len(standing) else made
 
     def asked(self, block: Block) -> Int32:
         """The places of a block that the next step needs guesses for: of one part, where there are parts."""
-        places = np.flatnonzero(self.denoiser.asks(block))
+        places = np.flatnonzero(~block.given if block.unread else self.denoiser.asks(block))
         if self.rules.sub_block and block.masked.any():
             part = int(np.flatnonzero(block.masked)[0]) // self.rules.sub_block
             places = places[places // self.rules.sub_block == part]
@@ -72,12 +80,16 @@ class Answer:
             places.astype(np.intp), logits, self._guesser, start + places - np.int32(self._prompt),
             block.turn, self.denoiser.temperature(block),
         )  # fmt: skip
-        after = self.denoiser.advance(block, guesses)
+        if block.unread and self.rules.mask_token is not None:
+            after = opened(block, guesses, self._rewritten, self.rules.mask_token)
+        else:
+            after = self.denoiser.advance(block, guesses)
         if self._alternatives is not None:
             for place, row in zip(places.tolist(), logits, strict=True):
                 token = int(after.tokens[place])
                 new = bool(block.masked[place]) or token != block.tokens[place] or self.denoiser.noise
-                if new and not after.masked[place]:
+                noted = start + place in self._logprobs
+                if (new or not noted) and not after.masked[place]:
                     self._note(start + place, token, row)
         return after
 

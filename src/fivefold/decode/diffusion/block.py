@@ -25,6 +25,7 @@ class Block:
     turn     steps of the denoiser's schedule that are behind.
     settled  steps since no position was masked.
     history  what the likeliest tokens were in the last steps, where a denoiser asks for that.
+    unread   some of the tokens that stand in it are to be opened, once the model has read them.
     done     nothing changes any more: its tokens are final.
     """
 
@@ -35,6 +36,7 @@ class Block:
     turn: int = 0
     settled: int = 0
     history: tuple[Int32, ...] = ()
+    unread: bool = False
     done: bool = False
 
     @staticmethod
@@ -43,6 +45,13 @@ class Block:
         flags = np.arange(len(given) + len(rest)) >= len(given)
         tokens = np.concatenate([given, rest]).astype(np.int32)
         return Block(tokens, flags & masked, ~flags, len(rest))
+
+    def begun(self, standing: Int32, unread: bool) -> Block:
+        """The same with tokens that stand in the first places that are not given."""
+        tokens, masked = self.tokens.copy(), self.masked.copy()
+        places = np.flatnonzero(~self.given)[: len(standing)]
+        tokens[places], masked[places] = standing, False
+        return replace(self, tokens=tokens, masked=masked, masks=int(masked.sum()), unread=unread)
 
     def filled(self, places: Indices, tokens: Int32) -> Block:
         """The same with tokens at some places, which are masked no more; one step later.

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from typing import get_args
 
 from fivefold.core.decoder import Decoder
 from fivefold.core.diffusion import DiffusionRules
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.request import Request
+from fivefold.core.request import Caching, Request
 from fivefold.decode.sampling import Sampler
 from fivefold.decode.stopping import Stopping
 
 from .answer import Answer
 from .block_decoder import BlockDecoder
 from .denoisers import Denoiser, denoiser_named
+from .edits import check_edit
 from .whole_decoder import WholeDecoder
 from .window_decoder import WindowDecoder
 
-_DECODERS: Mapping[str, Callable[[int, Answer], Decoder]] = MappingProxyType(
-    {"block": BlockDecoder, "full": WholeDecoder, "causal": WindowDecoder}
-)
-"""By how rows see each other."""
+CACHINGS: tuple[Caching, ...] = get_args(Caching)
+"""All names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +41,42 @@ class Place:
     rows: int
 
 
+def caching_named(name: str) -> Caching:
+    """The caching of that name; InputError if there is none."""
+    for known in CACHINGS:
+        if name == known:
+            return known
+    raise InputError(
+        f"there is no caching {name!r:.60}", where="caching", remedy=f"choose of {', '.join(CACHINGS)}"
+    )
+
+
 def diffusion_decoder(
-    sequence: int, request: Request, rules: DiffusionRules, place: Place, denoiser: Denoiser | None = None
-) -> Decoder:
+    sequence: int, request: Request, rules: DiffusionRules, place: Place, denoiser: Denoiser | None = None,
+    caching: Caching = "none",
+) -> Decoder:  # fmt: skip
     """A decoder for `request` on a model with these rules; its family's denoiser unless another is given.
 
     InputError if the prompt is empty, too long, or not of this vocabulary, or if a step has too few rows;
-    UnsupportedError for blocks that pages cannot hold.
+    UnsupportedError for blocks that pages cannot hold, and for caching where rows do not see everything.
     """
     chosen = denoiser or denoiser_named(rules.denoiser, rules.numbers)
     _check(rules, chosen)
+    check_caching(rules, caching)
+    check_edit(request, rules, chosen, caching)
     _check_tokens(request, rules, place)
     room = _room(rules, place) - len(request.suffix)
     stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), room)
-    if rules.sight == "full" and request.sampling.max_tokens is None:
-        stopping = replace(stopping, most=min(stopping.most, rules.answer))
+    if request.sampling.max_tokens is None and (request.edited or rules.sight == "full"):
+        stopping = replace(stopping, most=min(stopping.most, len(request.edited) or rules.answer))
+    if stopping.most < len(request.edited):
+        raise InputError(
+            f"the text to rewrite has {len(request.edited)} tokens, and there is room for {stopping.most}",
+            where="edited", remedy="shorten it, or what is before and behind it",
+        )  # fmt: skip
     sampler = Sampler(request.sampling, place.vocabulary, request.prompt, place.end_tokens)
     answer = Answer(request, rules, chosen, sampler, stopping, place.vocabulary)
-    decoder = _DECODERS[rules.sight](sequence, answer)
+    decoder = _decoder(sequence, answer, caching)
     if decoder.least_rows > place.rows:
         raise InputError(
             f"a diffusion model runs {decoder.least_rows} rows of this request at once, and steps have "
@@ -69,13 +86,30 @@ def diffusion_decoder(
     return decoder
 
 
+def check_caching(rules: DiffusionRules | None, caching: Caching) -> None:
+    """UnsupportedError where there is nothing that entries could be kept for a block only."""
+    if caching != "none" and (rules is None or rules.sight != "full"):
+        raise UnsupportedError(
+            "entries are kept for the length of a block only where rows see all of the text", where="caching",
+            remedy="leave it out, or choose such a model, LLaDA or Dream: others keep their entries anyway",
+        )  # fmt: skip
+
+
+def _decoder(sequence: int, answer: Answer, caching: Caching) -> Decoder:
+    """By how rows see each other."""
+    if answer.rules.sight == "full":
+        return WholeDecoder(sequence, answer, caching)
+    return (BlockDecoder if answer.rules.sight == "block" else WindowDecoder)(sequence, answer)
+
+
 def _room(rules: DiffusionRules, place: Place) -> int:
     """Tokens of prompt and answer together: whole blocks where blocks are run as a whole."""
     return place.context // rules.block * rules.block if rules.sight == "block" else place.context
 
 
 def _check_tokens(request: Request, rules: DiffusionRules, place: Place) -> None:
-    for where, tokens in (("prompt", request.prompt), ("suffix", request.suffix)):
+    given = ("prompt", request.prompt), ("suffix", request.suffix), ("edited", request.edited)
+    for where, tokens in given:
         strange = next((token for token in tokens if not 0 <= token < place.vocabulary), None)
         if strange is not None:
             raise InputError(

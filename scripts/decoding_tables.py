@@ -1,8 +1,9 @@
-"""Tables of eviction, from what `fivefold bench eviction ... --json` printed, with and without --cost; other
-figures (`bench depth`, `bench parallel`) as the lines that their commands print.
+"""Tables of how requests are decoded: of eviction, from what `fivefold bench eviction ... --json` printed,
+with and without --cost; other figures (`bench depth`, `bench parallel`) as the lines that their commands
+print.
 
-    .venv/bin/python scripts/eviction_table.py bench/eviction            # print them
-    .venv/bin/python scripts/eviction_table.py bench/eviction --write    # put them into its README.md
+    .venv/bin/python scripts/decoding_tables.py bench/eviction            # print them
+    .venv/bin/python scripts/decoding_tables.py bench/eviction --write    # put them into its README.md
 
 A page has the tables between two comments; `tests/house/test_bench_pages.py` holds them against the files.
 """
