@@ -16,12 +16,13 @@ from fivefold.decode.stopping import Stopping
 
 from .answer import Answer
 from .block_decoder import BlockDecoder
+from .canvas_decoder import CanvasDecoder
 from .denoisers import Denoiser, denoiser_named
 from .whole_decoder import WholeDecoder
 from .window_decoder import WindowDecoder
 
 _DECODERS: Mapping[str, Callable[[int, Answer], Decoder]] = MappingProxyType(
-    {"block": BlockDecoder, "full": WholeDecoder, "causal": WindowDecoder}
+    {"block": BlockDecoder, "full": WholeDecoder, "causal": WindowDecoder, "canvas": CanvasDecoder}
 )
 """By how rows see each other."""
 
@@ -53,7 +54,7 @@ def diffusion_decoder(
     chosen = denoiser or denoiser_named(rules.denoiser, rules.numbers)
     _check(rules, chosen)
     _check_tokens(request, rules, place)
-    room = _room(rules, place) - len(request.suffix)
+    room = _room(rules, place, len(request.prompt)) - len(request.suffix)
     stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), room)
     if rules.sight == "full" and request.sampling.max_tokens is None:
         stopping = replace(stopping, most=min(stopping.most, rules.answer))
@@ -69,8 +70,11 @@ def diffusion_decoder(
     return decoder
 
 
-def _room(rules: DiffusionRules, place: Place) -> int:
-    """Tokens of prompt and answer together: whole blocks where blocks are run as a whole."""
+def _room(rules: DiffusionRules, place: Place, prompt: int) -> int:
+    """Tokens of prompt and answer together: whole blocks, or canvases behind the prompt, where they are run
+    as a whole."""
+    if rules.sight == "canvas":
+        return prompt + max(place.context - prompt, 0) // rules.block * rules.block
     return place.context // rules.block * rules.block if rules.sight == "block" else place.context
 
 
@@ -87,10 +91,16 @@ def _check_tokens(request: Request, rules: DiffusionRules, place: Place) -> None
             "rows of this diffusion model do not see text behind their block", where="suffix",
             remedy="leave it out, or ask a model whose rows see all of the text, such as LLaDA or Dream",
         )  # fmt: skip
-    if len(request.prompt) + len(request.suffix) >= _room(rules, place) and request.suffix:
+    if len(request.prompt) + len(request.suffix) >= place.context and request.suffix:
         raise InputError(
             f"prompt and suffix have {len(request.prompt)} and {len(request.suffix)} tokens, the context "
             f"{place.context}", where="suffix", remedy="shorten them",
+        )  # fmt: skip
+    if rules.sight == "canvas" and len(request.prompt) + rules.block > place.context:
+        raise InputError(
+            f"the prompt has {len(request.prompt)} tokens, a canvas {rules.block}, the context "
+            f"{place.context}", where="prompt",
+            remedy="shorten the prompt or raise the model's context",
         )  # fmt: skip
 
 

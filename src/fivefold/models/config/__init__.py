@@ -36,8 +36,8 @@ __all__ = [
     "ATTENTION", "CHUNKED", "FACTORS", "FEED_FORWARD", "FULL", "GGUF_NAMES", "GGUF_ROPE_KEYS",
     "GGUF_SIZE_KEYS", "HARMLESS_KEYS", "JSON_NAMES", "JSON_SIZE_KEYS", "OUTER_KEYS", "PLAIN_KEYS", "QKV",
     "ROPE_KEYS", "SLIDING", "TEXT", "Keys", "Names", "TextPart", "TextParts", "Windows", "config_of",
-    "gguf_biases", "has_factors", "left_by_part", "open_keys", "open_text_part", "read_each", "read_gguf_rope",
-    "read_gguf_shape", "read_gguf_windows", "read_json_shape", "read_late_windows", "read_rope",
-    "read_scaling", "read_tied", "read_turning", "read_window", "read_windows", "refuse_unused",
+    "gguf_biases", "has_factors", "left_by_part", "open_keys", "open_text_part", "read_each",
+    "read_gguf_rope", "read_gguf_shape", "read_gguf_windows", "read_json_shape", "read_late_windows",
+    "read_rope", "read_scaling", "read_tied", "read_turning", "read_window", "read_windows", "refuse_unused",
     "require_plain", "require_sizes", "require_tensor", "root_as_stored", "rope_object", "turning_layers",
 ]  # fmt: skip
