@@ -6,16 +6,17 @@ our sampler has for the same seed, position and step. The reference executor run
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from canvas_models import CANVAS, CanvasModel, Noise, make_canvas_model
+from canvas_models import CALM, CANVAS, ROUGH, SHARP, CanvasModel, Nature, Noise, make_canvas_model
 from diffusion_models import VOCABULARY
 
-from fivefold.core.batch import SHARES, Float32, Step
+from fivefold.core.batch import Float32, Step
 from fivefold.core.request import Request, SamplingParams
 from fivefold.decode import Sampler
 from fivefold.decode.diffusion import CanvasDecoder, Guesser, denoiser_named
@@ -23,23 +24,21 @@ from fivefold.decode.sampling import uniform
 from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.engine.diffusing import decoder_for
 
-STEPS = 9
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Makes models by how sure they are, loaded in several ways."""
-    folders: dict[float, tuple[Path, CanvasModel]] = {}
+    """Makes models by their nature, loaded in several ways."""
+    folders: dict[Nature, tuple[Path, CanvasModel]] = {}
     kept: dict[tuple[Any, ...], LoadedModel] = {}
 
-    def give(sharp: float, **options: Any) -> tuple[LoadedModel, CanvasModel]:
-        if sharp not in folders:
+    def give(nature: Nature, **options: Any) -> tuple[LoadedModel, CanvasModel]:
+        if nature not in folders:
             folder = tmp_path_factory.mktemp("canvas")
-            folders[sharp] = folder, make_canvas_model(folder, sharp=sharp, signal=0.02)
-        key = (sharp, *options.items())
+            folders[nature] = folder, make_canvas_model(folder, nature)
+        key = (nature, *options.items())
         if key not in kept:
-            kept[key] = load(folders[sharp][0], LoadOptions(activations="float", threads=1, **options))
-        return kept[key], folders[sharp][1]
+            kept[key] = load(folders[nature][0], LoadOptions(activations="float", threads=1, **options))
+        return kept[key], folders[nature][1]
 
     return give
 
@@ -63,7 +62,7 @@ def written(
     """The tokens of a request and how often its canvases ran, with `limit` rows a step. After step number
     `lose` the sequence loses its pages."""
     runner = loaded.runner
-    denoiser = denoiser_named("uniform_renoise", {"steps": STEPS, **numbers})
+    denoiser = denoiser_named("uniform_renoise", numbers)
     decoder = decoder_for(loaded, runner.open(), request, denoiser)
     assert isinstance(decoder, CanvasDecoder)
     tokens: list[int] = []
@@ -89,27 +88,81 @@ def asked(length: int, seed: int, canvases: int = 3) -> Request:
     return Request("one", tuple(prompt_of(length)), sampling)
 
 
-@pytest.mark.parametrize("sharp", [1.0, 4.0])
-@pytest.mark.parametrize(
-    ("seed", "length", "confident"), [(1, 5, 0.005), (2, 41, 0.005), (3, 41, 3.5), (4, 32, 1.0), (5, 1, 1.5)]
-)
-def test_tokens_and_steps_are_those_of_generate(
-    sharp: float, seed: int, length: int, confident: float, made: Any
-) -> None:
-    """Over three canvases, with prompts shorter and longer than windows, and stopping early in some."""
-    loaded, theirs = made(sharp, reference=True)
+CASES: dict[str, tuple[Nature, int, int, dict[str, float], bool]] = {
+    "rough": (ROUGH, 1, 5, {"steps": 9}, False),
+    "rough-behind-a-window": (ROUGH, 2, 41, {"steps": 9}, False),
+    "sharp": (SHARP, 3, 1, {"steps": 9}, False),
+    "sharp-behind-pages": (SHARP, 4, 70, {"steps": 12, "bound": 0.5}, False),
+    "calm": (CALM, 5, 41, {}, True),
+    "calm-and-short": (CALM, 6, 5, {"steps": 24}, True),
+    "calm-twice": (CALM, 7, 32, {"steps": 24, "stable": 2, "confident": 0.1}, True),
+    "at-once": (SHARP, 8, 41, {"steps": 9, "stable": 0, "confident": 0.8}, True),
+    "cold": (CALM, 9, 20, {"steps": 20, "warmest": 0.3, "coldest": 0.2}, True),
+}
+"""The model, the seed, tokens of the prompt, numbers that are not the default, and whether it stops early."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tokens_and_steps_are_those_of_generate(case: str, made: Any) -> None:
+    """Over three canvases; prompts are shorter and longer than windows, and end anywhere in a page."""
+    nature, seed, length, numbers, early = CASES[case]
+    loaded, theirs = made(nature, reference=True)
     expected, steps = theirs.generate(
-        prompt_of(length), 3 * CANVAS, noise_of(seed), max_denoising_steps=STEPS,
-        confidence_threshold=confident, eos_token_id=None,
-    )  # fmt: skip
-    request = asked(length, seed)
-    assert written(loaded, request, confident=confident) == (expected, steps)
-    early = {(1.0, 3): True, (4.0, 3): True, (4.0, 4): True, (4.0, 5): True}
-    assert (steps < 3 * STEPS) == early.get((sharp, seed), False)
+        prompt_of(length), 3 * CANVAS, noise_of(seed), eos_token_id=None, **called(numbers)
+    )
+    assert written(loaded, asked(length, seed), **numbers) == (expected, steps)
+    assert (steps < 3 * int(numbers.get("steps", 48))) == early
+    assert len(set(expected)) > CANVAS
+
+
+def called(numbers: Mapping[str, float]) -> dict[str, Any]:
+    """Our denoiser's numbers by the names of their generation config."""
+    from transformers.models.diffusion_gemma.generation_diffusion_gemma import EntropyBoundSamplerConfig
+
+    names = {
+        "steps": "max_denoising_steps", "stable": "stability_threshold", "confident": "confidence_threshold",
+        "warmest": "t_max", "coldest": "t_min",
+    }  # fmt: skip
+    found: dict[str, Any] = {names[name]: value for name, value in numbers.items() if name in names}
+    if "bound" in numbers:
+        found["sampler_config"] = EntropyBoundSamplerConfig(numbers["bound"])
+    return found
+
+
+def test_an_end_token_ends_it_in_the_same_canvas(made: Any) -> None:
+    loaded, theirs = made(CALM, reference=True)
+    whole, _ = theirs.generate(prompt_of(9), 4 * CANVAS, noise_of(1), eos_token_id=None)
+    end = next(token for token in whole[CANVAS + 3 :] if token not in whole[: CANVAS + 3])
+    expected, steps = theirs.generate(prompt_of(9), 4 * CANVAS, noise_of(1), eos_token_id=end)
+    assert CANVAS < whole.index(end) < len(expected) < len(whole)
+    request = asked(9, 1, canvases=4)
+    sampling = replace(request.sampling, stop_token_ids=(end,))
+    tokens, passes = written(loaded, replace(request, sampling=sampling))
+    assert (tokens, passes) == (expected[: expected.index(end) + 1], steps)
 
 
 def test_the_tokens_depend_on_the_last_guess(made: Any) -> None:
-    loaded, _ = made(1.0, reference=True)
+    loaded, _ = made(ROUGH, reference=True)
     rules = loaded.model.diffusion
     without = replace(loaded, model=replace(loaded.model, diffusion=replace(rules, conditioned=False)))
-    assert written(loaded, asked(5, 1)) != written(without, asked(5, 1))
+    assert written(loaded, asked(5, 1), steps=9) != written(without, asked(5, 1), steps=9)
+
+
+@pytest.mark.parametrize("nature", [ROUGH, CALM], ids=["rough", "calm"])
+def test_the_native_executor_writes_what_the_reference_writes(nature: Nature, made: Any) -> None:
+    """Of which the entries are rounded alike."""
+    native, reference = made(nature)[0], made(nature, reference=True, cache_format="f16")[0]
+    for seed in range(3):
+        request = asked(7 + 23 * seed, seed)
+        assert written(native, request, steps=9) == written(reference, request, steps=9)
+
+
+def test_neither_the_size_of_steps_nor_lost_pages_change_the_tokens(made: Any) -> None:
+    loaded, _ = made(Nature())
+    for seed, length in ((1, 41), (2, 70)):
+        request = asked(length, seed)
+        expected = written(loaded, request, steps=9)
+        for limit, lose in ((CANVAS, 0), (CANVAS + 3, 0), (512, 4), (CANVAS, 9), (40, 14)):
+            tokens, passes = written(loaded, request, limit, lose, steps=9)
+            assert (tokens, passes) == expected, (limit, lose)
+    loaded.runner.check_integrity()

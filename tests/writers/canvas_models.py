@@ -95,16 +95,28 @@ class CanvasModel:
         return found.sequences[0, len(prompt) :].tolist(), steps
 
 
-def make_canvas_model(
-    folder: Path, seed: int = 1, sharp: float = 1.0, signal: float = 1.0, **changes: Any
-) -> CanvasModel:
-    """Make a model, save it and read it back, in float32 with plain attention.
+@dataclass(frozen=True)
+class Nature:
+    """What a model of random weights is like, by factors of some of them.
 
-    `sharp` multiplies the last norm: the larger, the surer it is. `signal` multiplies what is added to
-    embeddings of the last guess. A model of random weights that reads its own guess is chaotic, with a factor of
-    about ten for each step at 1, so that two programs which round differently part within a few steps; at 0.02
-    they stay together. `changes` are of the text's config.
+    A model that reads its own guess is chaotic where weights are large: rounding grows about tenfold with
+    each step, so that two programs which round differently part after a few. With a `signal` of 0.02 (what is
+    added to embeddings of the last guess) they stay together. `sharp` is of the last norm: the larger, the
+    surer are guesses. `gentle` is of what layers add: with little, guesses settle, and canvases end early.
     """
+
+    signal: float = 1.0
+    sharp: float = 1.0
+    gentle: float = 1.0
+
+
+ROUGH, SHARP = Nature(0.02), Nature(0.02, 4.0)
+CALM = Nature(0.02, 4.0, 0.3)
+"""Of which the first two never settle."""
+
+
+def make_canvas_model(folder: Path, nature: Nature = Nature(), **changes: Any) -> CanvasModel:
+    """Make a model, save it and read it back, in float32 with plain attention; `changes` are of its text."""
     package = transformers()
     import torch
 
@@ -115,10 +127,14 @@ def make_canvas_model(
         )
         kind = package.DiffusionGemmaForBlockDiffusion
         model = kind(config).float()
-        random_weights(model, seed)
+        random_weights(model, 1)
+        inner = model.model.decoder
         with torch.no_grad():
-            model.model.decoder.norm.weight.mul_(sharp)
-            model.model.decoder.self_conditioning.down_proj.weight.mul_(signal)
+            inner.norm.weight.mul_(nature.sharp)
+            inner.self_conditioning.down_proj.weight.mul_(nature.signal)
+            for layer in inner.layers:
+                for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+                    norm.weight.mul_(nature.gentle)
         model.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))
     byte_tokenizer().save(str(folder / "tokenizer.json"))
