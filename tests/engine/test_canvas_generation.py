@@ -83,7 +83,7 @@ def written(
             assert decoder.resume(0) == 0
 
 
-def asked(length: int, seed: int, canvases: int = 3) -> Request:
+def asked(length: int, seed: int, canvases: int = 2) -> Request:
     sampling = SamplingParams(seed=seed, max_tokens=canvases * CANVAS, ignore_eos=True)
     return Request("one", tuple(prompt_of(length)), sampling)
 
@@ -91,7 +91,7 @@ def asked(length: int, seed: int, canvases: int = 3) -> Request:
 CASES: dict[str, tuple[Nature, int, int, dict[str, float], bool]] = {
     "rough": (ROUGH, 1, 5, {"steps": 9}, False),
     "rough-behind-a-window": (ROUGH, 2, 41, {"steps": 9}, False),
-    "sharp": (SHARP, 3, 1, {"steps": 9}, False),
+    "sharp": (SHARP, 5, 1, {"steps": 9}, False),
     "sharp-behind-pages": (SHARP, 4, 70, {"steps": 12, "bound": 0.5}, False),
     "calm": (CALM, 5, 41, {}, True),
     "calm-and-short": (CALM, 6, 5, {"steps": 24}, True),
@@ -104,14 +104,14 @@ CASES: dict[str, tuple[Nature, int, int, dict[str, float], bool]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_tokens_and_steps_are_those_of_generate(case: str, made: Any) -> None:
-    """Over three canvases; prompts are shorter and longer than windows, and end anywhere in a page."""
+    """Over two canvases; prompts are shorter and longer than windows, and end anywhere in a page."""
     nature, seed, length, numbers, early = CASES[case]
     loaded, theirs = made(nature, reference=True)
     expected, steps = theirs.generate(
-        prompt_of(length), 3 * CANVAS, noise_of(seed), eos_token_id=None, **called(numbers)
+        prompt_of(length), 2 * CANVAS, noise_of(seed), eos_token_id=None, **called(numbers)
     )
     assert written(loaded, asked(length, seed), **numbers) == (expected, steps)
-    assert (steps < 3 * int(numbers.get("steps", 48))) == early
+    assert (steps < 2 * int(numbers.get("steps", 48))) == early
     assert len(set(expected)) > CANVAS
 
 
@@ -131,11 +131,11 @@ def called(numbers: Mapping[str, float]) -> dict[str, Any]:
 
 def test_an_end_token_ends_it_in_the_same_canvas(made: Any) -> None:
     loaded, theirs = made(CALM, reference=True)
-    whole, _ = theirs.generate(prompt_of(9), 4 * CANVAS, noise_of(1), eos_token_id=None)
+    whole, _ = theirs.generate(prompt_of(9), 3 * CANVAS, noise_of(1), eos_token_id=None)
     end = next(token for token in whole[CANVAS + 3 :] if token not in whole[: CANVAS + 3])
-    expected, steps = theirs.generate(prompt_of(9), 4 * CANVAS, noise_of(1), eos_token_id=end)
+    expected, steps = theirs.generate(prompt_of(9), 3 * CANVAS, noise_of(1), eos_token_id=end)
     assert CANVAS < whole.index(end) < len(expected) < len(whole)
-    request = asked(9, 1, canvases=4)
+    request = asked(9, 1, canvases=3)
     sampling = replace(request.sampling, stop_token_ids=(end,))
     tokens, passes = written(loaded, replace(request, sampling=sampling))
     assert (tokens, passes) == (expected[: expected.index(end) + 1], steps)
@@ -148,21 +148,21 @@ def test_the_tokens_depend_on_the_last_guess(made: Any) -> None:
     assert written(loaded, asked(5, 1), steps=9) != written(without, asked(5, 1), steps=9)
 
 
-@pytest.mark.parametrize("nature", [ROUGH, CALM], ids=["rough", "calm"])
-def test_the_native_executor_writes_what_the_reference_writes(nature: Nature, made: Any) -> None:
+@pytest.mark.parametrize(("nature", "steps"), [(ROUGH, 4), (CALM, 9)], ids=["rough", "calm"])
+def test_the_native_executor_writes_what_the_reference_writes(nature: Nature, steps: int, made: Any) -> None:
     """Of which the entries are rounded alike."""
     native, reference = made(nature)[0], made(nature, reference=True, cache_format="f16")[0]
-    for seed in range(3):
-        request = asked(7 + 23 * seed, seed)
-        assert written(native, request, steps=9) == written(reference, request, steps=9)
+    for seed in range(2):
+        request = asked(7 + 38 * seed, seed)
+        assert written(native, request, steps=steps) == written(reference, request, steps=steps)
 
 
 def test_neither_the_size_of_steps_nor_lost_pages_change_the_tokens(made: Any) -> None:
     loaded, _ = made(Nature())
     for seed, length in ((1, 41), (2, 70)):
         request = asked(length, seed)
-        expected = written(loaded, request, steps=9)
-        for limit, lose in ((CANVAS, 0), (CANVAS + 3, 0), (512, 4), (CANVAS, 9), (40, 14)):
-            tokens, passes = written(loaded, request, limit, lose, steps=9)
+        expected = written(loaded, request, steps=5)
+        for limit, lose in ((CANVAS, 0), (CANVAS + 3, 7), (40, 12)):
+            tokens, passes = written(loaded, request, limit, lose, steps=5)
             assert (tokens, passes) == expected, (limit, lose)
     loaded.runner.check_integrity()
