@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core import batch
 from fivefold.core.batch import LOGITS, SHARES, Commit, Float32, Span, Step
-from fivefold.core.checkpoint import Tensor
+from fivefold.core.checkpoint import Checkpoint, Tensor
 from fivefold.core.diffusion import DiffusionRules
 from fivefold.executor import Settings, choose_isa
 from fivefold.files import open_checkpoint
@@ -183,3 +183,62 @@ def test_a_missing_or_a_strange_tensor_is_told(made: tuple[Path, CanvasModel]) -
     for tensors, said in ((without, f"tensor {signal} is missing"), (more, "layers.0.gate has no place")):
         strange = type(stored)(stored.path, stored.kind, stored.metadata, tensors)
         assert_refused(lambda strange=strange: load_model(strange), made[0], said)
+
+
+REAL_TEXT: dict[str, Any] = {
+    "model_type": "diffusion_gemma_text", "vocab_size": 262144, "hidden_size": 2816,
+    "intermediate_size": 2112, "num_hidden_layers": 30, "num_attention_heads": 16, "num_key_value_heads": 8,
+    "head_dim": 256, "global_head_dim": 512, "num_global_key_value_heads": 2, "num_experts": 128,
+    "top_k_experts": 8, "moe_intermediate_size": 704, "sliding_window": 1024,
+    "max_position_embeddings": 262144, "use_bidirectional_attention": "vision",
+    "hidden_activation": "gelu_pytorch_tanh",
+}  # fmt: skip
+"""Sizes of 26B-A4B, by the shapes of its tensors as code that checks a copy of them quotes these."""
+
+
+def real_tensors() -> dict[str, Tensor]:
+    hidden, found = 2816, dict[str, tuple[int, ...]]()
+    found["model.decoder.embed_tokens.weight"] = (262144, hidden)
+    found["model.decoder.norm.weight"] = (hidden,)
+    found["model.encoder.vision_tower.patch_embedder.input_proj.weight"] = (16, 588)
+    for part, shape in (("gate", (2112, hidden)), ("up", (2112, hidden)), ("down", (hidden, 2112))):
+        found[f"model.decoder.self_conditioning.{part}_proj.weight"] = shape
+        for layer in range(30):
+            found[f"model.decoder.layers.{layer}.mlp.{part}_proj.weight"] = shape
+    found["model.decoder.self_conditioning.pre_norm.weight"] = (hidden,)
+    for layer in range(30):
+        block, far = f"model.decoder.layers.{layer}", (layer + 1) % 6 == 0
+        q, kv = (8192, 1024) if far else (4096, 2048)
+        parts = {"q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q)}
+        for part, shape in parts.items():
+            if part != "v" or not far:
+                found[f"{block}.self_attn.{part}_proj.weight"] = shape
+        found |= {f"{block}.self_attn.{part}_norm.weight": (512 if far else 256,) for part in "qk"}
+        for norm in ("input", "post_attention", "pre_feedforward", "post_feedforward"):
+            found[f"{block}.{norm}_layernorm.weight"] = (hidden,)
+        for norm in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2"):
+            found[f"{block}.{norm}.weight"] = (hidden,)
+        found[f"{block}.pre_feedforward_layernorm_2.weight"] = (hidden,)
+        found[f"{block}.router.proj.weight"] = (128, hidden)
+        found |= {f"{block}.router.scale": (hidden,), f"{block}.router.per_expert_scale": (128,)}
+        found[f"{block}.experts.gate_up_proj"] = (128, 1408, hidden)
+        found[f"{block}.experts.down_proj"] = (128, hidden, 704)
+        found[f"{block}.layer_scalar"] = (1,)
+        found[f"model.encoder.language_model.layers.{layer}.layer_scalar"] = (1,)
+    return {name: Tensor(name, "bf16", shape, np.zeros(0, np.uint8)) for name, shape in found.items()}
+
+
+def test_every_weight_of_a_model_of_real_size_has_its_place() -> None:
+    tensors = real_tensors()
+    config = {
+        "architectures": ["DiffusionGemmaForBlockDiffusion"], "model_type": "diffusion_gemma",
+        "canvas_length": 256, "text_config": REAL_TEXT, "vision_config": {},
+    }  # fmt: skip
+    model = load_model(Checkpoint(Path("real"), "huggingface", config, tensors))
+    assert model.diffusion is not None and model.diffusion.block == 256
+    assert set(model.main.tensors) == {name for name in tensors if "vision" not in name}
+    count = sum(int(np.prod(shape)) for shape in model.main.tensors.values())
+    assert count / 1e9 == pytest.approx(25.25, rel=0.01)
+    assert {group.name: (len(group.layers), group.window) for group in model.layout.groups} == {
+        "main": (5, None), "window": (25, 1024)
+    }  # fmt: skip
