@@ -7,6 +7,7 @@ group beside them that hides nothing.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,20 @@ def any_span(dice: random.Random, number: int, first: int) -> Span:
     at = np.array(positions, np.int32)
     visible = np.stack([np.zeros_like(at), at + 1], axis=1)
     return Span(number, np.zeros(count, np.int32), at, visible, mask)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_row_may_count_its_window_from_elsewhere(masked: bool) -> None:
+    """Rows of a canvas see what a row at its start would see, and each other; those before it are as ever."""
+    watched = Watched()
+    number = watched.open()
+    watched.cache.prepare(Step((chain(number, 0, 10),)))
+    watched.cache.commit([Commit(number, np.arange(10, dtype=np.int32))])
+    span = chain(number, 10, 11)
+    span.visible[3:, 1] = 21
+    mask = np.arange(11)[None, :] < span.visible[:, 1:] - 10 if masked else None
+    span = replace(span, window_at=np.minimum(span.positions, 13), mask=mask)
+    near = watched.cache.prepare(Step((span,))).groups["near"]
+    assert near.start[:, 0].tolist() == [4, 5, 6, *[13 - WINDOW + 1] * 8]
+    if not masked:
+        assert near.stop[:, 0].tolist() == [11, 12, 13, *[21] * 8]

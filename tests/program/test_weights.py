@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fivefold.core.batch import Span, Step
+from fivefold.core.batch import Batch, Span, Step
 from fivefold.core.checkpoint import Bytes, Made, Scales, Tensor
 from fivefold.core.errors import FileError, InputError, UnsupportedError
 from fivefold.core.layout import CacheLayout
-from fivefold.executor import NativeCache, NativeExecutor, Packing, Settings, choose_isa, dequantize
+from fivefold.executor import (
+    NativeCache,
+    NativeExecutor,
+    Packing,
+    Settings,
+    choose_isa,
+    dequantize,
+    grown_bytes,
+)
 from fivefold.formats import FORMATS
 from fivefold.plan.roofline import step_cost
 from fivefold.program import (
@@ -131,6 +140,27 @@ def test_floats_that_lie_transposed_are_turned() -> None:
     turned = taken(Source("both", (EXPERTS, COLUMNS, 64), transposed=True))
     with pytest.raises(UnsupportedError, match="lies transposed"):
         run(program(turned), blocks)
+
+
+@pytest.mark.parametrize("form", ["f32", "bf16", "q8_0", "q4_0", "f8_e4m3"])
+def test_a_table_of_embeddings_is_turned_whatever_its_format(form: str) -> None:
+    """It becomes float32 where its blocks, or its factors, cannot be turned; the bytes are told."""
+    table = tensor("table", numbers(COLUMNS, 64), form)
+    if form == "f8_e4m3":
+        table = replace(table, scales=Scales(numbers(COLUMNS, 1) ** 2 + 1, 1, 64))
+    turned = taken(Source("table", (COLUMNS, 64), transposed=True))
+    build = Builder("main", CacheLayout(()))
+    made = build.build(build.linear(build.input("x", COLUMNS), build.read(turned)))
+    x = numbers(3, COLUMNS)
+    batch = Batch(*(np.zeros(3, np.int32),) * 3, {}, {}, inputs={"x": x})
+    executor = NativeExecutor(
+        made, {"table": table}.__getitem__, NativeCache(made.layout, {}), Settings(choose_isa(), 1, "float")
+    )
+    found = executor.run(batch).buffers[made.outputs[0]]
+    np.testing.assert_allclose(found, x @ dequantize(table), rtol=1e-4, atol=1e-4)
+    floats = form not in ("f32", "bf16")
+    expected = 4 * COLUMNS * 64 if floats else table.stored_bytes
+    assert grown_bytes(turned, {"table": table}.__getitem__) == expected
 
 
 @pytest.mark.parametrize("rows", [1, OUTPUTS, EXPERTS * OUTPUTS])

@@ -211,7 +211,7 @@ def make_diffusion_model(name: str, folder: Path, seed: int = 1, **changes: Any)
     config = CONFIGS[name] | changes
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
     kv_heads = config.get("num_key_value_heads", HEADS)
     weights = _weights(name, kv_heads, seed)
     stored = dict(weights)
@@ -287,7 +287,7 @@ def _sparse(name: str) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _tokenizer() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """A token for each byte, and the two special ones."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))

@@ -3,7 +3,8 @@
 For plain sequences a position is a slot, so the spans' own arrays do. Otherwise visible positions are looked
 up among those of the entries; rows of a span that are not in the order of their positions, or that see
 each other by a rule of their own, get a bit mask. A group with a window shows each row no position that
-lies further back than that, and one with chunks none before the row's own chunk, whatever the span allows.
+lies further back than that, and one with chunks none before the row's own chunk, whatever the span allows;
+both are counted from other positions than the row's own where the span says so.
 """
 
 from __future__ import annotations
@@ -41,16 +42,22 @@ def group_views(
         seen = np.maximum(joined([span.visible for span in spans]), 0)
         seen = np.minimum(seen, last[0] if len(last) == 1 else np.repeat(last, count)[:, None])
         write = joined([span.positions for span in spans])
+        at = joined([_counted_from(span) for span in spans])
         return {
             group.name: GroupView(
                 _numbers(group, sequences),
-                _for_each_table(_within(group, seen[:, 0], write), group.tables),
+                _for_each_table(_within(group, seen[:, 0], at), group.tables),
                 _for_each_table(seen[:, 1], group.tables),
                 _for_each_table(write, group.tables),
             )
             for group in groups
         }
     return {group.name: _looked_up(group, spans, sequences) for group in groups}
+
+
+def _counted_from(span: Span) -> Int32:
+    """The positions that the rows' windows and chunks are counted from."""
+    return span.positions if span.window_at is None else span.window_at
 
 
 def _within(group: CacheGroup, first: Int32, positions: Int32) -> Int32:
@@ -103,12 +110,13 @@ def _looked_up(group: CacheGroup, spans: Listing[Span], sequences: Listing[Seque
 def _intervals(group: CacheGroup, span: Span, sequence: Sequence) -> _Part:
     """start, stop, write (T, tables) of a span's rows, and (T, T) which rows see each other, or None."""
     tables, count = sequence.tables[group.name], len(span.tokens)
-    first, ends = _within(group, span.visible[:, 0], span.positions), span.visible[:, 1]
+    at = _counted_from(span)
+    first, ends = _within(group, span.visible[:, 0], at), span.visible[:, 1]
     ordered = bool(np.all(np.diff(span.positions) > 0))
     mask, inside = span.mask, span.positions[None, :]
     if mask is None and not ordered:
         mask = (inside >= first[:, None]) & (inside < ends[:, None])
-    elif mask is not None and (nearest := _nearest(group, span.positions)) is not None:
+    elif mask is not None and (nearest := _nearest(group, at)) is not None:
         mask = mask & (inside >= nearest[:, None])
     shape = (count, len(tables))
     start, stop, write = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)

@@ -38,6 +38,13 @@ LOOKAHEAD = "lookahead"
 """The row set of lookahead rows: learned inputs in place of tokens, and low-rank parts of their own. It is
 also the name of the input that gives them, (n, hidden)."""
 
+CANVAS = "canvas"
+"""The row set of rows of a canvas: noise that becomes text, and whose input some models make otherwise."""
+
+SHARES = "shares"
+"""The row set of rows for which the model's last guess is known. It is also the name of the input that gives
+it: (n, V) probabilities of the tokens."""
+
 
 def joined(parts: Sequence[Array]) -> Array:
     """Arrays behind one another; a single one as it is."""
@@ -56,6 +63,8 @@ class Span:
     row_sets   named subsets as indices into the span, `logits` among them.
     inputs     rows of numbers that stand in for computed ones, by the Program's input name:
                (n, width), one for each row of the row set of that input.
+    window_at  (T,) or None: the positions that windows and chunks of attention are counted from, where these
+               are not the rows' own.
     draft      its commit may keep a beginning of the rows only. Models without recurrent states need not be
                told; of others the state after each row is kept until then.
     """
@@ -68,6 +77,7 @@ class Span:
     row_sets: Mapping[str, Int32] = field(default_factory=dict)
     inputs: Mapping[str, Float32] = field(default_factory=dict)
     draft: bool = False
+    window_at: Int32 | None = None
 
     @staticmethod
     def causal(sequence: int, tokens: Int32, start: int, logits: Int32 | None = None) -> Span:

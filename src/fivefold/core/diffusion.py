@@ -14,9 +14,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 from .decoder import Decoder
 
-Sight = Literal["block", "full", "causal"]
-"""How rows see each other: a block sees itself and what is before it; every row sees all; or each row sees
-what is filled, and of what is open only what comes before it (the order of WeDLM)."""
+Sight = Literal["block", "full", "causal", "canvas"]
+"""How rows see each other: a block sees itself and what is before it; every row sees all; each row sees
+what is filled, and of what is open only what comes before it (the order of WeDLM); or final rows are causal,
+and the canvas behind them sees them and all of itself (DiffusionGemma)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,11 @@ class DiffusionRules:
     """How a family is decoded. Names and numbers of denoisers are those of `fivefold.decode.diffusion`.
 
     sight       how rows see each other.
-    block       positions of a block, or of the window of a causal family; 0 with full sight: the answer.
+    block       positions of a block or a canvas, or of the window of a causal family; 0 with full sight: the
+                answer.
     mask_token  the token that stands at open positions as the model's input; None where they hold noise.
     shifted     the logits of the row before a position speak for it, as in autoregressive models.
+    conditioned rows of a canvas are given what the model guessed for them last (the input `SHARES`).
     sub_block   open positions are filled in parts of so many, one part after the other; 0: all at once.
     denoiser    which rule fills positions, and the family's numbers for it where they are not its own.
     answer      tokens of an answer with full sight when a request sets no limit: all its rows run each time.
@@ -38,6 +41,7 @@ class DiffusionRules:
     denoiser: str
     numbers: Mapping[str, float | str | bool] = field(default_factory=dict)
     shifted: bool = False
+    conditioned: bool = False
     sub_block: int = 0
     answer: int = 128
 

@@ -2,7 +2,8 @@
 
 Most are views of a tensor's bytes. Of a part of a tensor, and of one that lies transposed, the bytes of one
 matrix are copied at a time. Numbers in blocks are never taken apart: blocks lie along K. Rows of heads that
-have to be turned, and whose blocks cannot be, become float32, exactly what they stand for: they are few.
+have to be turned, and whose blocks cannot be, become float32, exactly what they stand for: they are few. So
+does a table of embeddings that is turned: it is one.
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
     """The format that a weight is packed from; UnsupportedError if its tensors have several."""
     sources = sources_of(weight)
     found = [tensors(source.tensor) for source in sources]
-    first = sources[0]
-    if isinstance(first, HeadRows) and first.turned and not _turns(found[0], first):
+    if _becomes_floats(sources[0], found[0]):
         return "f32"
     other = next((tensor for tensor in found if tensor.format != found[0].format), None)
     if other is not None:
@@ -75,10 +75,17 @@ def form_of(weight: Weight, tensors: Callable[[str], Tensor]) -> str:
 
 
 def grown_bytes(weight: Weight, tensors: Callable[[str], Tensor]) -> int:
-    """Bytes that a weight takes beyond those stored of it, because it is turned and becomes float32."""
+    """Bytes that a weight takes beyond those stored of it, because it is turned and becomes float32, or is a
+    table of embeddings that is there as it lies as well."""
     first = sources_of(weight)[0]
-    if not isinstance(first, HeadRows) or not first.turned or _turns(tensors(first.tensor), first):
+    table = isinstance(first, Source) and first.transposed and _is_table(first)
+    if not table and not (isinstance(first, HeadRows) and first.turned):
         return 0
+    tensor = tensors(first.tensor)
+    if not _becomes_floats(first, tensor):
+        return tensor.stored_bytes if table else 0
+    if table:
+        return 4 * prod(weight.shape)
     stored = weight.share(lambda name, _: tensors(name).stored_bytes)
     return max(4 * prod(weight.shape) - int(stored), 0)
 
@@ -93,6 +100,23 @@ def cut(weight: Weight, tensors: Callable[[str], Tensor]) -> Iterator[Cut]:
             yield from _turned_heads(tensor, source)
         else:
             yield from _heads(tensor, source)
+
+
+def _is_table(source: Source) -> bool:
+    """Whether a source is one matrix, and no stack of experts."""
+    return len(source.shape) == len(("rows", "columns"))
+
+
+def _becomes_floats(source: Source | HeadRows, tensor: Tensor) -> bool:
+    """Whether what is taken of a tensor has to be turned, and cannot be as it is stored."""
+    if isinstance(source, HeadRows):
+        return source.turned and not _turns(tensor, source)
+    return source.transposed and _is_table(source) and not _is_loose(tensor)
+
+
+def _is_loose(tensor: Tensor) -> bool:
+    """Whether each number is stored by itself, with no factor."""
+    return format_of(tensor.format, tensor.name).block == 1 and tensor.scales is None
 
 
 def _matrices(tensor: Tensor, source: Source) -> Iterator[Cut]:
@@ -112,9 +136,16 @@ def _matrices(tensor: Tensor, source: Source) -> Iterator[Cut]:
 
 
 def _turned(tensor: Tensor, source: Source) -> Iterator[Cut]:
-    """Of matrices that lie as (K, M); numbers in blocks, or with factors beside them, cannot be turned."""
+    """Of matrices that lie as (K, M). Those of experts cannot be turned that have numbers in blocks, or
+    factors beside them."""
     form = format_of(tensor.format, tensor.name)
-    if form.block != 1 or tensor.scales is not None:
+    if _becomes_floats(source, tensor):
+        stored = tensor.data.reshape(source.shape[0], -1)
+        factors = _factors(tensor, np.arange(source.shape[0]))
+        values = _unpacked(form, stored, source.shape[1], factors).T
+        yield Cut(np.ascontiguousarray(values[source.outputs]).reshape(-1).view(np.uint8))
+        return
+    if not _is_loose(tensor):
         raise UnsupportedError(
             f"tensor {tensor.name} lies transposed, and {tensor.format} cannot be turned",
             remedy="use a model whose experts lie as rows of outputs, or one in floats",

@@ -12,12 +12,13 @@ of its own says its rules itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.diffusion import DiffusionRules
 from fivefold.core.errors import UnsupportedError
+from fivefold.program import Model
 
 from .config import Keys, config_of
 
@@ -49,6 +50,10 @@ class DiffusedPart:
     checkpoint: Checkpoint
     architecture: str
     rules: DiffusionRules
+
+    def as_in_file(self, model: Model) -> Model:
+        """The other family's model with these rules."""
+        return replace(model, diffusion=self.rules)
 
 
 def open_diffused(checkpoint: Checkpoint, architecture: str) -> DiffusedPart:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.errors import FileError, UnsupportedError
@@ -12,6 +13,7 @@ from fivefold.program import Model
 
 from .config import TextParts, config_of, open_text_part, refuse_unused, require_tensor
 from .diffused import DIFFUSED, open_diffused
+from .diffusion_gemma import open_canvas
 
 ARCHITECTURES: Mapping[str, str] = {
     "deepseek2": "deepseek", "deepseek32": "deepseek", "gemma2": "gemma", "gemma3": "gemma",
@@ -46,24 +48,45 @@ TEXT_PARTS: Mapping[str, TextParts] = {
 """Architectures for several kinds of input, to what their text part can be."""
 
 
+class Opened(Protocol):
+    """A checkpoint as another family reads it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What that family gets to see."""
+        ...
+
+    @property
+    def architecture(self) -> str:
+        """The name that it knows."""
+        ...
+
+    def as_in_file(self, model: Model) -> Model:
+        """What it made of that, as the model of the file."""
+        ...
+
+
+OPENED: Mapping[str, Callable[[Checkpoint, str], Opened]] = {
+    **{name: partial(open_text_part, parts=parts) for name, parts in TEXT_PARTS.items()},
+    **dict.fromkeys(DIFFUSED, open_diffused),
+    "DiffusionGemmaForBlockDiffusion": open_canvas,
+}
+"""Architectures of folders that another family reads, to who opens them for it."""
+
+
 def architecture_of(checkpoint: Checkpoint) -> tuple[str, bool]:
     """The name under which a checkpoint asks for its family, and whether there is one of that name."""
     architecture = _architecture(checkpoint)
-    in_part = checkpoint.kind == "huggingface" and architecture in TEXT_PARTS
-    diffused = checkpoint.kind == "huggingface" and architecture in DIFFUSED
-    return architecture, in_part or diffused or architecture in _families(checkpoint)
+    opened = checkpoint.kind == "huggingface" and architecture in OPENED
+    return architecture, opened or architecture in _families(checkpoint)
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model that a checkpoint describes, its weights checked for name and shape."""
     architecture = _architecture(checkpoint)
-    if checkpoint.kind == "huggingface" and architecture in TEXT_PARTS:
-        part = open_text_part(checkpoint, architecture, TEXT_PARTS[architecture])
+    if checkpoint.kind == "huggingface" and architecture in OPENED:
+        part = OPENED[architecture](checkpoint, architecture)
         model = part.as_in_file(_load(part.checkpoint, part.architecture, HUGGINGFACE_ARCHITECTURES))
-    elif checkpoint.kind == "huggingface" and architecture in DIFFUSED:
-        diffused = open_diffused(checkpoint, architecture)
-        plain = _load(diffused.checkpoint, diffused.architecture, HUGGINGFACE_ARCHITECTURES)
-        model = replace(plain, diffusion=diffused.rules)
     else:
         model = _load(checkpoint, architecture, _families(checkpoint))
     _check_mask(model, checkpoint)
@@ -73,7 +96,7 @@ def load_model(checkpoint: Checkpoint) -> Model:
 
 def _load(checkpoint: Checkpoint, architecture: str, families: Mapping[str, str]) -> Model:
     if architecture not in families:
-        others = {*TEXT_PARTS, *DIFFUSED} if checkpoint.kind == "huggingface" else set()
+        others = set(OPENED) if checkpoint.kind == "huggingface" else set()
         known = sorted({*families, *others})
         raise UnsupportedError(
             f"architecture {architecture!r} is not known", where=config_of(checkpoint),

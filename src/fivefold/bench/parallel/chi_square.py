@@ -129,7 +129,7 @@ class Draws:
             decoder = SpeculativeDecoder(plain, {"offered": Offered()} if guesses else {})
             decoder.resume(len(self._prompt) - 1)
             if guesses:
-                decoder.offer(guesses)
+                decoder.offer([(token, 0.5) for token in guesses])
             found: list[int] = []
             while not found or (found[0] == self.likeliest and len(found) < 2):
                 span = decoder.propose(1 + len(guesses))

@@ -6,6 +6,8 @@ was denoised behind that one is nobody's. Only final tokens are counted. Which r
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fivefold.core.batch import Commit, Float32, Int32
@@ -84,6 +86,8 @@ class Answer:
             after = opened(block, guesses, self._rewritten, self.rules.mask_token)
         else:
             after = self.denoiser.advance(block, guesses)
+        if self.rules.conditioned and not after.done:
+            after = replace(after, shares=guesses.drawn.shares.astype(np.float32))
         if self._alternatives is not None:
             for place, row in zip(places.tolist(), logits, strict=True):
                 token = int(after.tokens[place])
@@ -108,16 +112,20 @@ class Answer:
 
     def provisional(self, start: int, block: Block) -> Provisional:
         """The block at a position as it can be shown: what stands behind a token that would end the request
-        is left out, and so is that token where it would be no part of the text."""
-        count = len(block.tokens)
+        is left out, and so is that token where it would be no part of the text. Of a canvas of noise the
+        likeliest tokens are shown, and all is open before the first step."""
+        tokens, masked = block.tokens, block.masked
+        if self.denoiser.noise:
+            tokens, masked = (tokens, ~block.given) if block.likeliest is None else (block.likeliest, masked)
+        count = len(tokens)
         for place in range(len(self.tokens) - start, count):
             number = start + place - self._prompt + 1
-            token = _NO_TOKEN if block.masked[place] else int(block.tokens[place])
+            token = _NO_TOKEN if masked[place] else int(tokens[place])
             reason = self.stopping.after(token, number)
             if reason is not None:
                 count = place + (reason == "length")
                 break
-        return Provisional(start, tuple(block.tokens[:count].tolist()), tuple(block.masked[:count].tolist()))
+        return Provisional(start, tuple(tokens[:count].tolist()), tuple(masked[:count].tolist()))
 
     def seed(self, position: int, logits: Float32) -> int:
         """The token at a position, from (V,) logits alone, before its block begins."""

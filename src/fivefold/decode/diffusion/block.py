@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fivefold.core.batch import Bool, Int32
+from fivefold.core.batch import Bool, Float32, Int32
 from fivefold.decode.filters import Indices
 
 
@@ -24,6 +24,8 @@ class Block:
     masks    how many positions were open at the beginning.
     turn     steps of the denoiser's schedule that are behind.
     settled  steps since no position was masked.
+    likeliest  (B,) the likeliest tokens of the last step, where the tokens are noise: what can be shown.
+    shares   (B, V) the probabilities of the last step, where the model is given them in the next.
     history  what the likeliest tokens were in the last steps, where a denoiser asks for that.
     unread   some of the tokens that stand in it are to be opened, once the model has read them.
     done     nothing changes any more: its tokens are final.
@@ -38,6 +40,8 @@ class Block:
     history: tuple[Int32, ...] = ()
     unread: bool = False
     done: bool = False
+    likeliest: Int32 | None = None
+    shares: Float32 | None = None
 
     @staticmethod
     def of(given: Int32, rest: Int32, masked: bool) -> Block:

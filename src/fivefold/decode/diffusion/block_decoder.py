@@ -139,15 +139,6 @@ class BlockDecoder:
         self._block = None
         return self._answer.finish(fresh, commit)
 
-    def conditioning(self, block: Block) -> dict[str, Float32]:
-        """Rows of numbers that the canvas is run with, by the Program's input; no family here has any.
-
-        This is where self-conditioning belongs: the mean of the embeddings under the last step's logits,
-        which the block would have to remember.
-        """
-        del block
-        return {}
-
     @property
     def _needs_seed(self) -> bool:
         """Whether the canvas must wait for a token from the row before it."""

@@ -22,25 +22,25 @@ _STEP, _PLACES, _NOISE = 1 << 64, 1 << 160, 1 << 161
 
 
 class Spread:
-    """(R, V) probabilities of R positions, and what follows from them."""
+    """`shares` (R, V), probabilities of R positions, and what follows from them."""
 
     def __init__(self, shares: Float64) -> None:
-        self._shares = shares
+        self.shares = shares
 
     def of(self, tokens: npt.NDArray[np.integer]) -> Float64:
         """(R,) the probability of one token at each position."""
-        return np.asarray(self._shares[np.arange(len(tokens)), tokens])
+        return np.asarray(self.shares[np.arange(len(tokens)), tokens])
 
     @cached_property
     def entropy(self) -> Float64:
         """(R,) in nats."""
-        logs = np.log(self._shares, out=np.zeros_like(self._shares), where=self._shares > 0)
-        return np.asarray(-(self._shares * logs).sum(axis=1))
+        logs = np.log(self.shares, out=np.zeros_like(self.shares), where=self.shares > 0)
+        return np.asarray(-(self.shares * logs).sum(axis=1))
 
     @cached_property
     def margin(self) -> Float64:
         """(R,) by how much the likeliest token is above the second."""
-        best = np.partition(self._shares, -2, axis=1)[:, -2:]
+        best = np.partition(self.shares, -2, axis=1)[:, -2:]
         return np.asarray(best[:, 1] - best[:, 0])
 
 

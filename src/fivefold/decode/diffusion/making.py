@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import get_args
 
 from fivefold.core.decoder import Decoder
@@ -16,6 +17,7 @@ from fivefold.decode.stopping import Stopping
 
 from .answer import Answer
 from .block_decoder import BlockDecoder
+from .canvas_decoder import CanvasDecoder
 from .denoisers import Denoiser, denoiser_named
 from .edits import check_edit
 from .whole_decoder import WholeDecoder
@@ -23,6 +25,11 @@ from .window_decoder import WindowDecoder
 
 CACHINGS: tuple[Caching, ...] = get_args(Caching)
 """All names."""
+
+_DECODERS: Mapping[str, Callable[[int, Answer], Decoder]] = MappingProxyType(
+    {"block": BlockDecoder, "causal": WindowDecoder, "canvas": CanvasDecoder}
+)
+"""By how rows see each other, where not all see all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def diffusion_decoder(
     check_caching(rules, caching)
     check_edit(request, rules, chosen, caching)
     _check_tokens(request, rules, place)
-    room = _room(rules, place) - len(request.suffix)
+    room = _room(rules, place, len(request.prompt)) - len(request.suffix)
     stopping = Stopping.of(request.sampling, place.end_tokens, len(request.prompt), room)
     if request.sampling.max_tokens is None and (request.edited or rules.sight == "full"):
         stopping = replace(stopping, most=min(stopping.most, len(request.edited) or rules.answer))
@@ -99,11 +106,14 @@ def _decoder(sequence: int, answer: Answer, caching: Caching) -> Decoder:
     """By how rows see each other."""
     if answer.rules.sight == "full":
         return WholeDecoder(sequence, answer, caching)
-    return (BlockDecoder if answer.rules.sight == "block" else WindowDecoder)(sequence, answer)
+    return _DECODERS[answer.rules.sight](sequence, answer)
 
 
-def _room(rules: DiffusionRules, place: Place) -> int:
-    """Tokens of prompt and answer together: whole blocks where blocks are run as a whole."""
+def _room(rules: DiffusionRules, place: Place, prompt: int) -> int:
+    """Tokens of prompt and answer together: whole blocks, or canvases behind the prompt, where they are run
+    as a whole."""
+    if rules.sight == "canvas":
+        return prompt + max(place.context - prompt, 0) // rules.block * rules.block
     return place.context // rules.block * rules.block if rules.sight == "block" else place.context
 
 
@@ -121,10 +131,16 @@ def _check_tokens(request: Request, rules: DiffusionRules, place: Place) -> None
             "rows of this diffusion model do not see text behind their block", where="suffix",
             remedy="leave it out, or ask a model whose rows see all of the text, such as LLaDA or Dream",
         )  # fmt: skip
-    if len(request.prompt) + len(request.suffix) >= _room(rules, place) and request.suffix:
+    if len(request.prompt) + len(request.suffix) >= place.context and request.suffix:
         raise InputError(
             f"prompt and suffix have {len(request.prompt)} and {len(request.suffix)} tokens, the context "
             f"{place.context}", where="suffix", remedy="shorten them",
+        )  # fmt: skip
+    if rules.sight == "canvas" and len(request.prompt) + rules.block > place.context:
+        raise InputError(
+            f"the prompt has {len(request.prompt)} tokens, a canvas {rules.block}, the context "
+            f"{place.context}", where="prompt",
+            remedy="shorten the prompt or raise the model's context",
         )  # fmt: skip
 
 

@@ -53,6 +53,12 @@ class Keys:
         silent = {self._prefix + key: value for key, value in meant.items()}
         return Keys({**silent, **said}, self.where, self.family, self._prefix)
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The keys under the prefix without it, and their values."""
+        own = ((key, value) for key, value in self._values.items() if key.startswith(self._prefix))
+        return {key.removeprefix(self._prefix): value for key, value in own}
+
     def saying(self, values: Mapping[str, Any]) -> Keys:
         """The same keys, some with other values."""
         said = {self._prefix + key: value for key, value in values.items()}

@@ -39,7 +39,7 @@ _NAMES = (
 """How files call a text part's tensors, and how they are called in a text model's own folder."""
 
 _OTHER = re.compile(
-    r"(?:model\.)?(vision_tower|vision_model|visual|multi_modal_projector|embed_vision|audio_tower|embed_audio)"
+    r"(?:model\.)?(?:encoder\.)?(vision_tower|vision_model|visual|multi_modal_projector|embed_vision|audio_tower|embed_audio)"
     r"\..+",
     re.DOTALL,
 )

@@ -4,8 +4,7 @@ DiffusionGemma, as Transformers 5 has it (`generation_diffusion_gemma.py`), with
 most, the temperature falls evenly from 0.8 to 0.4, places are taken by an entropy bound of 0.1, and no
 place is kept: all are guessed again in each step. It ends when the likeliest tokens have been the same for
 `stable` more steps and the mean entropy is below `confident`; what is final are the likeliest tokens, not
-those that were drawn. Self-conditioning (the model reads its last logits through the embeddings) needs rows
-that are given as numbers and is not there: where it belongs is `BlockDecoder.conditioning`.
+those that were drawn. What the model is given of its last guess is the decoder's matter.
 """
 
 from __future__ import annotations
@@ -55,9 +54,10 @@ class UniformRenoise(Denoiser):
         tokens = guesses.noise()
         taken = within_bound(entropy, self.bound)
         tokens[taken] = guesses.tokens[taken]
-        after = block.filled(places, likeliest if done else tokens)
+        best = block.filled(places, likeliest)
+        after = best if done else block.filled(places, tokens)
         history = (*block.history, likeliest)[-self.stable :] if self.stable else ()
-        return replace(after, history=history, done=done)
+        return replace(after, history=history, likeliest=best.tokens, done=done)
 
 
 DENOISER = UniformRenoise()
