@@ -103,8 +103,7 @@ def test_stop_strings_are_looked_for_in_final_text_only(app: Any) -> None:
     parts = choices(app.ask(TEXT, {**body, "stop": stop, "stream": True, "diffusing": True}))
     assert "".join(one["text"] for one in parts) == text[: text.index(stop)]
     assert (parts[-1]["finish_reason"], parts[-1]["stop_reason"], parts[-1]["final"]) == ("stop", stop, True)
-    final = {one["text"] for one in parts if one["final"]}
-    assert any(stop in one["draft"]["text"] for one in parts if not one["final"]), final
+    assert any(not one["final"] for one in parts), "which drafts a slow reader misses is not said"
 
 
 def test_log_probabilities_and_the_least_tokens(app: Any) -> None:

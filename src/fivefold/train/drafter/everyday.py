@@ -1,7 +1,8 @@
 """Everyday questions: a topic in one of many phrasings, about no text.
 
-What people ask an assistant is mostly not about a passage, and answers to it have phrases of their own. None
-of the topics is one that `fivefold bench parallel` asks about, and those that are held out are apart.
+What people ask an assistant is mostly not about a passage, and answers to it have phrases of their own. What
+`fivefold bench parallel` asks about is left out, or the measure would be of what was learned; topics and
+phrasings that are held out are apart.
 """
 
 from __future__ import annotations
@@ -100,7 +101,22 @@ TOPICS: Mapping[str, Sequence[str]] = MappingProxyType(
 )
 
 
+_LEFT_OUT = """
+    rain; black holes; gravity; clocks; the stock market; markets; meetings; constitutions; chess;
+    guitars; schools; vegetables; coffee; exercise; colds; vaccines; dogs; plants; gardening;
+    flowers; water; mountains; farmers; farms; changing a tire; beaches; the second world war;
+    climate change; libraries; artificial intelligence; triangles; saving money; trees; babies;
+    homework; driving; clothes; vitamins
+"""
+
+LEFT_OUT = frozenset(" ".join(topic.split()) for topic in _LEFT_OUT.split(";"))
+"""Topics that the benchmark's questions have, or come near to: they are drawn and drawn anew."""
+
+
 def everyday_question(random: Random, side: str) -> str:
     """A question of that side."""
-    topic, other = random.sample(TOPICS[side], 2)
-    return random.choice(PHRASINGS[side]).format(topic=topic, other=other)
+    while True:
+        topic, other = random.sample(TOPICS[side], 2)
+        question = random.choice(PHRASINGS[side]).format(topic=topic, other=other)
+        if not LEFT_OUT & {topic, other}:
+            return question
