@@ -16,10 +16,21 @@ import typer
 
 from fivefold.core.errors import FivefoldError
 
-from . import benchmarks, generate, models, pulled, quality, quantize, serve, train, train_drafter
+from . import (
+    benchmarks,
+    generate,
+    models,
+    pulled,
+    quality,
+    quantize,
+    serve,
+    train,
+    train_drafter,
+    train_twins,
+)
 from .terminal import app
 
-COMMANDS = (models, pulled, generate, serve, quantize, train, train_drafter, quality, benchmarks)
+COMMANDS = (models, pulled, generate, serve, quantize, train, train_drafter, train_twins, quality, benchmarks)
 """The modules whose commands `app` has, in the order of its help."""
 
 INTERRUPTED = 130

@@ -40,6 +40,14 @@ class Making:
     longest: int = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The end token, and the mask."""
+
+    end: int
+    mask: int
+
+
 @dataclass(frozen=True, eq=False)
 class Records:
     """Records of one split.
@@ -118,6 +126,15 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
+def special_tokens(tokenizer: Tokenizer, where: str = "") -> Tokens:
+    """The tokens with a meaning; FileError if the tokenizer has none of that name."""
+    end, mask = (tokenizer.token_to_id(text) for text in (END, MASK))
+    if end is None or mask is None:
+        raise FileError(f"the tokenizer has no {END} or no {MASK}", where=where,
+                        remedy="make the corpus: fivefold train records")  # fmt: skip
+    return Tokens(end, mask)
+
+
 def _tokenizer(records: Sequence[Record], vocabulary: int) -> Tokenizer:
     """BPE over bytes within what lies between spaces and ends of lines.
 
@@ -140,7 +157,7 @@ def _tokenizer(records: Sequence[Record], vocabulary: int) -> Tokenizer:
 
 def _encoded(tokenizer: Tokenizer, records: Sequence[Record], longest: int) -> tuple[list[Record], Records]:
     """The records that are not too long, and their tokens."""
-    end = tokenizer.token_to_id(END)
+    end = special_tokens(tokenizer).end
     kept: list[Record] = []
     parts: list[list[int]] = []
     given: list[int] = []

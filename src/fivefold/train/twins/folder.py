@@ -28,7 +28,11 @@ CONTEXT = 512
 
 
 def write_twin(
-    folder: Path, weights: Mapping[str, Float32], config: Mapping[str, Any], tokenizer: Path, made: Mapping[str, Any]
+    folder: Path,
+    weights: Mapping[str, Float32],
+    config: Mapping[str, Any],
+    tokenizer: Path,
+    made: Mapping[str, Any],
 ) -> None:
     """Write the folder's files, each of which takes its name in one step. FivefoldError if that fails."""
     stored = {name: values.astype(np.float16) for name, values in weights.items()}
@@ -37,7 +41,11 @@ def write_twin(
                             remedy="train with a lower rate")  # fmt: skip
     outlines = [Outline(name, "f16", values.shape) for name, values in stored.items()]
     head, places = single_file(WEIGHTS, outlines, {"format": "pt"}, str(folder))
-    texts = {"config.json": config, MADE: made, "tokenizer_config.json": {"eos_token": END, "mask_token": MASK}}
+    texts = {
+        "config.json": config,
+        MADE: made,
+        "tokenizer_config.json": {"eos_token": END, "mask_token": MASK},
+    }
     files = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in texts.items()}
     files[TOKENIZER] = tokenizer.read_bytes()
     files[WEIGHTS] = head + b"".join(

@@ -1,4 +1,4 @@
-"""What the two forms of a twin learn from a part of records, and what is asked of them when they are looked at.
+"""What the two forms of a twin learn from a part of records, and what they are asked when looked at.
 
 Both are asked about the same tokens: those that are written, and the end. Rows are what a record costs: the
 form `blocks` runs those of its written blocks twice, with masks and clean.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from typing import Any, ClassVar
 
@@ -19,21 +18,13 @@ from torch.nn import functional
 
 from fivefold.core.batch import Int32
 
-from .corpus import Records
+from .corpus import Records, Tokens
 from .network import Network, Rows
-from .noise import Blocks, Masked
+from .noise import Blocks, Bool, Masked
 
 SURE = 0.9
 """The probability from which a first guess counts as sure where a twin is looked at."""
 Parts = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The end token, and the mask."""
-
-    end: int
-    mask: int
 
 
 class Form(ABC):
@@ -49,7 +40,9 @@ class Form(ABC):
         """(R,) rows that each record takes in a step."""
 
     @abstractmethod
-    def loss(self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator) -> Tensor:
+    def loss(
+        self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator
+    ) -> Tensor:
         """The mean of the cross-entropy, in nats, over what is asked of these records."""
 
     @abstractmethod
@@ -71,7 +64,9 @@ class Autoregressive(Form):
         """One for each token."""
         return records.lengths
 
-    def loss(self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator) -> Tensor:
+    def loss(
+        self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator
+    ) -> Tensor:
         """Nothing is drawn."""
         del random
         logits, right = self._asked(parts, records, part)
@@ -113,16 +108,23 @@ class Blockwise(Form):
         found: Int32 = 2 * whole - records.given // self.block * self.block
         return found
 
-    def loss(self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator) -> Tensor:
+    def loss(
+        self, parts: Parts, records: Records, part: Sequence[int], random: np.random.Generator
+    ) -> Tensor:
         """Over masks that are drawn."""
         blocks = self._blocks(records, part)
-        return functional.cross_entropy(*self._asked(parts, blocks.masked(blocks.drawn(random), self.tokens.mask)))
+        return functional.cross_entropy(
+            *self._asked(parts, blocks.masked(blocks.drawn(random), self.tokens.mask))
+        )
 
     def look(self, parts: Parts, records: Records, part: Sequence[int]) -> dict[str, float]:
-        """One token after the other, those behind it masked: a true likelihood, in that order. Also the `sure`
-        tokens, and `sure_right` among them, where all of a block is masked."""
+        """One token after the other, those behind it masked: a true likelihood, in that order. Also the
+        `sure` tokens, and `sure_right` among them, where all of a block is masked."""
         blocks = self._blocks(records, part)
-        found = {"tokens": float(sum(len(records[one]) - int(records.given[one]) for one in part)), "nats": 0.0}
+        found = {
+            "tokens": float(sum(len(records[one]) - int(records.given[one]) for one in part)),
+            "nats": 0.0,
+        }
         place = np.arange(blocks.positions.shape[1]) % self.block
         ends = np.array([len(records[one]) for one in part])
         for slot in range(self.block):
@@ -143,10 +145,11 @@ class Blockwise(Form):
         return {"architectures": ["SDARForCausalLM"], "model_type": "sdar", "block_size": self.block,
                 "mask_token_id": self.tokens.mask}  # fmt: skip
 
-    def _first_open(self, blocks: Blocks, masks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _first_open(self, blocks: Blocks, masks: Bool) -> Bool:
         """(B, R): what is at the slot itself, and open."""
         slot = self.block - int(masks[0, : self.block].sum())
-        return blocks.open & (np.arange(masks.shape[1]) % self.block == slot)
+        found: Bool = blocks.open & (np.arange(masks.shape[1]) % self.block == slot)
+        return found
 
     def _blocks(self, records: Records, part: Sequence[int]) -> Blocks:
         held = [records[number] for number in part]

@@ -1,7 +1,7 @@
-"""Both twins in torch float32: rows of several records at once, and which of a record's rows each of them sees.
+"""Both twins in torch float32: rows of several records at once, and which of a record's rows each sees.
 
-The same sums as the Program that `fivefold.models.qwen3` records of a twin's folder, which tests hold it against.
-What makes the twins differ is the sight alone: every row sees those before it and itself, or, with blocks, all
+The same sums as the Program that `fivefold.models.qwen3` records of a twin's folder, which tests hold it
+against. The twins differ in sight alone: every row sees those before it and itself, or, with blocks, all
 clean rows of earlier blocks and the rows of its own block that are of its kind.
 """
 

@@ -1,9 +1,9 @@
 """Records of Debian's packages, as text to learn: what is given of a package, and what a model is to write.
 
-The source is a list of control records as `apt-cache dumpavail` prints it (Debian policy, chapter 5). Package,
-source, version and description are given; the other fields below are written, in the order of such lists. Sizes
-and digests are left out, since nobody can know them. Whole source packages are held out, by a digest of
-their names, so that no sibling of a record that is asked about was learned from.
+The source is a list of control records as `apt-cache dumpavail` prints it (Debian policy, chapter 5).
+Package, source, version and description are given; the other fields below are written, in the order of such
+lists. Sizes and digests are left out, since nobody can know them. Whole source packages are held out, by a
+digest of their names, so that no sibling of a record that is asked about was learned from.
 """
 
 from __future__ import annotations

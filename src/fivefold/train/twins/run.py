@@ -24,9 +24,9 @@ from fivefold.core.errors import FileError, InputError, NotFiniteError
 from fivefold.train.optimizer import Adam, Schedule
 from fivefold.train.running import Places, Stepped
 
-from .corpus import END, MASK, TOKENIZER, Records, read_split, read_tokenizer
+from .corpus import TOKENIZER, Records, read_split, read_tokenizer, special_tokens
 from .folder import CONTEXT, MADE, WEIGHTS, read_weights, write_twin
-from .forms import FORMS, Tokens, figures
+from .forms import FORMS, figures
 from .network import Network
 from .picture import panels
 from .shape import TwinShape
@@ -46,9 +46,9 @@ class Training:
 
     form: str = "autoregressive"
     block: int = 4
-    rows: int = 4_000_000
-    room: int = 1024
-    parts: int = 4
+    rows: int = 6_000_000
+    room: int = 2048
+    parts: int = 2
     begin: str = ""
     seed: int = 0
     rate: float = 2e-3
@@ -80,7 +80,7 @@ class Run(Stepped):
         torch.set_num_threads(1)
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         tokenizer = read_tokenizer(places.examples)
-        self._tokens = Tokens(tokenizer.token_to_id(END), tokenizer.token_to_id(MASK))
+        self._tokens = special_tokens(tokenizer, str(places.examples))
         self._records = read_split(places.examples, "training")
         self._looked = read_split(places.examples, "validation")
         self.shape = TwinShape(
@@ -177,4 +177,6 @@ class Run(Stepped):
 def _first(records: Records, count: int) -> Records:
     """The first records of a split."""
     count = min(count, len(records))
-    return Records(records.tokens[: records.starts[count]], records.starts[: count + 1], records.given[:count])
+    return Records(
+        records.tokens[: records.starts[count]], records.starts[: count + 1], records.given[:count]
+    )

@@ -36,7 +36,15 @@ class TwinShape:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        sizes = (self.vocabulary, self.hidden, self.layers, self.heads, self.kv_heads, self.head_size, self.ffn)
+        sizes = (
+            self.vocabulary,
+            self.hidden,
+            self.layers,
+            self.heads,
+            self.kv_heads,
+            self.head_size,
+            self.ffn,
+        )
         if min(sizes) < 1 or self.heads % self.kv_heads or self.head_size % 2:
             raise InputError(
                 f"sizes {sizes} (vocabulary, hidden, layers, heads, KV heads, head size, ffn) do not fit",

@@ -1,9 +1,9 @@
 """Which records are learned from together, and when: whole records of about one length, in epochs.
 
 A part is as many records as fill so many rows, one record a line, from its position 0 as it is when it is
-written later; lines are filled up to the longest of the part, which is little since parts are cut from records in
-the order of their lengths. That order, and which part comes when, is drawn anew in each epoch. Part n
-is the same whatever came before it, so a run that was stopped goes on with the right one.
+written later; lines are filled up to the longest of the part, which is little since parts are cut from
+records in the order of their lengths. That order, and which part comes when, is drawn anew in each epoch.
+Part n is the same whatever came before it, so a run that was stopped goes on with the right one.
 """
 
 from __future__ import annotations
