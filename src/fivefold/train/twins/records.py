@@ -69,16 +69,6 @@ def shuffled(records: Sequence[Record], seed: int) -> dict[Split, list[Record]]:
     return splits
 
 
-def values(text: str) -> dict[str, str]:
-    """The fields of a text of lines; lines that are none are left out, and the first of a name counts."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, colon, value = line.partition(": ")
-        if colon:
-            found.setdefault(name, value)
-    return found
-
-
 def _fields(paragraph: str) -> Mapping[str, str]:
     return dict(_lines(paragraph))
 
