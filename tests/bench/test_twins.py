@@ -84,7 +84,7 @@ QUESTIONS = [Question(f"s{n // 2}", f"Package: p{n}", f"\nSection: s{n}\nPriorit
 
 
 def test_a_comparison_has_all_figures(twins: Twins) -> None:
-    asked = Compared(chosen_on=2, timed=2, rounds=1, batches=(2,), thresholds=(0.5, 0.9))
+    asked = Compared(chosen_on=2, timed=2, rounds=1, batches=(2,), thresholds=(0.5, 0.9), most=12)
     answer = json.loads(json.dumps(measure_twins(twins, QUESTIONS, QUESTIONS, asked)))
     assert answer["work"] == "twins"
     assert list(answer["chosen"]["settings"]) == [f"confidence_threshold:threshold={t}" for t in (0.5, 0.9)]
@@ -112,9 +112,9 @@ def test_a_comparison_has_all_figures(twins: Twins) -> None:
 def test_many_at_once_write_what_each_writes_alone(name: str, twins: Twins) -> None:
     way = twins.ways("confidence_threshold:threshold=0.5")[name]
     prompts = twins.prompts(QUESTIONS)
-    with Writer(way) as writer:
+    with Writer(way, 12) as writer:
         alone = [writer.one(prompt).tokens for prompt in prompts]
-    with Writer(way, 3) as writer:
+    with Writer(way, 12, 3) as writer:
         answers, seconds = writer.all(prompts)
     assert [one.tokens for one in answers] == alone and seconds > 0
 

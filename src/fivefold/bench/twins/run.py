@@ -36,13 +36,14 @@ TOGETHER = 16
 @dataclass(frozen=True, slots=True)
 class Compared:
     """How much is measured: records of the validation for the setting, of the test for time, rounds, and
-    numbers of requests at once."""
+    numbers of requests at once, and tokens of an answer at most: as many as the longest record has."""
 
     chosen_on: int = 400
     timed: int = 200
     rounds: int = 3
     batches: tuple[int, ...] = (4, 16, 32)
     thresholds: tuple[float, ...] = THRESHOLDS
+    most: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,13 @@ def measure_twins(
     size = int(work_cost(twins.autoregressive, Work("decode", 1, 1, 1)).weight_bytes)
     memory = partial(read_bandwidth, settings.threads, size, BANDWIDTH_SECONDS)
     bandwidths = [memory()]
-    chosen = _chosen(twins, validation[: asked.chosen_on], asked.thresholds)
+    chosen = _chosen(twins, validation[: asked.chosen_on], asked)
     ways = twins.ways(chosen["denoiser"])
-    quality = _quality(ways, twins.prompts(test), test)
+    quality = _quality(ways, twins.prompts(test), test, asked.most)
     bandwidths.append(memory())
     prompts = twins.prompts(test[: asked.timed])
-    alone = _alone(ways, prompts, asked.rounds)
-    batches = {str(count): _together(ways, prompts, count, asked.rounds) for count in asked.batches}
+    alone = _alone(ways, prompts, asked)
+    batches = {str(count): _together(ways, prompts, count, asked) for count in asked.batches}
     bandwidths.append(memory())
     told = subject_figures(twins.autoregressive, Comparison((), tuple(bandwidths), {}, {}))
     verdict = {
@@ -101,14 +102,14 @@ def measure_twins(
     }  # fmt: skip
 
 
-def _chosen(twins: Twins, questions: Sequence[Question], thresholds: Sequence[float]) -> dict[str, Any]:
+def _chosen(twins: Twins, questions: Sequence[Question], asked: Compared) -> dict[str, Any]:
     """The setting with the fewest passes that is no worse than the other twin, or the best one."""
     prompts = twins.prompts(questions)
-    plain = _tried(twins.ways("")[TOKENS], prompts, questions)
+    plain = _tried(twins.ways("")[TOKENS], prompts, questions, asked.most)
     found: dict[str, dict[str, float]] = {}
-    for threshold in thresholds:
+    for threshold in asked.thresholds:
         denoiser = f"confidence_threshold:threshold={threshold:g}"
-        found[denoiser] = _tried(twins.ways(denoiser)[BLOCKS], prompts, questions)
+        found[denoiser] = _tried(twins.ways(denoiser)[BLOCKS], prompts, questions, asked.most)
     good = [name for name, one in found.items() if one["f1"] >= plain["f1"]]
     chosen = (
         min(good, key=lambda name: found[name]["passes"])
@@ -118,9 +119,9 @@ def _chosen(twins: Twins, questions: Sequence[Question], thresholds: Sequence[fl
     return {"denoiser": chosen, "records": len(questions), TOKENS: plain, "settings": found}
 
 
-def _tried(way: Way, prompts: Sequence[Tokens], questions: Sequence[Question]) -> dict[str, float]:
+def _tried(way: Way, prompts: Sequence[Tokens], questions: Sequence[Question], most: int) -> dict[str, float]:
     """F1, and passes and tokens of all records."""
-    with Writer(way) as writer:
+    with Writer(way, most) as writer:
         answers = [writer.one(prompt) for prompt in prompts]
     scores = [score(question, answer) for question, answer in zip(questions, answers, strict=True)]
     passes, tokens = sum(one.passes for one in answers), sum(len(one.tokens) for one in answers)
@@ -128,7 +129,9 @@ def _tried(way: Way, prompts: Sequence[Tokens], questions: Sequence[Question]) -
             "tokens_a_pass": round(tokens / passes, 3)}  # fmt: skip
 
 
-def _quality(ways: Mapping[str, Way], prompts: Sequence[Tokens], test: Sequence[Question]) -> dict[str, Any]:
+def _quality(
+    ways: Mapping[str, Way], prompts: Sequence[Tokens], test: Sequence[Question], most: int
+) -> dict[str, Any]:
     judge = ways[TOKENS].loaded
     end = judge.vocabulary.end_tokens[0]
     real = [(*judge.vocabulary.encode(one.written), end) for one in test]
@@ -136,7 +139,7 @@ def _quality(ways: Mapping[str, Way], prompts: Sequence[Tokens], test: Sequence[
     told["bits"] = _bits_a_token(judge, prompts, real)
     scores: dict[str, list[Score]] = {}
     for name in (TOKENS, BLOCKS):
-        with Writer(ways[name], TOGETHER) as writer:
+        with Writer(ways[name], most, TOGETHER) as writer:
             answers, _ = writer.all(prompts)
         scores[name] = [score(question, one) for question, one in zip(test, answers, strict=True)]
         told[name] = {
@@ -159,9 +162,9 @@ def _bits_a_token(judge: LoadedModel, prompts: Sequence[Tokens], texts: Sequence
     return round(total / sum(map(len, texts)), 4)
 
 
-def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], rounds: int) -> dict[str, Any]:
+def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], asked: Compared) -> dict[str, Any]:
     """One request at a time, all ways in turn for each record; a warm-up before."""
-    writers = {name: Writer(way) for name, way in ways.items()}
+    rounds, writers = asked.rounds, {name: Writer(way, asked.most) for name, way in ways.items()}
     names = list(writers)
     found: dict[str, list[list[Answer]]] = {name: [[] for _ in prompts] for name in names}
     try:
@@ -203,16 +206,18 @@ def _sums(each: Sequence[Sequence[Answer]], what: str) -> Float64:
     return np.array([sum(map(one, answers)) for answers in each], np.float64)
 
 
-def _together(ways: Mapping[str, Way], prompts: Sequence[Tokens], count: int, rounds: int) -> dict[str, Any]:
+def _together(
+    ways: Mapping[str, Way], prompts: Sequence[Tokens], count: int, asked: Compared
+) -> dict[str, Any]:
     """Tokens a second of all ways, so many requests at once, the next beginning where one ends."""
 
     def rate(way: Way, turn: int) -> float:
         del turn
-        with Writer(way, count) as writer:
+        with Writer(way, asked.most, count) as writer:
             answers, seconds = writer.all(prompts)
         return sum(len(one.tokens) for one in answers) / seconds
 
-    found = alternate({name: partial(rate, way) for name, way in ways.items()}, rounds)
+    found = alternate({name: partial(rate, way) for name, way in ways.items()}, asked.rounds)
     medians = {name: float(np.median(rates)) for name, rates in found.items()}
     return {"sides": {name: spread(rates) for name, rates in found.items()},
             "ratio": ratio(medians[BLOCKS], medians[TOKENS])}  # fmt: skip

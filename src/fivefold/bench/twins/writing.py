@@ -16,9 +16,6 @@ from fivefold.core.request import Decoding, SamplingParams
 from fivefold.engine import Engine, EngineOptions, Generation, LoadedModel
 
 Tokens = tuple[int, ...]
-MOST = 256
-"""Tokens of an answer at most: as many as the longest record has."""
-SAMPLING = SamplingParams(max_tokens=MOST, temperature=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +41,15 @@ class Answer:
 
 
 class Writer:
-    """An engine that writes in one way, so many requests at once. Close it, or use `with`."""
+    """An engine that writes in one way, the likeliest token each time, up to `most` of them, so many requests
+    at once. Close it, or use `with`."""
 
-    def __init__(self, way: Way, at_once: int = 1) -> None:
+    def __init__(self, way: Way, most: int, at_once: int = 1) -> None:
         options = EngineOptions(
             at_once, max(at_once, 1), prefix_cache=False, decoding=way.decoding, denoiser=way.denoiser
         )
         self._engine = Engine(way.loaded, options)
+        self._sampling = SamplingParams(max_tokens=most, temperature=0.0)
 
     def __enter__(self) -> Writer:
         return self
@@ -63,14 +62,14 @@ class Writer:
     def one(self, prompt: Tokens) -> Answer:
         """The answer to one prompt, and what it took."""
         before, began = self._engine.figures().steps, time.perf_counter()
-        (found,) = self._engine.generate([prompt], SAMPLING)
+        (found,) = self._engine.generate([prompt], self._sampling)
         seconds = time.perf_counter() - began
         return _answer(found, seconds, self._engine.figures().steps - before)
 
     def all(self, prompts: Sequence[Tokens]) -> tuple[list[Answer], float]:
         """The answers to many, as many at once as there is room for, and seconds in all."""
         began = time.perf_counter()
-        found = self._engine.generate(prompts, SAMPLING)
+        found = self._engine.generate(prompts, self._sampling)
         seconds = time.perf_counter() - began
         return [_answer(one) for one in found], seconds
 
