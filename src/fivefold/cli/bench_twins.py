@@ -25,6 +25,7 @@ def twins(
     count: Annotated[int, typer.Option(min=2, help="Records that are timed.")] = 200,
     chosen_on: Annotated[int, typer.Option(min=2, help="Records that the setting is chosen on.")] = 400,
     batches: Annotated[str, typer.Option("--batch", help="Numbers of requests at once.")] = "4,16,32",
+    longest: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 256,
     rounds: Rounds = 3,
     isa: Isa = "auto",
     threads: Threads = 0,
@@ -39,7 +40,7 @@ def twins(
     together = tuple(rising(batches, "--batch", 2))
     options = replace(load_options(isa, threads, 0, activations, kv, form=form), entries=512 * max(together))
     both = Twins(load(find_model(autoregressive), options), load(find_model(blocks), options))
-    asked = Compared(chosen_on, count, rounds, together)
+    asked = Compared(chosen_on, count, rounds, together, most=longest)
     test = read_questions(questions / "test.jsonl")
     answer = measure_twins(both, read_questions(questions / "validation.jsonl"), test, asked)
     deliver(answer, twins_lines(answer), as_json, "")
