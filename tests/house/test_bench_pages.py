@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 PAGES = sorted(page.parent for page in (ROOT / "bench").glob("*/README.md"))
-MAKERS = {"quality": "quality_table", "eviction": "eviction_table", "parallel": "eviction_table"}
+MAKERS = {
+    "quality": "quality_table",
+    "eviction": "eviction_table",
+    "parallel": "eviction_table",
+    "twins": "eviction_table",
+}
 """Which program makes the tables of a folder; bench_page.py those of all others."""
 
 
