@@ -45,7 +45,7 @@ def twin(
         str, typer.Option(help="How it writes: autoregressive, or blocks that are filled in any order.")
     ] = "autoregressive",
     block: Annotated[int, typer.Option(min=2, max=32, help="Tokens of a block.")] = 4,
-    rows: Annotated[int, typer.Option(min=1, help="Rows to run through the network.")] = 6_000_000,
+    rows: Annotated[int, typer.Option(min=1, help="Rows to run through the network.")] = 10_000_000,
     begin: Annotated[
         str, typer.Option("--from", help="The folder of a twin whose weights it begins with.")
     ] = "",

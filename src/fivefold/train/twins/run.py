@@ -46,7 +46,7 @@ class Training:
 
     form: str = "autoregressive"
     block: int = 4
-    rows: int = 6_000_000
+    rows: int = 10_000_000
     room: int = 2048
     parts: int = 2
     begin: str = ""
