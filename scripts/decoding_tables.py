@@ -1,6 +1,6 @@
 """Tables of how requests are decoded: of eviction, from what `fivefold bench eviction ... --json` printed,
-with and without --cost; other figures (`bench depth`, `bench parallel`) as the lines that their commands
-print.
+with and without --cost; other figures (`bench depth`, `bench parallel`, `bench twins`) as the lines that
+their commands print.
 
     .venv/bin/python scripts/decoding_tables.py bench/eviction            # print them
     .venv/bin/python scripts/decoding_tables.py bench/eviction --write    # put them into its README.md
@@ -21,10 +21,12 @@ from page_markers import with_tables
 from fivefold.bench import speed_lines
 from fivefold.bench.eviction import cost_lines
 from fivefold.bench.parallel import parallel_lines
+from fivefold.bench.twins import twins_lines
 
 Answer = dict[str, Any]
 LINES: dict[str, Callable[[Answer], Iterable[str]]] = {
     "eviction-cost": cost_lines, "depth": speed_lines, "parallel": parallel_lines,
+    "twins": twins_lines,
 }  # fmt: skip
 """How commands print their figures, where a page has them as they are."""
 MEASURES = ("kl", "recall", "retrieval")

@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 PAGES = sorted(page.parent for page in (ROOT / "bench").glob("*/README.md"))
-MAKERS = {"quality": "quality_table", "eviction": "decoding_tables", "parallel": "decoding_tables"}
+MAKERS = {
+    "quality": "quality_table",
+    "eviction": "decoding_tables",
+    "parallel": "decoding_tables",
+    "twins": "decoding_tables",
+}
 """Which program makes the tables of a folder; bench_page.py those of all others."""
 
 

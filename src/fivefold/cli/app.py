@@ -27,6 +27,7 @@ from . import (
     train,
     train_drafter,
     train_ngrams,
+    train_twins,
 )
 from .terminal import app
 
@@ -39,6 +40,7 @@ COMMANDS = (
     train,
     train_drafter,
     train_ngrams,
+    train_twins,
     quality,
     benchmarks,
 )
