@@ -47,12 +47,14 @@ class RowCosts:
         self._last = 1.0
         self._known: list[int] = []
         self._steps = 0
+        self._asked: dict[int, float] = {}  # seconds since the last step: a step asks for some again
 
     def observe(self, rows: int, seconds: float) -> None:
         """Note a step of so many rows."""
         if not 1 <= rows <= MOST_ROWS or seconds <= 0.0:
             return
         self._steps += 1
+        self._asked.clear()
         relative = self._relative(rows)
         if rows not in self._factors:
             bisect.insort(self._known, rows)
@@ -67,7 +69,9 @@ class RowCosts:
 
     def seconds(self, rows: int) -> float:
         """What a step of so many rows would take; 0 before anything was measured."""
-        return self._scale * self._relative(rows)
+        if rows not in self._asked:
+            self._asked[rows] = self._scale * self._relative(rows)
+        return self._asked[rows]
 
     @property
     def measured(self) -> bool:
