@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,9 @@ app.add_typer(group, name="train")
 
 INTERRUPTED = 130
 TOLD_EVERY = 10
+
+LOSSES = {"loss": "loss", "kl": "KL"}
+"""What people call the loss of a run, by its key."""
 
 
 @group.command("lookahead")
@@ -72,7 +76,7 @@ def lookahead(
     if run.done:
         typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    finished = running.train(run, _tell, lambda: run.save(name, command))
+    finished = running.train(run, teller(_figures, "kl"), lambda: run.save(name, command))
     require_end(finished, run.done, steps)
     held = run.looked_at()
     if as_json:
@@ -131,16 +135,21 @@ def require_end(finished: bool, done: int, steps: int) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _tell(progress: Any) -> None:
-    """A line on stderr every few steps, and wherever the documents held out were looked at."""
-    held = progress.line.get("held_out")
-    if progress.step % TOLD_EVERY and held is None and progress.step > 1:
-        return
-    line = (
-        f"step {progress.step} of {progress.steps}, KL {progress.line['kl']:.4f}, "
-        f"{progress.seconds:.2f} s a step, {progress.left / 60:.1f} minutes left"
-    )
-    typer.echo(line if held is None else f"{line}; held out: {_figures(held)}", err=True)
+def teller(figures: Callable[[Any], str], loss: str = "loss") -> Callable[[Any], None]:
+    """What tells of a run's progress: a line on stderr every few steps, and wherever what is held out was
+    looked at; `figures` says what was found there, `loss` is the key of the loss."""
+
+    def tell(progress: Any) -> None:
+        held = progress.line.get("held_out")
+        if progress.step % TOLD_EVERY and held is None and progress.step > 1:
+            return
+        line = (
+            f"step {progress.step} of {progress.steps}, {LOSSES[loss]} {progress.line[loss]:.4f}, "
+            f"{progress.seconds:.2f} s a step, {progress.left / 60:.1f} minutes left"
+        )
+        typer.echo(line if held is None else f"{line}; held out: {figures(held)}", err=True)
+
+    return tell
 
 
 def _figures(held: dict[str, Any]) -> str:

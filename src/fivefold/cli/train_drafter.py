@@ -17,7 +17,7 @@ from fivefold.files import open_checkpoint
 from fivefold.models import load_model
 
 from .options import AsJson, ModelArgument, Threads, find_model, print_json
-from .train import TOLD_EVERY, group, require_end, trainer_of
+from .train import group, require_end, teller, trainer_of
 
 Taps = Annotated[
     str, typer.Option(help="Layers whose outputs are read, as 1,15,27; an early, the middle, a late one.")
@@ -76,7 +76,7 @@ def drafter(
     if run.done:
         typer.echo(f"going on after step {run.done} of {run.count}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    require_end(running.train(run, _tell, lambda: run.save(name, command)), run.done, run.count)
+    require_end(running.train(run, teller(_figures), lambda: run.save(name, command)), run.done, run.count)
     held = run.looked_at()
     if as_json:
         parameters = run.network.plan.count
@@ -137,18 +137,6 @@ def _taps(given: str) -> tuple[int, ...]:
     if not all(part.isdigit() for part in parts):
         raise InputError(f"{given!r} are no layers", where="--taps", remedy="give numbers, such as 1,15,27")
     return tuple(sorted({int(part) for part in parts}))
-
-
-def _tell(progress: Any) -> None:
-    """A line on stderr every few steps, and wherever what is held out was looked at."""
-    held = progress.line.get("held_out")
-    if progress.step % TOLD_EVERY and held is None and progress.step > 1:
-        return
-    line = (
-        f"step {progress.step} of {progress.steps}, loss {progress.line['loss']:.4f}, "
-        f"{progress.seconds:.2f} s a step, {progress.left / 60:.1f} minutes left"
-    )
-    typer.echo(line if held is None else f"{line}; held out: {_figures(held)}", err=True)
 
 
 def _figures(held: dict[str, Any]) -> str:

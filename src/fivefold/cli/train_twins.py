@@ -13,7 +13,7 @@ import typer
 from fivefold.executor import allowed_threads
 
 from .options import AsJson, Threads, print_json
-from .train import TOLD_EVERY, group, require_end, trainer_of
+from .train import group, require_end, teller, trainer_of
 
 
 @group.command("records")
@@ -82,7 +82,7 @@ def twin(
     if run.done:
         typer.echo(f"going on after step {run.done} of {run.count}", err=True)
     command = shlex.join(["fivefold", *sys.argv[1:]])
-    require_end(running.train(run, _tell, lambda: run.save(command)), run.done, run.count)
+    require_end(running.train(run, teller(_figures), lambda: run.save(command)), run.done, run.count)
     held = run.looked_at()
     if as_json:
         figures = {"steps": run.done, "rows": run.rows, "parameters": run.shape.parameters}
@@ -90,18 +90,6 @@ def twin(
         return
     typer.echo(f"held out: {_figures(held)}")
     typer.echo(str(out))
-
-
-def _tell(progress: Any) -> None:
-    """A line on stderr every few steps, and wherever what is held out was looked at."""
-    held = progress.line.get("held_out")
-    if progress.step % TOLD_EVERY and held is None and progress.step > 1:
-        return
-    line = (
-        f"step {progress.step} of {progress.steps}, loss {progress.line['loss']:.4f}, "
-        f"{progress.seconds:.2f} s a step, {progress.left / 60:.1f} minutes left"
-    )
-    typer.echo(line if held is None else f"{line}; held out: {_figures(held)}", err=True)
 
 
 def _figures(held: dict[str, float]) -> str:
