@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from all_at_once import write_all
 from canvas_models import CALM, CANVAS, make_canvas_model
 from diffusion_models import VOCABULARY
 
@@ -62,35 +63,23 @@ def requests(count: int, tokens: int = 20) -> list[Request]:
     return found
 
 
-def run(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
-    for request in asked:
-        engine.submit(request)
-    tokens: dict[str, list[int]] = {request.identity: [] for request in asked}
-    while engine.busy:
-        for event in engine.step():
-            assert event.error is None
-            tokens[event.identity] += event.tokens
-    engine.check_integrity()
-    return tokens
-
-
 def test_many_at_once_write_what_each_writes_alone(folder: Path, engines: Any) -> None:
     loaded = opened(folder, entries=2048)
     asked = requests(7)
     alone: dict[str, list[int]] = {}
     for request in asked:
-        alone |= run(engines(loaded, prefix_cache=False), [request])
-    together = run(engines(loaded), asked)
+        alone |= write_all(engines(loaded, prefix_cache=False), [request])
+    together = write_all(engines(loaded), asked)
     assert together == alone
     assert [len(together[one.identity]) for one in asked] == [one.sampling.max_tokens for one in asked]
-    assert run(engines(loaded), asked) == alone, "once more, with what the cache has kept"
+    assert write_all(engines(loaded), asked) == alone, "once more, with what the cache has kept"
 
 
 def test_few_pages_preempt_and_change_nothing(folder: Path, engines: Any) -> None:
     asked = requests(5, tokens=50)
-    expected = run(engines(opened(folder, entries=2048)), asked)
+    expected = write_all(engines(opened(folder, entries=2048)), asked)
     engine = engines(opened(folder, entries=256, context=192, max_rows=64))
-    assert run(engine, asked) == expected
+    assert write_all(engine, asked) == expected
     assert engine.figures().preemptions > 0
 
 
@@ -101,9 +90,9 @@ def test_a_text_read_token_by_token_is_a_beginning_for_canvases(folder: Path, en
     canvases = Request("one", tuple(range(70)), sampling)
     plain = replace(canvases, decoding="autoregressive")
     for first, second in ((canvases, plain), (plain, canvases)):
-        fresh = run(engines(loaded, prefix_cache=False), [second])["one"]
+        fresh = write_all(engines(loaded, prefix_cache=False), [second])["one"]
         engine = engines(loaded)
-        run(engine, [first])
+        write_all(engine, [first])
         events = list(engine.stream(second))
         assert [token for event in events for token in event.tokens] == fresh
         assert events[-1].timings is not None and events[-1].timings.cached_tokens >= 64
@@ -151,7 +140,7 @@ def test_what_there_is_no_room_for_is_refused(folder: Path, engines: Any) -> Non
     sampling = SamplingParams(seed=1, ignore_eos=True)
     with pytest.raises(InputError, match="the prompt has 85 tokens, a canvas 16, the context 100"):
         engines(loaded).submit(Request("one", (1,) * 85, sampling))
-    assert len(run(engines(loaded), [Request("one", (1,) * 60, sampling)])["one"]) == 2 * CANVAS
+    assert len(write_all(engines(loaded), [Request("one", (1,) * 60, sampling)])["one"]) == 2 * CANVAS
     with pytest.raises(UnsupportedError, match="fills masks, and the model has no mask token"):
         engines(loaded).submit(Request("one", (1,), sampling, denoiser="low_confidence"))
     with pytest.raises(UnsupportedError, match="do not see text behind their block"):
@@ -167,7 +156,7 @@ def test_it_is_inspected_and_loaded_in_another_format(engines: Any, tmp_path: Pa
     options = LoadOptions(activations="float", threads=1, entries=256, conversion=loaded_format("q8_0", ""))
     loaded = load(tmp_path, options)
     asked = requests(1)
-    assert len(run(engines(loaded), asked)[asked[0].identity]) == asked[0].sampling.max_tokens
+    assert len(write_all(engines(loaded), asked)[asked[0].identity]) == asked[0].sampling.max_tokens
     told = inspect_model(tmp_path, options)
     assert told["family"] == "diffusion_gemma"
     assert (told["diffusion"]["rows_see"], told["diffusion"]["block"]) == ("canvas", CANVAS)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from all_at_once import write_all
 from diffusion_models import MASK, make_diffusion_model
 
 from fivefold.core.errors import InputError, UnsupportedError
@@ -69,19 +70,6 @@ def longer(asked: list[Request]) -> list[Request]:
     return [replace(one, sampling=replace(one.sampling, max_tokens=70)) for one in asked]
 
 
-def run(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
-    """All at once; the tokens of each."""
-    for request in asked:
-        engine.submit(request)
-    tokens: dict[str, list[int]] = {request.identity: [] for request in asked}
-    while engine.busy:
-        for event in engine.step():
-            assert event.error is None
-            tokens[event.identity] += event.tokens
-    engine.check_integrity()
-    return tokens
-
-
 @pytest.mark.parametrize(("name", "plain"), [("sdar", 0), ("sdar", 5), ("wedlm", 5), ("fast-dllm", 3)])
 def test_sixteen_at_once_write_what_each_writes_alone(
     name: str, plain: int, engines: Any, tmp_path: Path
@@ -90,20 +78,20 @@ def test_sixteen_at_once_write_what_each_writes_alone(
     asked = requests(loaded, 16, plain)
     alone: dict[str, list[int]] = {}
     for request in asked:
-        alone |= run(engines(loaded, prefix_cache=False), [request])
-    together = run(engines(loaded), asked)
+        alone |= write_all(engines(loaded, prefix_cache=False), [request])
+    together = write_all(engines(loaded), asked)
     assert together == alone
     assert [len(together[one.identity]) for one in asked] == [one.sampling.max_tokens for one in asked]
-    assert run(engines(loaded), asked) == alone, "once more, with what the cache has kept"
+    assert write_all(engines(loaded), asked) == alone, "once more, with what the cache has kept"
 
 
 def test_few_pages_preempt_and_change_nothing(engines: Any, tmp_path: Path) -> None:
     roomy = opened("sdar", tmp_path / "roomy", entries=4096)
     asked = longer(requests(roomy, 8))
-    expected = run(engines(roomy), asked)
+    expected = write_all(engines(roomy), asked)
     tight = opened("sdar", tmp_path / "tight", entries=352)
     engine = engines(tight)
-    assert run(engine, asked) == expected
+    assert write_all(engine, asked) == expected
     assert engine.figures().preemptions > 0
 
 
@@ -112,8 +100,8 @@ def test_whole_sequence_models_are_served_too(engines: Any, tmp_path: Path) -> N
     asked = requests(loaded, 4)
     alone: dict[str, list[int]] = {}
     for request in asked:
-        alone |= run(engines(loaded), [request])
-    assert run(engines(loaded), asked) == alone
+        alone |= write_all(engines(loaded), [request])
+    assert write_all(engines(loaded), asked) == alone
 
 
 @pytest.mark.parametrize("name", ["sdar", "wedlm", "fast-dllm", "llada"])
@@ -148,7 +136,9 @@ def test_hundreds_come_and_leave_in_a_tight_cache(name: str, engines: Any, tmp_p
     has written what is written alone, and all pages come back."""
     loaded = opened(name, tmp_path, entries=384)
     pool = longer(requests(loaded, 20, plain=6))
-    alone = {one.identity: run(engines(loaded, prefix_cache=False), [one])[one.identity] for one in pool}
+    alone = {
+        one.identity: write_all(engines(loaded, prefix_cache=False), [one])[one.identity] for one in pool
+    }
     engine, random = engines(loaded), np.random.default_rng(13)
     left, under_way, ended = 500, dict[str, tuple[str, list[int]]](), list[str]()
     while left or engine.busy:
@@ -208,10 +198,10 @@ def test_text_read_token_by_token_is_no_beginning_for_blocks(engines: Any, tmp_p
     """The same tokens have other entries where rows see their whole block, so they are kept apart."""
     loaded = opened("sdar", tmp_path, entries=1024)
     asked = requests(loaded, 3)
-    fresh = run(engines(loaded, prefix_cache=False), asked[2:])
+    fresh = write_all(engines(loaded, prefix_cache=False), asked[2:])
     engine = engines(loaded)
-    run(engine, [replace(asked[2], identity=PLAIN, salt="", decoding="autoregressive")])
-    assert run(engine, asked[2:]) == fresh
+    write_all(engine, [replace(asked[2], identity=PLAIN, salt="", decoding="autoregressive")])
+    assert write_all(engine, asked[2:]) == fresh
 
 
 def test_the_mask_in_a_text_is_text(engines: Any, tmp_path: Path) -> None:
@@ -249,7 +239,7 @@ def test_a_denoiser_is_chosen_where_it_can_be(engines: Any, tmp_path: Path) -> N
 
     def steps(line: str | None, default: str = "") -> int:
         engine = engines(loaded, prefix_cache=False, denoiser=default)
-        run(engine, [replace(request, denoiser=line)])
+        write_all(engine, [replace(request, denoiser=line)])
         return int(engine.figures().steps)
 
     at_once = "confidence_threshold:least=4"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from all_at_once import write_all
 from diffusion_models import PlainModel, make_diffusion_model
 from plain_diffusion import Fill, above, by_whole, by_whole_kept, dream_schedule, one_by_one
 
@@ -150,18 +151,6 @@ def test_an_end_token_and_answers_of_any_length(opened: Opened) -> None:
         assert found[-1] == stop and found.count(stop) == 1
 
 
-def together(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
-    tokens: dict[str, list[int]] = {request.identity: [] for request in asked}
-    for request in asked:
-        engine.submit(request)
-    while engine.busy:
-        for event in engine.step():
-            assert event.error is None
-            tokens[event.identity] += event.tokens
-        engine.check_integrity()
-    return tokens
-
-
 def requests(count: int) -> list[Request]:
     """Of all three kinds, some greedy and some not."""
     random = np.random.default_rng(6)
@@ -187,9 +176,9 @@ def test_many_at_once_write_what_each_writes_alone(
     options = {"denoiser": "confidence_threshold:threshold=0.5", "caching": "dual"}
     asked, alone = requests(9), dict[str, list[int]]()
     for request in asked:
-        alone |= together(engines(loaded, **options), [request])
+        alone |= write_all(engines(loaded, **options), [request])
     engine = engines(loaded, **options)
-    assert together(engine, asked) == alone
+    assert write_all(engine, asked) == alone
     assert (engine.figures().preemptions > 0) == (entries == 256)
     assert loaded.runner.figures().used == 0
 

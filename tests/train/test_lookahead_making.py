@@ -12,11 +12,12 @@ import pytest
 from fivefold.backends import NativeRunner, ReferenceRunner
 from fivefold.core.batch import OBSERVERS, Commit, Span, Step
 from fivefold.core.checkpoint import Checkpoint
+from fivefold.engine import read_prompt
 from fivefold.executor import Settings
 from fivefold.models import load_model
 from fivefold.train.lookahead.collecting import Collection, shared_beginning
 from fivefold.train.lookahead.examples import Document
-from fivefold.train.lookahead.making import Asked, Making, make_document, read_prompt
+from fivefold.train.lookahead.making import Asked, Making, make_document
 
 DOCUMENT = [int(token) for token in np.random.default_rng(1).integers(1, 9, 70)]
 ASKED = (Asked((5, 6, 7), "a"), Asked((8, 3, 2, 4), "b"))

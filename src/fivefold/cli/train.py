@@ -73,12 +73,8 @@ def lookahead(
     running: Any = importlib.import_module("fivefold.train.running")
     places, at_once = running.Places(data, out), threads or allowed_threads()
     run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
-    if run.done:
-        typer.echo(f"going on after step {run.done} of {steps}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    finished = running.train(run, teller(_figures, "kl"), lambda: run.save(name, command))
-    require_end(finished, run.done, steps)
-    held = run.looked_at()
+    held = run_through(run, teller(_figures, "kl"), lambda: run.save(name, command))
     if as_json:
         print_json({"module": str(out), "steps": run.done, "parameters": run.plan.count, "held_out": held})
         return
@@ -128,11 +124,17 @@ def trainer_of(kind: str) -> Any:
     return importlib.import_module(f"fivefold.train.{kind}.run")
 
 
-def require_end(finished: bool, done: int, steps: int) -> None:
-    """Leave the command with a word unless all steps are done."""
-    if not finished:
-        typer.echo(f"stopped after step {done} of {steps}; --resume goes on from there", err=True)
+def run_through(run: Any, told: Callable[[Any], None], save: Callable[[], object]) -> dict[str, Any]:
+    """Train to the end, from where the run was stopped if it was; the figures of what is held out. Leaves the
+    command with a word if it is stopped before."""
+    running: Any = importlib.import_module("fivefold.train.running")
+    if run.done:
+        typer.echo(f"going on after step {run.done} of {run.count}", err=True)
+    if not running.train(run, told, save):
+        typer.echo(f"stopped after step {run.done} of {run.count}; --resume goes on from there", err=True)
         raise typer.Exit(INTERRUPTED)
+    held: dict[str, Any] = run.looked_at()
+    return held
 
 
 def teller(figures: Callable[[Any], str], loss: str = "loss") -> Callable[[Any], None]:

@@ -17,7 +17,7 @@ from fivefold.files import open_checkpoint
 from fivefold.models import load_model
 
 from .options import AsJson, ModelArgument, Threads, find_model, print_json
-from .train import group, require_end, teller, trainer_of
+from .train import group, run_through, teller, trainer_of
 
 Taps = Annotated[
     str, typer.Option(help="Layers whose outputs are read, as 1,15,27; an early, the middle, a late one.")
@@ -73,11 +73,8 @@ def drafter(
     )  # fmt: skip
     places, at_once = running.Places(data, out), threads or allowed_threads()
     run = trainer.Run(load_model(checkpoint), checkpoint, places, training, at_once, resume)
-    if run.done:
-        typer.echo(f"going on after step {run.done} of {run.count}", err=True)
     name, command = path.name, shlex.join(["fivefold", *sys.argv[1:]])
-    require_end(running.train(run, teller(_figures), lambda: run.save(name, command)), run.done, run.count)
-    held = run.looked_at()
+    held = run_through(run, teller(_figures), lambda: run.save(name, command))
     if as_json:
         parameters = run.network.plan.count
         print_json({"drafter": str(out), "steps": run.done, "parameters": parameters, "held_out": held})

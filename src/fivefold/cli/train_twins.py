@@ -13,7 +13,7 @@ import typer
 from fivefold.executor import allowed_threads
 
 from .options import AsJson, Threads, print_json
-from .train import group, require_end, teller, trainer_of
+from .train import group, run_through, teller, trainer_of
 
 
 @group.command("records")
@@ -79,11 +79,8 @@ def twin(
     out.mkdir(parents=True, exist_ok=True)
     places = running.Places(data, out / "model.safetensors")
     run = trainer.Run(places, training, threads or allowed_threads(), resume)
-    if run.done:
-        typer.echo(f"going on after step {run.done} of {run.count}", err=True)
     command = shlex.join(["fivefold", *sys.argv[1:]])
-    require_end(running.train(run, teller(_figures), lambda: run.save(command)), run.done, run.count)
-    held = run.looked_at()
+    held = run_through(run, teller(_figures), lambda: run.save(command))
     if as_json:
         figures = {"steps": run.done, "rows": run.rows, "parameters": run.shape.parameters}
         print_json({"twin": str(out), **figures, "held_out": held})

@@ -7,9 +7,9 @@ through. Nothing here chooses a token; `decode` does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .errors import FivefoldError, InputError
 
@@ -100,6 +100,17 @@ same tokens come of it."""
 Caching = Literal["none", "prefix", "dual"]
 """What a diffusion model with full sight keeps for the length of a block: nothing (exact), what is before the
 block, or what is on both sides of it."""
+
+
+Name = TypeVar("Name", bound=str)
+
+
+def chosen_name(name: str, known: Sequence[Name], what: str) -> Name:
+    """The one of these names that is meant; InputError, in words for people, if it is none of them."""
+    for one in known:
+        if name == one:
+            return one
+    raise InputError(f"there is no {what} {name!r:.60}", where=what, remedy=f"choose of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from .loader import LoadedModel, load
 from .need import Need, need_of
 from .options import LoadOptions
 from .residency import LoadError, Residency
-from .score import score, score_in_chunks, windows
+from .score import read_prompt, score, score_in_chunks, windows
 from .seats import Lease, Recipe
 from .servable import NONE, SERVED, checked
 
@@ -21,5 +21,5 @@ __all__ = [
     "AsyncEngine", "Engine", "EngineFigures", "EngineOptions", "EventStream", "Generation", "Lease",
     "LoadError", "LoadOptions", "LoadedModel", "Need", "Recipe", "Residency", "Totals",
     "caching_named", "checked", "chosen_denoiser", "decoding_named", "inspect_model", "load", "need_of",
-    "score", "score_in_chunks", "windows",
+    "read_prompt", "score", "score_in_chunks", "windows",
 ]  # fmt: skip

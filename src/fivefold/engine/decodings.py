@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import get_args
 
 from fivefold.core.decoder import Decoder
-from fivefold.core.errors import InputError, UnsupportedError
-from fivefold.core.request import Caching, Decoding, Request
+from fivefold.core.errors import UnsupportedError
+from fivefold.core.request import Caching, Decoding, Request, chosen_name
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 from fivefold.decode.diffusion import chosen_denoiser
 
@@ -34,12 +34,7 @@ _DECODERS: dict[str, Callable[..., Decoder]] = {
 
 def decoding_named(name: str) -> Decoding:
     """The decoding of that name; InputError if there is none."""
-    for known in DECODINGS:
-        if name == known:
-            return known
-    raise InputError(
-        f"there is no decoding {name!r:.60}", where="decoding", remedy=f"choose of {', '.join(DECODINGS)}"
-    )
+    return chosen_name(name, DECODINGS, "decoding")
 
 
 class Decodings:

@@ -25,8 +25,9 @@ class LoadOptions:
     in each layer and head needs page tables for each. Others can be asked for too, if they need none.
     `decoding` is how tokens are to be written, and `denoiser` by which rule, refused where the model cannot;
     `caching` too, what is kept for the length of a block.
-    `drafter` loads the model's side drafter, if there is one. A model that is loaded with an eviction has
-    none: the drafter's entries are not evicted, and would fill the room that eviction makes.
+    `drafter` loads the model's side drafter and its table of n-grams, if there are such. A model that is
+    loaded with an eviction has no drafter: its entries are not evicted, and would fill the room that eviction
+    makes.
     """
 
     isa: str = "auto"

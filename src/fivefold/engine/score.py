@@ -1,4 +1,5 @@
-"""Scoring a text: the model's distribution at each position, in windows that fit its context."""
+"""Reading a text outside of an engine: into a sequence, or to score it, which is the model's distribution at
+each position, in windows that fit its context."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
+from fivefold.core.batch import LOGITS, Commit, Float32, Int32, Span, Step
 from fivefold.core.errors import NotFiniteError
 from fivefold.core.runner import Runner
 
@@ -17,6 +18,16 @@ def windows(tokens: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
         part = tuple(tokens[begin : begin + size])
         if len(part) > 1:
             yield part
+
+
+def read_prompt(runner: Runner, sequence: int, tokens: Int32, start: int = 0) -> Float32:
+    """Run tokens into a sequence in chunks, from position `start` on; the logits of the last, (1, V)."""
+    logits: Float32 = np.zeros((0, 0), np.float32)
+    for first in range(0, len(tokens), runner.max_rows):
+        part = tokens[first : first + runner.max_rows]
+        logits = runner.run(Step((Span.causal(sequence, part, start + first),)))
+        runner.commit([Commit(sequence, np.arange(len(part), dtype=np.int32))])
+    return logits
 
 
 def score(runner: Runner, window: Sequence[int]) -> Float32:

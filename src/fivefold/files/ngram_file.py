@@ -55,4 +55,4 @@ def _bytes(values: UInt32) -> Any:
 def _numbers(stored: Any) -> UInt32:
     if stored.dtype != np.uint8 or stored.ndim != 2 or stored.shape[1] != 4:
         raise ValueError(f"an array of {stored.dtype} {stored.shape} in place of four bytes for each entry")
-    return np.ascontiguousarray(stored).view("<u4").reshape(-1).astype(np.uint32)
+    return np.ascontiguousarray(stored).view("<u4").reshape(-1).astype(np.uint32, copy=False)

@@ -10,16 +10,20 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fivefold.core.errors import InputError
+import numpy as np
+import torch
+from torch import Tensor
+
+from fivefold.core.errors import InputError, NotFiniteError
 
 from .curves import Curves, Line
-from .optimizer import Adam
+from .optimizer import Adam, Schedule
 from .state import Identity, State, restore_state, save_state
 
 
@@ -78,8 +82,10 @@ class Progress:
 class Stepped(ABC):
     """A run that goes on step by step, from the beginning or from where it was stopped.
 
-    `places` are checked by then, and `identity` is what another run differs in.
+    `places` are checked by then, and `identity` is what another run differs in. `_schedule` gives rates.
     """
+
+    _schedule: Schedule
 
     def __init__(
         self, places: Places, optimizer: Adam, identity: Identity, plan: tuple[int, int], resume: bool
@@ -104,6 +110,21 @@ class Stepped(ABC):
     @abstractmethod
     def looked_at(self) -> dict[str, Any]:
         """The figures of what is held out."""
+
+    def _moved(
+        self, number: int, parts: Sequence[tuple[float, Tensor]], loss: str = "loss", where: str = ""
+    ) -> dict[str, Any]:
+        """Move the vector by what the parts of a step found, losses and gradients; the line of the curves,
+        with the mean loss under its key. NotFiniteError tells `where`, or the examples' folder."""
+        value = float(np.mean([one for one, _ in parts]))
+        if not np.isfinite(value):
+            raise NotFiniteError(
+                f"the loss of step {number} is {value}", where=where or str(self.places.examples)
+            )
+        gradient = torch.stack([one for _, one in parts]).mean(0)
+        rate = self._schedule.at(number)
+        length = self._optimizer.step(gradient, number, rate)
+        return {"step": number, loss: value, "rate": rate, "gradient": length}
 
     @property
     def finished(self) -> bool:

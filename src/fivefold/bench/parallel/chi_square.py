@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from fivefold.core.batch import Commit, Float32, Span, Step
+from fivefold.core.batch import Float32, Span, Step
 from fivefold.core.request import Request, SamplingParams
 from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
 from fivefold.decode.guesses.offered import Offered
-from fivefold.engine import LoadedModel
+from fivefold.engine import LoadedModel, read_prompt
 
 Outcome = tuple[int, ...]
 LEAST = 10
@@ -98,7 +98,7 @@ class Draws:
     def __init__(self, loaded: LoadedModel, prompt: tuple[int, ...], temperature: float) -> None:
         self._loaded, self._prompt, self._temperature = loaded, prompt, temperature
         self._begun = loaded.runner.open()
-        self._read(prompt[:-1])
+        read_prompt(loaded.runner, self._begun, np.array(prompt[:-1], np.int32))
         first = np.argsort(-self._logits(prompt[-1:]), kind="stable")
         behind = np.argsort(-self._logits((prompt[-1], int(first[0]))), kind="stable")
         self.likeliest, self._seldom = int(first[0]), int(first[min(SELDOM, len(first) - 1)])
@@ -142,14 +142,6 @@ class Draws:
         finally:
             runner.close(sequence)
         return tuple(found[:2]) if found[0] == self.likeliest else (found[0],)
-
-    def _read(self, tokens: Sequence[int]) -> None:
-        """Put tokens' entries into the cache."""
-        runner = self._loaded.runner
-        for first in range(0, len(tokens), runner.max_rows):
-            part = np.array(tokens[first : first + runner.max_rows], np.int32)
-            runner.run(Step((Span.causal(self._begun, part, first, np.zeros(0, np.int32)),)))
-            runner.commit([Commit(self._begun, np.arange(len(part), dtype=np.int32))])
 
     def _logits(self, tokens: Sequence[int]) -> Float32:
         """(V,) logits behind these tokens, which follow what is read and are forgotten."""

@@ -7,6 +7,7 @@ of some of them, one at a time and both twins in turn, and then of many at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -164,10 +165,10 @@ def _bits_a_token(judge: LoadedModel, prompts: Sequence[Tokens], texts: Sequence
 
 def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], asked: Compared) -> dict[str, Any]:
     """One request at a time, all ways in turn for each record; a warm-up before."""
-    rounds, writers = asked.rounds, {name: Writer(way, asked.most) for name, way in ways.items()}
-    names = list(writers)
+    rounds, names = asked.rounds, list(ways)
     found: dict[str, list[list[Answer]]] = {name: [[] for _ in prompts] for name in names}
-    try:
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(Writer(way, asked.most)) for name, way in ways.items()}
         for turn in range(rounds + 1):
             for number, prompt in enumerate(prompts):
                 first = (turn + number) % len(names)
@@ -175,9 +176,6 @@ def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], asked: Compared) 
                     answer = writers[name].one(prompt)
                     if turn:
                         found[name][number].append(answer)
-    finally:
-        for writer in writers.values():
-            writer.__exit__(None, None, None)
     tokens = {name: _sums(each, "tokens") for name, each in found.items()}
     seconds = {name: _sums(each, "seconds") for name, each in found.items()}
     passes = {name: _sums(each, "passes").sum() for name, each in found.items()}

@@ -11,7 +11,7 @@ from fivefold.core.decoder import Decoder
 from fivefold.core.diffusion import DiffusionRules
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
-from fivefold.core.request import Caching, Request
+from fivefold.core.request import Caching, Request, chosen_name
 from fivefold.decode.sampling import Sampler
 from fivefold.decode.stopping import Stopping
 
@@ -50,12 +50,7 @@ class Place:
 
 def caching_named(name: str) -> Caching:
     """The caching of that name; InputError if there is none."""
-    for known in CACHINGS:
-        if name == known:
-            return known
-    raise InputError(
-        f"there is no caching {name!r:.60}", where="caching", remedy=f"choose of {', '.join(CACHINGS)}"
-    )
+    return chosen_name(name, CACHINGS, "caching")
 
 
 def diffusion_decoder(

@@ -21,7 +21,7 @@ from torch import Tensor
 from fivefold.core.batch import Float32, Int32
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import Drafter, DrafterOrigin, DrafterShape, Form
-from fivefold.core.errors import InputError, NotFiniteError, UnsupportedError
+from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.files import model_fingerprint, write_drafter
 from fivefold.program import Model, packed_weight
 from fivefold.train.optimizer import Adam, Schedule
@@ -163,7 +163,7 @@ class Run(Stepped):
         ends = (first, last - 1) if last > first else (max(first - 1, 1),) * 2
         places = np.linspace(*ends, min(LOOKED_AT, ends[1] - ends[0] + 1))
         with torch.no_grad():
-            anchors = np.unique(np.asarray(places).astype(np.int32))
+            anchors = np.unique(places.astype(np.int32))
             loss, logits, right = self._guessed(conversation, anchors, self.shape.slots)
             return float(loss), Hits.of(logits, right)
 
@@ -171,14 +171,7 @@ class Run(Stepped):
         each = self.training.conversations
         turns = [divmod(turn, len(self._trained)) for turn in range((number - 1) * each, number * each)]
         slots = 1 if number <= self._alone else self.shape.slots
-        parts = list(self._pool.map(lambda turn: self._derived(turn, slots), turns))
-        value = float(np.mean([loss for loss, _ in parts]))
-        if not np.isfinite(value):
-            raise NotFiniteError(f"the loss of step {number} is {value}", where=str(self.places.examples))
-        gradient = torch.stack([one for _, one in parts]).mean(0)
-        rate = self._schedule.at(number)
-        length = self._optimizer.step(gradient, number, rate)
-        return {"step": number, "loss": value, "rate": rate, "gradient": length}
+        return self._moved(number, list(self._pool.map(lambda turn: self._derived(turn, slots), turns)))
 
     def _derived(self, turn: tuple[int, int], slots: int) -> tuple[float, Tensor]:
         """The loss of the conversation whose turn it is in an epoch, and its gradient."""

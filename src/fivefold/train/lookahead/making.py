@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fivefold.core.batch import Commit, Float32, Int32, Span, Step
+from fivefold.core.batch import Commit, Float32, Span, Step
 from fivefold.core.runner import Runner
+from fivefold.engine import read_prompt
 from fivefold.engine.observing import with_observers
 
 from .examples import SHORTEST_PROMPT, Document, Float16, Question
@@ -63,7 +64,7 @@ def make_document(
     base = runner.open()
     opened = [base]
     try:
-        read_prompt(runner, base, np.array(tokens, np.int32), 0)
+        read_prompt(runner, base, np.array(tokens, np.int32))
         keys, values = (_half(part) for part in runner.entries(base, making.group))
         forks = []
         for _ in asked:
@@ -76,16 +77,6 @@ def make_document(
     if not questions:
         return None
     return Document(name, np.array(tokens, np.int32), keys, values, tuple(questions), dict(settings))
-
-
-def read_prompt(runner: Runner, sequence: int, tokens: Int32, start: int) -> Float32:
-    """Run tokens into a sequence in chunks, from position `start` on; the logits of the last, (1, V)."""
-    logits: Float32 = np.zeros((0, 0), np.float32)
-    for first in range(0, len(tokens), runner.max_rows):
-        part = tokens[first : first + runner.max_rows]
-        logits = runner.run(Step((Span.causal(sequence, part, start + first),)))
-        runner.commit([Commit(sequence, np.arange(len(part), dtype=np.int32))])
-    return logits
 
 
 def _questions(making: Making, forks: Sequence[int], start: int, asked: Sequence[Asked]) -> list[Question]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fivefold.core.checkpoint import Checkpoint
-from fivefold.core.errors import InputError, NotFiniteError
+from fivefold.core.errors import InputError
 from fivefold.core.lookahead import POOLING, LookaheadModule, Origin
 from fivefold.executor import dequantize
 from fivefold.files import model_fingerprint, write_lookahead_module
@@ -152,18 +152,9 @@ class Run(Stepped):
 
     def _step(self, number: int) -> dict[str, Any]:
         paths = self._documents(number)
+        names = [path.name for path in paths]
         parts = list(self._pool.map(self._derived, paths))
-        value = float(np.mean([loss for loss, _ in parts]))
-        gradient = torch.stack([each for _, each in parts]).mean(0)
-        if not np.isfinite(value):
-            named = ", ".join(path.name for path in paths)
-            raise NotFiniteError(f"the loss of step {number} is {value}", where=named)
-        rate = self._schedule.at(number)
-        length = self._optimizer.step(gradient, number, rate)
-        return {
-            "step": number, "kl": value, "rate": rate, "gradient": length,
-            "documents": [path.name for path in paths],
-        }  # fmt: skip
+        return {**self._moved(number, parts, "kl", ", ".join(names)), "documents": names}
 
     def _derived(self, path: Path) -> tuple[float, Tensor]:
         """The loss of a document and its gradient."""

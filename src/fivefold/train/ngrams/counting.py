@@ -36,12 +36,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted:
-    """What followed contexts of one length: their hashes, ascending, the commonest token behind each, and of
-    what kind that guess is."""
+    """What followed contexts of one length: their hashes, ascending, the commonest token behind each, of what
+    kind that guess is, and the first of the places behind it."""
 
     keys: UInt32
     tokens: Int32
     kinds: Int32
+    places: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def ngram_table(
     for order in range(orders):
         counted = _counted(places, order, every)
         sure = np.minimum((worth[order][counted.kinds] * CLASSES).astype(np.int64), CLASSES - 1)
-        known = _known(places, order, counted, kept)
+        known = _known(places, counted, kept)
         good = (worth[order][counted.kinds] >= least) & (sure > known)
         if order >= once:
             good &= counted.kinds >= _SHARES
@@ -105,9 +106,9 @@ def ngram_table(
 def _counted(places: Places, order: int, chosen: np.ndarray) -> Counted:
     """What followed at the chosen places."""
     keys, there = places.keys[order]
-    chosen = chosen & there
-    both = keys[chosen].astype(np.uint64) << np.uint64(32) | places.tokens[chosen].astype(np.uint64)
-    pairs, counts = np.unique(both, return_counts=True)
+    at = np.flatnonzero(chosen & there)
+    both = keys[at].astype(np.uint64) << np.uint64(32) | places.tokens[at].astype(np.uint64)
+    pairs, examples, counts = np.unique(both, return_index=True, return_counts=True)
     contexts = (pairs >> np.uint64(32)).astype(np.uint32)
     best = np.lexsort((-counts, contexts))  # the commonest token of each context first
     contexts, counts = contexts[best], counts[best]
@@ -116,7 +117,8 @@ def _counted(places: Places, order: int, chosen: np.ndarray) -> Counted:
     tokens = (pairs[best][firsts] & np.uint64(0xFFFFFFFF)).astype(np.int32)
     times = np.searchsorted(_TIMES, totals, side="right") - 1
     shares = np.minimum((counts[firsts] / totals * (_SHARES - 1)).astype(np.int64), _SHARES - 1)
-    return Counted(contexts[firsts], tokens, (times * _SHARES + shares).astype(np.int32))
+    kinds = (times * _SHARES + shares).astype(np.int32)
+    return Counted(contexts[firsts], tokens, kinds, at[np.minimum.reduceat(examples[best], firsts)])
 
 
 def _judged(places: Places, orders: int) -> list[np.ndarray]:
@@ -140,18 +142,11 @@ def _judged(places: Places, orders: int) -> list[np.ndarray]:
     return worth
 
 
-def _known(
-    places: Places, order: int, counted: Counted, kept: Sequence[tuple[UInt32, Int32, np.ndarray]]
-) -> np.ndarray:
+def _known(places: Places, counted: Counted, kept: Sequence[tuple[UInt32, Int32, np.ndarray]]) -> np.ndarray:
     """How sure the kept entries are behind the ends of these contexts; -1 where there is none."""
-    keys, there = places.keys[order]
-    _, first = np.unique(np.where(there, keys, 0), return_index=True)
-    examples = first[there[first]]  # a place of each context, in the order of their hashes
-    at = np.searchsorted(keys[examples], counted.keys)
     best = np.full(len(counted.keys), -1)
     for shorter, (known, _, sure) in enumerate(kept):
-        ends = places.keys[shorter][0][examples[np.minimum(at, len(examples) - 1)]]
-        found, place = _found(known, ends)
+        found, place = _found(known, places.keys[shorter][0][counted.places])
         best[found] = np.maximum(best[found], sure[place[found]])
     return best
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fivefold.core.batch import Float32
-from fivefold.core.errors import FileError, InputError, NotFiniteError
+from fivefold.core.errors import FileError, InputError
 from fivefold.train.optimizer import Adam, Schedule
 from fivefold.train.running import Places, Stepped
 
@@ -121,8 +121,7 @@ class Run(Stepped):
         """The figures over records of the validation."""
         some = _first(self._looked, self.training.held_out)
         turns = Turns(self.form.rows(some), self.training.room, 0).epoch(0)
-        with torch.no_grad():
-            vector = self._optimizer.vector.detach()
+        vector = self._optimizer.vector.detach()
         return figures(list(self._pool.map(lambda part: self._look(vector, some, part), turns)))
 
     def _look(self, vector: Tensor, records: Records, part: Any) -> dict[str, float]:
@@ -131,14 +130,8 @@ class Run(Stepped):
 
     def _step(self, number: int) -> dict[str, Any]:
         each = self.training.parts
-        derived = list(self._pool.map(self._derived, range((number - 1) * each, number * each)))
-        value = float(np.mean([loss for loss, _ in derived]))
-        if not np.isfinite(value):
-            raise NotFiniteError(f"the loss of step {number} is {value}", where=str(self.places.examples))
-        gradient = torch.stack([one for _, one in derived]).mean(0)
-        rate = self._schedule.at(number)
-        length = self._optimizer.step(gradient, number, rate)
-        return {"step": number, "loss": value, "rate": rate, "gradient": length}
+        parts = range((number - 1) * each, number * each)
+        return self._moved(number, list(self._pool.map(self._derived, parts)))
 
     def _derived(self, number: int) -> tuple[float, Tensor]:
         """The loss of a part, and its gradient."""
