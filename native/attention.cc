@@ -247,12 +247,14 @@ void plan_attention(State& state) {
   for (AttentionPlan& plan : state.plans) {
     plan.units.clear();
     plan.families.clear();
-    int blocks = 0, longest = 0;
+    plan.block_rows = block_rows(plan.queries);
+    int blocks = 0, longest = 0, most = 0;
     int64_t largest = 0, total = 0;  // work of a unit and of all, in pages times rows
     const int tables = state.groups[size_t(plan.group)].tables;
     const int heads = state.groups[size_t(plan.group)].heads();
     each_block(state, plan, [&](int begin, int end) {
       ++blocks;
+      most = std::max(most, end - begin);
       for (int table = 0; table < tables; ++table) {
         const auto [first, last] = page_range(state, plan, table, begin, end);
         longest = std::max(longest, segments(first, last));
@@ -265,10 +267,11 @@ void plan_attention(State& state) {
     const bool uneven = int64_t(blocks) * heads < 4 * threads || 4 * threads * largest > total;
     plan.split = threads > 1 && longest > 1 && uneven;
     plan.slices = 1;
-    if (threads > 1 && uneven) {  // not even the segments are many
+    if (threads > 1 && uneven) {  // not even the segments are many: fewer rows a unit, then fewer queries
       const int64_t units = std::max<int64_t>(int64_t(blocks) * heads * std::max(longest, 1), 1);
-      const int64_t wanted = (2 * threads + units - 1) / units;
-      plan.slices = int(std::min<int64_t>(wanted, std::max(plan.queries / kSliceQueries, 1)));
+      const int wanted = int((2 * threads + units - 1) / units), parts = std::min(wanted, std::max(most, 1));
+      plan.block_rows = std::max((most + parts - 1) / parts, 1);
+      plan.slices = std::min((wanted + parts - 1) / parts, std::max(plan.queries / kSliceQueries, 1));
     }
     each_block(state, plan, [&](int begin, int end) { add_units(state, plan, begin, end); });
   }

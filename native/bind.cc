@@ -1,7 +1,5 @@
-// The Python module. The only file that knows Python: it checks shapes, keeps owners alive, and lets go of
-// the interpreter's lock while work is done.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+// The Python module. Only this file and `bind_choice.cc` know Python: they check shapes, keep owners alive,
+// and let go of the interpreter's lock while work is done.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -13,18 +11,16 @@
 #include <limits>
 #include <stdexcept>
 
+#include "bind.h"
 #include "cpu.h"
 #include "executor.h"
 #include "measure.h"
-#include "sampling.h"
 
 namespace nb = nanobind;
 using namespace fivefold;
 
 namespace {
 
-template <class Number, int D>
-using Array = nb::ndarray<const Number, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 using Words = Array<int32_t, 1>;
 using Result = nb::ndarray<nb::numpy, float>;
 
@@ -163,29 +159,6 @@ Result buffer_view(nb::handle_t<Executor> self, int id) {
   if (!lock.owns_lock()) throw std::invalid_argument("the executor is running");
   const Executor::View view = executor.buffer(id);
   return Result(const_cast<float*>(view.data), {size_t(view.rows), size_t(view.width)}, self);
-}
-
-const Kernels& best_kernels() {
-  static const Kernels* kernels = usable_kernels().back();
-  return *kernels;
-}
-
-int64_t largest_logit(Array<float, 1> logits) {
-  return best_kernels().largest_logit(logits.data(), logits.size());
-}
-
-int64_t draw(Array<float, 1> logits, float temperature, int64_t top_k, double top_p, double min_p,
-             double uniform) {
-  if (!(temperature > 0.0f && std::isfinite(temperature) && std::isfinite(1.0f / temperature)))
-    throw std::invalid_argument("a draw needs a temperature above 0 that is finite and so is its inverse");
-  if (!(uniform >= 0.0 && uniform < 1.0)) throw std::invalid_argument("a random number lies in [0, 1)");
-  nb::gil_scoped_release release;
-  static thread_local std::vector<float> weights;
-  const Kernels& kernels = best_kernels();
-  const int64_t largest = kernels.largest_logit(logits.data(), logits.size());
-  if (largest < 0) throw std::invalid_argument("the logits have no largest number that is finite");
-  return draw_token(kernels, logits.data(), logits.size(), largest,
-                    {temperature, top_k, top_p, min_p, uniform}, weights);
 }
 
 // Scales as Python gives them, checked; none for None.
@@ -352,9 +325,7 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("cpu_report", report);
-  m.def("largest_logit", largest_logit, nb::arg("logits"));
-  m.def("draw", draw, nb::arg("logits"), nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"),
-        nb::arg("min_p"), nb::arg("uniform"));
+  bind_choice(m);
   m.def("read_bandwidth", bandwidth, nb::arg("pool"), nb::arg("bytes"), nb::arg("seconds"));
   m.def("peak_rate", peak, nb::arg("pool"), nb::arg("isa"), nb::arg("numbers"), nb::arg("seconds"));
   m.def("clock_rate", clock_of_thread, nb::arg("seconds"));

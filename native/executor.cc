@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kWidest = 1 << 27;  // numbers of a row: products of it with rows of a chunk fit an int
 constexpr int kMostHeads = 1 << 20;
-constexpr int kChunkRows = 8;  // few enough that a row is still in cache when the next part wants it
+constexpr int kChunkRows = 8;  // at most: few enough that a row is in cache when the next part wants it
 
 [[noreturn]] void invalid(const std::string& why) { throw std::invalid_argument(why); }
 
@@ -175,19 +175,21 @@ void Executor::schedule() {
 }
 
 int Executor::count_chunks(const Stage& stage) const {
-  if (stage.row_set >= 0) return (state_.rows(stage.row_set) + kChunkRows - 1) / kChunkRows;
+  if (stage.row_set >= 0) {
+    const int rows = state_.rows(stage.row_set);
+    return std::max((rows + kChunkRows - 1) / kChunkRows, std::min(rows, state_.pool->threads()));
+  }
   const Node& node = *stage.parts[0].node;
   return node.kernel->phases[stage.phase].count(state_, node);
 }
 
-void Executor::run_chunk(const Stage& stage, int chunk, int thread) {
+void Executor::run_chunk(const Stage& stage, int chunk, int chunks, int thread) {
   if (stage.row_set < 0) {
     const Node& node = *stage.parts[0].node;
     node.kernel->phases[stage.phase].run(state_, node, chunk, thread);
     return;
   }
-  const int begin = chunk * kChunkRows;
-  const int end = std::min(state_.rows(stage.row_set), begin + kChunkRows);
+  const auto [begin, end] = share(state_.rows(stage.row_set), chunk, chunks);
   for (const Part& part : stage.parts) {
     if (part.quantize >= 0)
       quantize_rows(state_, *part.node, begin, end);
@@ -210,7 +212,7 @@ void Executor::run_stages(const std::vector<Stage>& stages, int thread) {
     while (progress.next.load(std::memory_order_relaxed) < progress.chunks) {
       const int chunk = progress.next.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= progress.chunks) break;
-      run_chunk(stages[s], chunk, thread);
+      run_chunk(stages[s], chunk, progress.chunks, thread);
       if (progress.done.fetch_add(1) + 1 == progress.chunks) parking_.notify();
     }
     if (!profiling_ || thread != 0) continue;

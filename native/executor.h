@@ -65,7 +65,7 @@ class Executor {
   void schedule();
   int count_chunks(const Stage& stage) const;
   void run_stages(const std::vector<Stage>& stages, int thread);
-  void run_chunk(const Stage& stage, int chunk, int thread);
+  void run_chunk(const Stage& stage, int chunk, int chunks, int thread);
   void wait_for(const Progress& progress);
 
   State state_;

@@ -1,7 +1,9 @@
 #include "sampling.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace fivefold {
 namespace {
@@ -75,19 +77,23 @@ void keep_top_p(const float* logits, size_t count, double share, std::vector<flo
   keep_front(logits, count, bucket - 1, front, weights);
 }
 
+double sum_of(const float* x, size_t count) {
+  double part[4] = {};
+  size_t i = 0;
+  for (; i + 4 <= count; i += 4)
+    for (size_t j = 0; j < 4; ++j) part[j] += double(x[i + j]);
+  for (; i < count; ++i) part[0] += double(x[i]);
+  return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
 // The token at which the cumulative weight passes uniform * total.
 int64_t invert(const std::vector<float>& weights, size_t count, double uniform) {
   constexpr size_t kBlock = 512;
   std::vector<double> sums((count + kBlock - 1) / kBlock);
   double total = 0.0;
   for (size_t b = 0; b < sums.size(); ++b) {
-    const size_t last = std::min(count, (b + 1) * kBlock);
-    double part[4] = {};
-    size_t i = b * kBlock;
-    for (; i + 4 <= last; i += 4)
-      for (size_t j = 0; j < 4; ++j) part[j] += double(weights[i + j]);
-    for (; i < last; ++i) part[0] += double(weights[i]);
-    sums[b] = (part[0] + part[1]) + (part[2] + part[3]);
+    const size_t first = b * kBlock;
+    sums[b] = sum_of(weights.data() + first, std::min(count - first, kBlock));
     total += sums[b];
   }
   const double goal = uniform * total;
@@ -118,6 +124,31 @@ int64_t draw_token(const Kernels& kernels, const float* logits, size_t count, in
   if (rule.top_p < 1.0) keep_top_p(logits, count, rule.top_p, weights);
   const int64_t token = invert(weights, count, rule.uniform);
   return token < 0 ? largest : token;
+}
+
+LikeliestToken likeliest_token(const Kernels& kernels, const float* logits, size_t count, int64_t left_out,
+                               std::vector<float>& weights) {
+  const size_t before = left_out < 0 ? count : size_t(left_out);
+  const size_t after = left_out < 0 ? count : before + 1;  // tokens [0, before) and [after, count)
+  const auto largest = [&](size_t first, size_t last) -> int64_t {
+    if (first == last) return -2;
+    const int64_t found = kernels.largest_logit(logits + first, last - first);
+    return found < 0 ? found : int64_t(first) + found;
+  };
+  const int64_t low = largest(0, before), high = largest(after, count);
+  if (low == -1 || high == -1 || (left_out >= 0 && largest(before, after) == -1)) return {-1, 0.0, 0.0};
+  int64_t best = low < 0 ? high : low;
+  if (low >= 0 && high >= 0 && logits[high] > logits[low]) best = high;
+  if (best < 0) return {best, 0.0, 0.0};
+  weights.resize(count);
+  double total = 0.0;
+  for (const auto& [first, last] : {std::pair(size_t(0), before), std::pair(after, count)}) {
+    if (first == last) continue;
+    kernels.softmax_weights(logits + first, logits[best], 1.0f, last - first, weights.data());
+    total += sum_of(weights.data(), last - first);
+  }
+  const double other = left_out < 0 ? 0.0 : std::exp(double(logits[left_out]) - double(logits[best]));
+  return {best, 1.0 / total, 1.0 / (total + other)};
 }
 
 }  // namespace fivefold

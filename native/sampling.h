@@ -24,4 +24,14 @@ struct DrawRule {
 int64_t draw_token(const Kernels& kernels, const float* logits, size_t count, int64_t largest,
                    const DrawRule& rule, std::vector<float>& weights);
 
+// The likeliest of all tokens but one, the first of equals, and its probability among these and among all.
+struct LikeliestToken {
+  int64_t token;  // -1 if a logit is NaN or plus infinity, -2 if all of these are minus infinity
+  double among_others, among_all;
+};
+
+// `left_out` may be -1: then there is no such token. `weights` is scratch memory.
+LikeliestToken likeliest_token(const Kernels& kernels, const float* logits, size_t count, int64_t left_out,
+                               std::vector<float>& weights);
+
 }  // namespace fivefold

@@ -148,7 +148,7 @@ struct AttentionPlan {
   int group;
   int row_set;
   int queries = 1;     // query heads of a KV head
-  int block_rows = 1;  // of a unit, at most
+  int block_rows = 1;  // of a unit of this step, at most
   int slices = 1;      // of the queries of a row
   bool split = false;  // units are single segments, to be merged after all are there
   std::vector<AttentionUnit> units;

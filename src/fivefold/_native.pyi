@@ -8,6 +8,7 @@ import numpy.typing as npt
 _Bytes = npt.NDArray[np.uint8]
 _Int32 = npt.NDArray[np.int32]
 _Float32 = npt.NDArray[np.float32]
+_UInt32 = npt.NDArray[np.uint32]
 _Words = npt.NDArray[np.uint64]
 _GroupArrays = tuple[_Int32, _Int32, _Int32, _Int32, _Words | None, _Int32 | None]
 """tables (B, T, P), start, stop and write (N, T), mask (N, W) and mask_from (N, T)."""
@@ -32,6 +33,15 @@ def largest_logit(logits: _Float32) -> int:
 
 def draw(logits: _Float32, temperature: float, top_k: int, top_p: float, min_p: float, uniform: float) -> int:
     """The token that a random number in [0, 1) stands for, after the filters."""
+
+def likeliest_tokens(logits: _Float32, left_out: int) -> tuple[list[int], list[float], list[float]]:
+    """Of each row of (R, V) logits the likeliest token but one (-1: none is left out), its probability among
+    the others, and among all. The token is -1 or -2 where `largest_logit` is."""
+
+def guess_tokens(
+    keys: _UInt32, values: _UInt32, orders: int, classes: int, last: list[int], most: int, least: float
+) -> tuple[list[int], list[int]]:
+    """At most so many tokens by a table of n-grams, all together at least so likely; and their classes."""
 
 class ThreadPool:
     """Threads that replay steps together; the caller is one of them."""

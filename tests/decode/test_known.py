@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fivefold.core.ngrams import CLASSES, NGramTable, hashes
 from fivefold.decode.guesses import NOTHING, SOURCES, sources_of
@@ -30,6 +31,32 @@ def test_a_chain_of_guesses() -> None:
     longer = source.guess(100)
     worth = np.prod([source.prior(number) for number in longer.classes])
     assert LEAST <= worth < 2 * LEAST and set(longer.tokens[2:]) == {6}
+
+
+@pytest.mark.parametrize("orders", [1, 2, 5])
+def test_the_compiled_chain_is_that_of_the_reference(orders: int) -> None:
+    random = np.random.default_rng(orders)
+    contexts = {
+        list(hashes(random.integers(0, 9, 8).tolist(), order))[-1]
+        for order in random.integers(1, orders + 1, 900).tolist()
+    }
+    keys = np.array(sorted(contexts), np.uint32)
+    values = random.integers(0, 9, len(keys)) * CLASSES + random.integers(0, CLASSES, len(keys))
+    found = NGramTable(orders, keys, values.astype(np.uint32))
+    lookup, lengths = found.lookup(), set()
+    for _ in range(200):
+        text = random.integers(0, 9, int(random.integers(0, 9))).tolist()
+        source = Known(found)
+        source.extend(text)
+        tokens, together = list(text), 1.0
+        while (one := lookup.likeliest(tokens)) is not None and len(tokens) - len(text) < 12:
+            together *= one[1]
+            if together < LEAST:
+                break
+            tokens.append(one[0])
+        assert source.guess(12).tokens == tuple(tokens[len(text) :])
+        lengths.add(len(tokens) - len(text))
+    assert len(lengths) > 3
 
 
 def test_only_the_end_matters() -> None:

@@ -292,13 +292,13 @@ class PagedCache:
     def _keep(self, kept: Sequence, span: Span, rows: Int32) -> None:
         """Move the kept rows' entries together after the old ones, and drop the rest."""
         count = len(rows)
-        whole = count == len(span.tokens)
-        positions = span.positions if whole else span.positions[rows]
+        first = not count or int(rows[-1]) == count - 1  # they ascend: then nothing has to be moved
+        positions = span.positions[:count] if first else span.positions[rows]
         if kept.plain and not continues(positions, kept.count):
             self._room.spell_out(kept)
         for group, table in kept.each(self._groups):
             length = kept.length(table)
-            if not whole:
+            if not first:
                 self._room.move(group, table, length + rows, length + np.arange(count, dtype=np.int32))
             if table.positions is not None:
                 table.positions = np.concatenate([table.positions, positions]).astype(np.int32)

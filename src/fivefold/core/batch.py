@@ -80,7 +80,9 @@ class Span:
     window_at: Int32 | None = None
 
     @staticmethod
-    def causal(sequence: int, tokens: Int32, start: int, logits: Int32 | None = None) -> Span:
+    def causal(
+        sequence: int, tokens: Int32, start: int, logits: Int32 | None = None, draft: bool = False
+    ) -> Span:
         """A plain span: T tokens from position `start` on, each seeing itself and all before."""
         count = len(tokens)
         positions = np.arange(start, start + count, dtype=np.int32)
@@ -88,7 +90,7 @@ class Span:
         visible[:, 1] = positions
         visible[:, 1] += 1
         wanted = np.array([count - 1], np.int32) if logits is None else logits
-        return Span(sequence, tokens, positions, visible, row_sets={LOGITS: wanted})
+        return Span(sequence, tokens, positions, visible, row_sets={LOGITS: wanted}, draft=draft)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ step brings, and never which. Who guesses is not known here.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -101,8 +100,7 @@ class AutoregressiveDecoder:
         self._proposed = len(chunk)
         rows = np.array([*chunk, *self._guesses], np.int32)
         wanted = np.arange(len(chunk) - 1 if last else len(rows), len(rows), dtype=np.int32)
-        span = Span.causal(self._sequence, rows, self._committed, wanted)
-        return replace(span, draft=True) if self._guesses else span
+        return Span.causal(self._sequence, rows, self._committed, wanted, draft=bool(self._guesses))
 
     def decide(self, logits: Float32) -> Decision:
         """Keep the rows of known tokens and of right guesses; choose tokens from (n, V) logits.

@@ -110,6 +110,11 @@ class Sampler:
             return best, adjusted
         return self._draw(adjusted, float(adjusted[best]), counter, chosen), adjusted
 
+    def is_greedy(self, number: int, temperature: float | None = None) -> bool:
+        """Whether output tokens from `number` on are the likeliest of the raw logits, as far as is known."""
+        chosen = self._params.temperature if temperature is None else temperature
+        return chosen == 0.0 and not self._adjusts(number)
+
     def record(self, token: int) -> None:
         """Count a token of the output: penalties know it from now on."""
         self._penalties.record(token)
@@ -130,15 +135,20 @@ class Sampler:
     def _adjusted(self, logits: Float32, number: int = 0) -> Float32:
         """Logits of output token `number` after bias, penalties and bans; the same array if nothing changes
         them."""
-        banned = number < self._params.min_tokens and len(self._stops) > 0
-        if not (banned or self._penalties.active or len(self._biased) > 0):
+        if not self._adjusts(number):
             return logits
         adjusted = logits.copy()
         adjusted[self._biased] += self._bias
         self._penalties.apply(adjusted)
-        if banned:
+        if self._bans(number):
             adjusted[self._stops] = -np.inf
         return adjusted
+
+    def _adjusts(self, number: int) -> bool:
+        return self._bans(number) or self._penalties.active or len(self._biased) > 0
+
+    def _bans(self, number: int) -> bool:
+        return number < self._params.min_tokens and len(self._stops) > 0
 
     def _draw(self, logits: Float32, largest: float, counter: int, temperature: float) -> int:
         """Draw from (V,) adjusted logits whose largest is finite."""

@@ -99,7 +99,9 @@ class RowCosts:
 
     def _factor(self, rows: int) -> float:
         """The factor of a number that was measured, on its way since then to that of the last one."""
-        age = max(self._steps - self._measured[rows] - OLD, 0)
+        age = self._steps - self._measured[rows] - OLD
+        if age <= 0:
+            return self._factors[rows]
         return float(self._last * (self._factors[rows] / self._last) ** (_FORGOTTEN**age))
 
 

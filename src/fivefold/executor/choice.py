@@ -1,10 +1,11 @@
-"""The choice of a token in the compiled core: over a whole vocabulary, in a fraction of numpy's time.
+"""The choice of a token in the compiled core, over a whole vocabulary, and guesses of tokens by a table.
 
-Which rules there are, and the reference they are tested against, is `decode`'s matter.
+Both take a fraction of the time of Python. Which rules there are, and the references they are tested against,
+is for `decode` and for `core.ngrams` to say.
 """
 
 from __future__ import annotations
 
-from fivefold._native import draw, largest_logit
+from fivefold._native import draw, guess_tokens, largest_logit, likeliest_tokens
 
-__all__ = ["draw", "largest_logit"]
+__all__ = ["draw", "guess_tokens", "largest_logit", "likeliest_tokens"]

@@ -8,6 +8,7 @@ text.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from fivefold.core.batch import Float32, Int32
 from fivefold.decode.filters import Float64, Indices
 from fivefold.decode.sampling import Sampler, uniform
+from fivefold.executor import likeliest_tokens
 
 _STEP, _PLACES, _NOISE = 1 << 64, 1 << 160, 1 << 161
 """Counters: positions lie below a step's; other streams begin higher."""
@@ -44,6 +46,16 @@ class Spread:
         return np.asarray(best[:, 1] - best[:, 0])
 
 
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The likeliest `tokens` (R,), the mask token left out, and their probabilities (R,): `drawn` where it is
+    left out, `raw` where it is not."""
+
+    tokens: Int32
+    drawn: Float64
+    raw: Float64
+
+
 class Guesses:
     """The model's guesses for R positions of a block.
 
@@ -60,12 +72,27 @@ class Guesses:
         self.places, self.logits = places, logits
         self._guesser, self._numbers, self._turn = guesser, numbers, turn
         self._temperature = temperature
+        self._greedy = guesser.greedy(logits, numbers, temperature)
+        self.tokens = self._chosen[0] if self._greedy is None else self._greedy.tokens
+
+    def confidence(self, drawn: bool) -> Float64:
+        """(R,) the probability of each chosen token: the one that it was drawn with, or the model's own."""
+        if self._greedy is not None:
+            return self._greedy.drawn if drawn else self._greedy.raw
+        return (self.drawn if drawn else self.raw).of(self.tokens)
+
+    @cached_property
+    def _chosen(self) -> tuple[Int32, list[Float32]]:
+        """The tokens, and the logits that they were chosen by."""
         found = [
-            guesser.choose(row, int(number), turn, temperature)
-            for row, number in zip(logits, numbers, strict=True)
+            self._guesser.choose(row, int(number), self._turn, self._temperature)
+            for row, number in zip(self.logits, self._numbers, strict=True)
         ]
-        self.tokens = np.array([token for token, _ in found], np.int32)
-        self._adjusted = [row for _, row in found]
+        return np.array([token for token, _ in found], np.int32), [row for _, row in found]
+
+    @property
+    def _adjusted(self) -> list[Float32]:
+        return self._chosen[1]
 
     @cached_property
     def likeliest(self) -> Int32:
@@ -114,6 +141,17 @@ class Guesser:
             logits = logits.copy()
             logits[self._mask] = -np.inf
         return self.sampler.guess(logits, number, turn * _STEP + number, temperature)
+
+    def greedy(self, logits: Float32, numbers: Int32, temperature: float | None) -> Greedy | None:
+        """What all of `choose` comes to for (R, V) logits, if the likeliest tokens are taken as they are;
+        None where something else is asked for, or where logits fail."""
+        if not len(numbers) or not self.sampler.is_greedy(int(numbers.min()), temperature):
+            return None
+        mask = -1 if self._mask is None else self._mask
+        tokens, drawn, raw = likeliest_tokens(np.ascontiguousarray(logits), mask)
+        if min(tokens) < 0:
+            return None
+        return Greedy(np.array(tokens, np.int32), np.array(drawn), np.array(raw))
 
     def randoms(self, stream: int, numbers: Int32, turn: int) -> Float64:
         """A random number in [0, 1) for each output token of a step."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from fivefold.core.ngrams import CLASSES, NGramTable
+from fivefold.executor import guess_tokens
 
 from .source import NOTHING, Guess, Source
 
@@ -22,7 +25,8 @@ class Known(Source):
     name = "known"
 
     def __init__(self, table: NGramTable) -> None:
-        self._lookup = table.lookup()
+        self._keys = np.ascontiguousarray(table.keys)
+        self._values = np.ascontiguousarray(table.values)
         self._orders = table.orders
         self._last: list[int] = []
 
@@ -32,19 +36,9 @@ class Known(Source):
 
     def guess(self, most: int) -> Guess:
         """A chain of guesses, each behind the one before it."""
-        last, tokens, classes = list(self._last), list[int](), list[int]()
-        together = 1.0
-        while len(tokens) < most:
-            found = self._lookup.likeliest(last)
-            if found is None:
-                break
-            token, likely = found
-            together *= likely
-            if together < LEAST:
-                break
-            tokens.append(token)
-            classes.append(int(likely * CLASSES))
-            last = [*last[1 - self._orders :], token] if self._orders > 1 else [token]
+        tokens, classes = guess_tokens(
+            self._keys, self._values, self._orders, CLASSES, self._last, most, LEAST
+        )  # fmt: skip
         return Guess(tuple(tokens), tuple(classes)) if tokens else NOTHING
 
     def prior(self, number: int) -> float:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fivefold.train.fused import rms_norm, turned
+
 from .shape import EMBEDDING, LAST_NORM, TwinShape
 
 
@@ -86,7 +88,7 @@ class Network:
         return x + functional.linear(functional.silu(gate) * up, weights["mlp.down_proj"])
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return functional.rms_norm(x, weight.shape, weight, self.shape.eps)
+        return rms_norm(x, weight, self.shape.eps)
 
     def _angles(self, positions: Tensor) -> Tensor:
         """(..., R, 2, D / 2): cosines and sines."""
@@ -95,6 +97,4 @@ class Network:
 
     def _turned(self, x: Tensor, angles: Tensor) -> Tensor:
         """(B, R, heads, D), turned by their rows' positions, pairs in halves."""
-        cos, sin = angles[..., None, 0, :], angles[..., None, 1, :]
-        low, high = x.chunk(2, -1)
-        return torch.cat([low * cos - high * sin, low * sin + high * cos], -1)
+        return turned(x, angles[..., None, 0, :], angles[..., None, 1, :])

@@ -31,8 +31,7 @@ class ConfidenceThreshold(Denoiser):
 
     def advance(self, block: Block, guesses: Guesses) -> Block:
         """Fill all places that are sure."""
-        spread = guesses.drawn if self.as_drawn else guesses.raw
-        chosen = above_or_surest(spread.of(guesses.tokens), self.threshold, self.least)
+        chosen = above_or_surest(guesses.confidence(self.as_drawn), self.threshold, self.least)
         return block.filled(guesses.places[chosen], guesses.tokens[chosen])
 
 

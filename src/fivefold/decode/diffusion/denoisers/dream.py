@@ -26,7 +26,7 @@ from .denoiser import Denoiser, surest
 
 _SCORES: Mapping[str, Callable[[Guesses], Float64]] = MappingProxyType(
     {
-        "maskgit_plus": lambda guesses: guesses.drawn.of(guesses.tokens),
+        "maskgit_plus": lambda guesses: guesses.confidence(drawn=True),
         "topk_margin": lambda guesses: guesses.drawn.margin,
         "entropy": lambda guesses: -guesses.drawn.entropy,
     }

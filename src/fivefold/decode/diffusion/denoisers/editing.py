@@ -32,7 +32,7 @@ class Editing(Denoiser):
 
     def advance(self, block: Block, guesses: Guesses) -> Block:
         """Fill what is sure, and put right what surely is another."""
-        places, probability = guesses.places, guesses.drawn.of(guesses.tokens)
+        places, probability = guesses.places, guesses.confidence(drawn=True)
         open_ = np.flatnonzero(block.masked[places])
         edited = np.flatnonzero(
             ~block.masked[places]

@@ -27,7 +27,7 @@ class Factor(Denoiser):
 
     def advance(self, block: Block, guesses: Guesses) -> Block:
         """Fill as many of the surest places as the rule allows."""
-        confidence = guesses.raw.of(guesses.tokens)
+        confidence = guesses.confidence(drawn=False)
         ordered = -np.sort(-confidence)
         # Both factors grow with n, so those that are allowed come first.
         allowed = (np.arange(len(ordered)) + 2) * (1 - ordered) < self.factor

@@ -28,7 +28,7 @@ class LowConfidence(Denoiser):
         """Fill the surest places, as many as the schedule has for this step."""
         steps = min(self.steps, block.masks) if self.steps else block.masks
         count = block.masks // steps + (block.turn < block.masks % steps)
-        chosen = surest(guesses.raw.of(guesses.tokens), count)
+        chosen = surest(guesses.confidence(drawn=False), count)
         return block.filled(guesses.places[chosen], guesses.tokens[chosen])
 
 
