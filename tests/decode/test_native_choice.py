@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fivefold.core.errors import FivefoldError
 from fivefold.core.request import SamplingParams
 from fivefold.decode import Sampler
-from fivefold.executor import largest_logit
+from fivefold.executor import largest_logit, likeliest_tokens
 
 SIZE = 3001
 RULES: list[dict[str, float]] = [
@@ -91,3 +91,34 @@ def test_the_same_number_gives_the_same_token_beside_and_alone() -> None:
         Sampler(SamplingParams(seed=n, top_p=0.9), SIZE).sample(row.copy())[0] for n, row in enumerate(rows)
     ]
     assert together == alone
+
+
+@pytest.mark.parametrize("kind", ["peaked", "tied", "flat", "sparse"])
+@pytest.mark.parametrize("left_out", [-1, 0, 17, SIZE - 1])
+def test_the_likeliest_tokens_are_those_of_numpy(kind: str, left_out: int) -> None:
+    rows = np.stack([logits_of(kind, seed) for seed in range(6)])
+    if left_out >= 0:
+        rows[::2, left_out] = rows.max() + 3  # what is left out would be the likeliest
+    tokens, others, every = likeliest_tokens(rows, left_out)
+    kept = rows.astype(np.float64)
+    whole = np.exp(kept - kept.max(axis=1, keepdims=True))
+    if left_out >= 0:
+        kept[:, left_out] = -np.inf
+    weights = np.exp(kept - kept.max(axis=1, keepdims=True))
+    at = np.arange(len(rows))
+    assert tokens == kept.argmax(axis=1).tolist()
+    np.testing.assert_allclose(others, (weights / weights.sum(axis=1, keepdims=True))[at, tokens], rtol=2e-6)
+    np.testing.assert_allclose(every, (whole / whole.sum(axis=1, keepdims=True))[at, tokens], rtol=2e-6)
+
+
+def test_likeliest_tokens_of_logits_that_fail() -> None:
+    rows = np.zeros((5, 40), np.float32)
+    rows[0, 39], rows[1, 3], rows[2], rows[3] = np.nan, np.inf, -np.inf, -np.inf
+    rows[3, 3] = 1.0
+    assert likeliest_tokens(rows, 3)[0] == [-1, -1, -2, -2, 0]
+    assert likeliest_tokens(rows[2:], -1)[0] == [-2, 3, 0]
+    assert (
+        likeliest_tokens(rows[:, :1], 0)[0] == [-2, -2, -2, -2, -2] and likeliest_tokens(rows[:0], 3)[0] == []
+    )
+    with pytest.raises(ValueError, match="no such token"):
+        likeliest_tokens(rows, 40)
