@@ -106,15 +106,14 @@ class BlockDecoder:
         if canvas and self._block is None:
             self._block = self._begin(())
         block = self._block if canvas else None
-        tokens = [self.tokens[self._committed : self._committed + kept]]
-        wanted = np.array([kept - 1] if seeds else [], np.int32)
-        places = None
-        if block is not None:
-            tokens.append(block.tokens.tolist())
-            places = self._answer.asked(block)
-            wanted = kept + places - np.int32(self._answer.rules.shifted)
+        rows = np.array(self.tokens[self._committed : self._committed + kept], np.int32)
+        if block is None:
+            self._plan = _Plan(kept, seeds, None)
+            return self._span(rows, np.array([kept - 1] if seeds else [], np.int32))
+        places = self._answer.asked(block)
         self._plan = _Plan(kept, seeds, places)
-        return self._span(np.array([one for part in tokens for one in part], np.int32), wanted)
+        rows = np.concatenate([rows, block.tokens]) if kept else block.tokens
+        return self._span(rows, places + np.int32(kept - self._answer.rules.shifted))
 
     def decide(self, logits: Float32) -> Decision:
         """Keep the rows of known blocks; denoise the canvas by (R, V) logits, a row for each place."""
