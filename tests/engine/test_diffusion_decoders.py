@@ -256,6 +256,17 @@ def test_other_denoisers_run_on_the_same_model(denoiser: str, opened: Opened) ->
     assert found[0] == found[1] and len(found[0]) == COUNT
 
 
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("low_confidence", {}), ("low_confidence", {"steps": 3}), ("dream", {})]
+)
+def test_a_schedule_of_a_block_holds_for_a_window(name: str, numbers: dict[str, int], opened: Opened) -> None:
+    """Its masks are those of the window as it stands, which has none when it is made."""
+    loaded, _ = opened("wedlm")
+    request, chosen = Request("one", tuple(PROMPT), GREEDY), denoiser_named(name, numbers)
+    made, _ = driven(loaded, lambda number: decoder_for(loaded, number, request, chosen), [512])
+    assert len(written(made)) == COUNT
+
+
 def test_what_cannot_be_served_is_refused(opened: Opened, tmp_path: Path) -> None:
     loaded, _ = opened("llada")
     for request, said in (

@@ -117,11 +117,13 @@ class WindowDecoder:
         start = len(self.tokens) + len(block.tokens)
         more = min(self._answer.rules.block - len(block.tokens), self._answer.end - start)
         fresh = self._answer.block(start, max(more, 0), _NONE)
+        masked = np.concatenate([block.masked, fresh.masked])
         return replace(
             block,
             tokens=np.concatenate([block.tokens, fresh.tokens]),
-            masked=np.concatenate([block.masked, fresh.masked]),
+            masked=masked,
             given=np.concatenate([block.given, fresh.given]),
+            masks=int(masked.sum()),
             done=False,
         )
 
