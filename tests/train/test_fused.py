@@ -27,6 +27,13 @@ def test_the_norm_is_that_of_torch_and_so_are_its_gradients() -> None:
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+def test_rows_and_gradients_may_lie_in_another_order() -> None:
+    x, weight, aim = drawn(2, 5, 8), drawn(8), drawn(5, 2, 8).detach()
+    before = torch.autograd.grad((rms_norm(x.transpose(0, 1), weight, 1e-3) * aim).sum(), (x, weight))
+    behind = torch.autograd.grad((rms_norm(x, weight, 1e-3).transpose(0, 1) * aim).sum(), (x, weight))
+    torch.testing.assert_close(before, behind, rtol=1e-12, atol=1e-12)
+
+
 def test_the_rotation_turns_pairs_in_halves() -> None:
     x, angle = drawn(2, 5, 3, 8), drawn(5, 1, 4).detach()
     assert torch.autograd.gradcheck(lambda rows: turned(rows, angle.cos(), angle.sin()), (x,))

@@ -38,7 +38,7 @@ class _Norm(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse, weight = ctx.saved_tensors
         width = weight.shape[0]
-        along = (gradient * unit).view(-1, width)
+        along = (gradient * unit).reshape(-1, width)
         mean = (along @ weight).div_(-width).view(inverse.shape)
         return (gradient * weight).addcmul_(unit, mean).mul_(inverse), along.sum(0), None
 
