@@ -203,6 +203,7 @@ def test_a_fresh_seed_can_be_told_and_used_again() -> None:
     logits = np.zeros(100_000, np.float32)
     first, second = Sampler(SamplingParams(), 100_000), Sampler(SamplingParams(), 100_000)
     assert first.seed != second.seed
+    assert Sampler(SamplingParams(temperature=0.0), 100_000).seed == 0, "greedy is the same each time"
     again = Sampler(SamplingParams(seed=first.seed), 100_000)
     assert [first.sample(logits)[0] for _ in range(3)] == [again.sample(logits)[0] for _ in range(3)]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fivefold.core.batch import Float32
 from fivefold.core.errors import FivefoldError, InputError, OverloadedError
-from fivefold.core.request import Request, SamplingParams, TokenEvent
+from fivefold.core.request import Request, SamplingParams, TokenEvent, TokenLogprob
+from fivefold.decode import Sampler
 from fivefold.engine import AsyncEngine, Engine, EngineOptions, EventStream, LoadedModel, LoadOptions, load
 
 TINY = Path(__file__).parent / "data" / "tiny.gguf"
@@ -46,6 +49,10 @@ def run(loaded: LoadedModel, body: Callable[[AsyncEngine], Awaitable[None]], **o
 
 async def read(stream: EventStream) -> list[TokenEvent]:
     return [event async for event in stream]
+
+
+def joined(events: list[TokenEvent]) -> list[int]:
+    return [token for event in events for token in event.tokens]
 
 
 def test_streams_side_by_side_get_what_each_gets_alone(loaded: LoadedModel) -> None:
@@ -146,6 +153,34 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_engine(
         assert engine.healthy
         stream = await engine.submit(Request("works", (5, 6), GREEDY))
         assert (await read(stream))[-1].finish_reason == "length"
+        assert engine.figures().cache.used == 0
+
+    run(loaded, body)
+
+
+def test_a_decoder_that_fails_ends_its_own_request_only(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sampler.sample
+
+    def failing(sampler: Sampler, logits: Float32) -> tuple[int, TokenLogprob | None]:
+        if sampler.seed == 13 and sampler.count == 2:
+            raise ZeroDivisionError("broken off")
+        return sample(sampler, logits)
+
+    async def body(engine: AsyncEngine) -> None:
+        expected = await read(await engine.submit(Request("alone", (5, 6), GREEDY)))
+        monkeypatch.setattr(Sampler, "sample", failing)
+        asked = [
+            Request("first", (5, 6), GREEDY), Request("fails", (5, 7), replace(GREEDY, seed=13)),
+            Request("last", (5, 6), GREEDY),
+        ]  # fmt: skip
+        found = [await read(stream) for stream in [await engine.submit(one) for one in asked]]
+        error = found[1][-1].error
+        assert error is not None and "a fault of its decoder" in str(error)
+        assert "broken off" not in str(error), "what is inside is for the log"
+        for events in (found[0], found[2]):
+            assert joined(events) == joined(expected)
         assert engine.figures().cache.used == 0
 
     run(loaded, body)

@@ -17,6 +17,7 @@ from all_at_once import write_all
 from canvas_models import CALM, CANVAS, make_canvas_model
 from diffusion_models import VOCABULARY
 
+from fivefold.core.batch import Step
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.request import Request, SamplingParams, TokenEvent
 from fivefold.engine import Engine, EngineOptions, LoadedModel, LoadOptions, inspect_model, load
@@ -133,6 +134,28 @@ def test_drafts_show_the_likeliest_and_change_nothing(folder: Path, engines: Any
     assert any(len(draft.tokens) == 5 for draft in drafts), "no longer than the answer can be"
     assert all(None not in draft.tokens for draft in drafts)
     assert any(draft.tokens != tuple(final[draft.position :][: len(draft.tokens)]) for draft in drafts)
+
+
+def test_an_edit_begins_the_canvas_with_the_text(
+    folder: Path, engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, seen = opened(folder, entries=1024), list[list[int]]()
+    run = loaded.runner.run
+
+    def noted(step: Step, **options: Any) -> Any:
+        seen.extend(span.tokens.tolist() for span in step.spans)
+        return run(step, **options)
+
+    monkeypatch.setattr(loaded.runner, "run", noted)
+    sampling = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+    texts = [tuple(range(60, 72)), tuple(range(90, 78, -1))]
+    written = []
+    for text in (texts[0], *texts):
+        seen.clear()
+        written.append(write_all(engines(loaded), [Request("one", (1, 2, 3), sampling, edited=text)])["one"])
+        shown = ",".join(map(str, text))
+        assert any(shown in ",".join(map(str, rows)) for rows in seen), "no step began with the text"
+    assert written[0] == written[1] != written[2], "greedy is the same each time; another text is not"
 
 
 def test_what_there_is_no_room_for_is_refused(folder: Path, engines: Any) -> None:

@@ -51,7 +51,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address; 127.0.0.1 unless the file says else.")] = "",
     port: Annotated[int, typer.Option(min=-1, max=65535, help="Port; 8000 unless the file says else.")] = -1,
     api_key: Annotated[list[str] | None, typer.Option(help="A key clients must send; repeatable.")] = None,
-    no_auth: Annotated[bool, typer.Option(help="Listen beyond this machine without any key.")] = False,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond this machine, keyless.")] = False,
     memory: Annotated[str, typer.Option(help="For all weights and caches, as 8GB.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the model.")] = None,
     isa: Isa = "auto",

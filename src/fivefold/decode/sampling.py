@@ -65,12 +65,14 @@ class Sampler:
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         stops = {*end_tokens, *params.stop_token_ids}
         self._stops = np.array(sorted(t for t in stops if 0 <= t < vocabulary_size), np.intp)
-        self._seed = secrets.randbits(64) if params.seed is None else params.seed
+        drawn = 0 if params.temperature == 0.0 else secrets.randbits(64)
+        self._seed = drawn if params.seed is None else params.seed
         self._count = 0
 
     @property
     def seed(self) -> int:
-        """The seed in use: the given one, or the one that was drawn."""
+        """The seed in use: the given one, or the one that was drawn; 0 for a greedy request, which is to be
+        the same each time also where a denoiser draws noise."""
         return self._seed
 
     @property

@@ -30,7 +30,7 @@ from .task import Task
 
 _LOG = logging.getLogger("fivefold.engine")
 _FAULT = "the step failed by a fault of the engine"
-_SEE_LOG = "its log says more; other requests go on"
+_SEE_LOG = "its log says more; requests that come later are answered"
 
 
 class Engine:

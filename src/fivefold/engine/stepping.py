@@ -8,6 +8,7 @@ step goes on without it. After a step a model's drafter, if it has one, guesses 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,9 @@ from .guessing import Guesswork
 from .pace import Pace
 from .schedule import shares
 from .task import Task
+
+_LOG = logging.getLogger("fivefold.engine")
+_FAULT = "the request failed by a fault of its decoder"
 
 
 @dataclass(slots=True)
@@ -145,6 +149,9 @@ class Stepping:
                 decided.append((task, task.decoder.decide(logits[first:last, : self._width])))
             except FivefoldError as error:
                 outcome.failed.append((task, error))
+            except Exception:  # of all requests of the step only this one is in doubt
+                _LOG.exception("a decoder failed")
+                outcome.failed.append((task, FivefoldError(_FAULT, remedy="the engine's log says more")))
             first = last
         return outcome, decided
 

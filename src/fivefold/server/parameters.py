@@ -25,12 +25,16 @@ COMPLETION_TOKENS = 16
 ANY_EVICTION = EvictionChoice("window", 1)
 """In place of a model's own, where only what no model can do is to be refused."""
 
+_REFUSED_IN_CHAT = (
+    "functions", "function_call", "audio", "web_search_options", "chat_template",
+    "suffix", "edited", "rewritten",
+)  # fmt: skip
 _REFUSED = ("prompt_logprobs", "use_beam_search", "guided_json", "guided_regex", "structured_outputs")
 
 
 def chat_sampling(fields: ChatRequest) -> SamplingParams:
     """The parameters of a chat request."""
-    for name in ("functions", "function_call", "audio", "web_search_options", "chat_template"):
+    for name in _REFUSED_IN_CHAT:
         if getattr(fields, name) is not None:
             raise not_supported(name, name)
     if fields.modalities not in (None, ["text"]):
