@@ -79,7 +79,7 @@ class Answer:
     def denoised(self, start: int, block: Block, places: Int32, logits: Float32) -> Block:
         """The block at a position after a step that gave (R, V) logits for these places of it."""
         guesses = Guesses(
-            places.astype(np.intp), logits, self._guesser, start + places - np.int32(self._prompt),
+            places.astype(np.intp), logits, self._guesser, places + np.int32(start - self._prompt),
             block.turn, self.denoiser.temperature(block),
         )  # fmt: skip
         if block.unread and self.rules.mask_token is not None:

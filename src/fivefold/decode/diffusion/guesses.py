@@ -143,9 +143,9 @@ class Guesser:
         return self.sampler.guess(logits, number, turn * _STEP + number, temperature)
 
     def greedy(self, logits: Float32, numbers: Int32, temperature: float | None) -> Greedy | None:
-        """What all of `choose` comes to for (R, V) logits, if the likeliest tokens are taken as they are;
-        None where something else is asked for, or where logits fail."""
-        if not len(numbers) or not self.sampler.is_greedy(int(numbers.min()), temperature):
+        """What all of `choose` comes to for (R, V) logits of ascending numbers, if the likeliest tokens are
+        taken as they are; None where something else is asked for, or where logits fail."""
+        if not len(numbers) or not self.sampler.is_greedy(int(numbers[0]), temperature):
             return None
         mask = -1 if self._mask is None else self._mask
         tokens, drawn, raw = likeliest_tokens(np.ascontiguousarray(logits), mask)
