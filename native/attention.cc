@@ -237,7 +237,6 @@ int attention_plan(State& state, int group, int row_set, int queries) {
   plan.group = group;
   plan.row_set = row_set;
   plan.queries = queries;
-  plan.block_rows = block_rows(queries);
   state.plans.push_back(std::move(plan));
   return int(state.plans.size()) - 1;
 }

@@ -78,7 +78,10 @@ class NGramTable:
 
 
 class Lookup:
-    """Looks up what follows some tokens: a search in sorted memory for each length of context."""
+    """Looks up what follows some tokens: a search in sorted memory for each length of context.
+
+    It judges tables, and is the reference of `native/ngrams.cc`, which guesses whole chains while decoding.
+    """
 
     def __init__(self, table: NGramTable) -> None:
         self._orders = table.orders

@@ -65,8 +65,4 @@ class Block:
         ours, masked = self.tokens.copy(), self.masked.copy()
         ours[places] = tokens
         masked[places] = False
-        # A constructor with all fields: `replace` would take as long as a small model's own step of them.
-        return Block(
-            ours, masked, self.given, self.masks, self.turn + 1, self.settled, self.history, self.unread,
-            not masked.any(), self.likeliest, self.shares,
-        )  # fmt: skip
+        return replace(self, tokens=ours, masked=masked, turn=self.turn + 1, done=not masked.any())

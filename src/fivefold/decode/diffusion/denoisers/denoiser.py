@@ -60,8 +60,6 @@ class Denoiser:
 
 def surest(score: Float64, count: int) -> Indices:
     """Indices of the `count` highest of (R,) scores, ascending; of equals the earlier places."""
-    if count == 1 and len(score):
-        return np.array([score.argmax()])
     return np.sort(np.argsort(-score, kind="stable")[:count])
 
 
