@@ -25,7 +25,7 @@ def roomy(default_model: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def scarce(default_model: Path) -> LoadedModel:
     """Room for a few of the requests at a time."""
-    return load(default_model, LoadOptions(context=256, entries=320))
+    return load(default_model, LoadOptions(context=256, entries=256))
 
 
 def requests(loaded: LoadedModel) -> tuple[list[list[int]], list[SamplingParams]]:
