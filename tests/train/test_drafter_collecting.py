@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twin_corpus import make_tiny_corpus
 
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import InputError
@@ -16,7 +18,10 @@ from fivefold.files import open_checkpoint, write_gguf
 from fivefold.train.drafter import collecting
 from fivefold.train.drafter.asking import GENERAL, PLAIN, Asking, prompt_of
 from fivefold.train.drafter.collecting import Collection, Said, collect_conversations, usual_taps
+from fivefold.train.drafter.completing import RECORD, Corpus
 from fivefold.train.drafter.conversations import list_shards, read_shard
+from fivefold.train.twins.corpus import read_split
+from fivefold.train.twins.records import Split
 
 CONTEXT = 2048
 TINY = Path(__file__).parents[1] / "engine" / "data" / "tiny.gguf"
@@ -74,6 +79,65 @@ def test_a_folder_is_filled_up(model: Path, tmp_path: Path, monkeypatch: pytest.
     assert collect_conversations(model, tmp_path, folder, collection, 1, said.append) == 1
     assert [one.tokens.tolist() for one in read_shard(folder / names[1]).conversations] == kept
     assert "tokens/s" in said[0].line()
+
+
+def test_records_of_a_corpus_are_asked_for_as_they_are_given(tmp_path: Path) -> None:
+    folder = make_tiny_corpus(tmp_path)
+    corpus, asking = Corpus(folder), Corpus(folder).asking(2, 0.5)
+    sides: dict[Side, Split] = {"training": "training", "held_out": "validation"}
+    heats = set()
+    for side, split in sides.items():
+        held = read_split(folder, split)
+        prompts = [corpus.prompt(asking, side, n) for n in range(len(held))]
+        assert prompts == [Corpus(folder).prompt(asking, side, n) for n in range(len(held))]
+        for number, one in enumerate(prompts):
+            assert list(one.tokens) == held[number][: held.given[number]].tolist()
+            assert len(one.tokens) <= asking.longest and one.kind == RECORD
+        heats |= {one.temperature for one in prompts}
+    assert heats == {0.0, 0.7}
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> tuple[Path, Path]:
+    """An untrained twin, and its corpus."""
+    pytest.importorskip("torch")
+    from fivefold.train.running import Places
+    from fivefold.train.twins.run import Run, Training
+
+    corpus, folder = make_tiny_corpus(tmp_path), tmp_path / "twin"
+    folder.mkdir()
+    sizes = Training(rows=600, room=512, hidden=32, layers=2, heads=4, kv_heads=2, head_size=8, ffn=32)
+    Run(Places(corpus, folder / "model.safetensors"), sizes).save()
+    return folder, corpus
+
+
+def test_a_twin_writes_records_for_its_drafter(twin: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, corpus = tmp_path / "data", twin[1]
+    collection = Collection(3, 2, answer=6, shard=2, batch=2, asking=Corpus(corpus).asking())
+    said: list[Said] = []
+    assert collect_conversations(*twin, folder, collection, 1, said.append) == 3
+    splits: tuple[tuple[str, Split], ...] = (("training", "training"), ("held-out", "validation"))
+    for name, split in splits:
+        shard, records = read_shard(folder / f"{name}-000-00000"), read_split(corpus, split)
+        given = [one.tokens[: one.prompt].tolist() for one in shard.conversations]
+        assert given == [records[n][: records.given[n]].tolist() for n in range(2)]
+        assert {one.kind for one in shard.conversations} == {RECORD}
+    assert collect_conversations(*twin, folder, collection, 1, said.append) == 0
+    other = replace(collection, asking=Asking())
+    with pytest.raises(InputError, match="asked for otherwise"):
+        collect_conversations(twin[0], corpus, folder, other, 1, said.append)
+
+
+def test_records_must_be_there_and_of_the_models_tokenizer(
+    twin: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    asking = Corpus(twin[1]).asking()
+    for collection in (Collection(3, 999, asking=asking), Collection(999, 1, asking=asking)):
+        with pytest.raises(InputError, match="999 records are asked for, and there are"):
+            collect_conversations(*twin, tmp_path / "data", collection, 1, list)
+    with pytest.raises(InputError, match="another tokenizer"):
+        collect_conversations(model, twin[1], tmp_path / "data", Collection(2, 1, asking=asking), 1, list)
+    assert not (tmp_path / "data").exists()
 
 
 def test_usual_taps_are_layers_of_the_model() -> None:

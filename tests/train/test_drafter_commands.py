@@ -71,6 +71,20 @@ def test_what_is_wrong_is_said_in_a_line(
     assert line in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], "one source of prompts is needed"),
+        (["--texts", ".", "--records", "."], "one source of prompts is needed"),
+        (["--records", ".", "--longest", "100"], "say how texts are asked about"),
+        (["--records", "/nowhere"], "no records can be read"),
+    ],
+)
+def test_where_prompts_come_from_is_said_once(options: list[str], line: str, capsys: Any) -> None:
+    assert status(["train", "conversations", "tiny.gguf", "--out", "/nowhere/data", *options]) == 2
+    assert line in capsys.readouterr().err
+
+
 def test_without_torch_it_says_what_to_install(given: list[str], monkeypatch: Any, capsys: Any) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))

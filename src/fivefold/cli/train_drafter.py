@@ -86,12 +86,15 @@ def drafter(
 @group.command("conversations")
 def conversations(
     model: ModelArgument,
-    texts: Annotated[
-        Path, typer.Option("--texts", help="Where packages with texts are kept, or fetched to.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="The folder of conversations; what it has is kept.")],
+    texts: Annotated[
+        Path | None, typer.Option("--texts", help="Where packages with texts are kept, or fetched to.")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option("--records", help="In place of them, the corpus of a twin: its records.")
+    ] = None,
     count: Annotated[int, typer.Option("--conversations", min=1, help="To train with.")] = 4096,
-    held_out: Annotated[int, typer.Option(min=1, help="More, on texts of packages held out.")] = 128,
+    held_out: Annotated[int, typer.Option(min=1, help="More, on what is held out.")] = 128,
     answer: Annotated[int, typer.Option(min=2, help="Tokens that the model writes in each, at most.")] = 256,
     shortest: Annotated[int, typer.Option(min=16, help="Tokens of a passage, at least.")] = 64,
     longest: Annotated[int, typer.Option(min=16, help="Tokens of a passage, at most.")] = 640,
@@ -115,15 +118,24 @@ def conversations(
     """
     collecting: Any = importlib.import_module("fivefold.train.drafter.collecting")
     asking: Any = importlib.import_module("fivefold.train.drafter.asking")
-    collection = collecting.Collection(
-        count, held_out, answer, batch=batch, taps=_taps(taps),
-        asking=asking.Asking(
-            (shortest, longest), seed, sampled=sampled, temperature=temperature, general=general,
-            everyday=everyday,
-        ),
+    completing: Any = importlib.import_module("fivefold.train.drafter.completing")
+    unused = (shortest, longest, general, everyday) != (64, 640, 0.3, 0.0)
+    if records is not None and unused:
+        raise InputError("--shortest, --longest, --general and --everyday say how texts are asked about",
+                         where="--records", remedy="leave them out")  # fmt: skip
+    source = texts or records
+    if source is None or (texts and records):
+        raise InputError("one source of prompts is needed", where="--texts, --records",
+                         remedy="give the folder of packages, or the corpus of a twin")  # fmt: skip
+    asked = (
+        asking.Asking((shortest, longest), seed, sampled=sampled, temperature=temperature, general=general,
+                      everyday=everyday)
+        if texts
+        else completing.Corpus(source).asking(seed, sampled, temperature)
     )  # fmt: skip
+    collection = collecting.Collection(count, held_out, answer, batch=batch, taps=_taps(taps), asking=asked)
     made = collecting.collect_conversations(
-        find_model(model), texts, out, collection, threads, lambda said: typer.echo(said.line(), err=True)
+        find_model(model), source, out, collection, threads, lambda said: typer.echo(said.line(), err=True)
     )
     typer.echo(f"{made} shards written in {out}")
 

@@ -6,12 +6,14 @@ it can go on later. What a step is, each kind of training knows.
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,23 @@ from fivefold.core.errors import InputError, NotFiniteError
 from .curves import Curves, Line
 from .optimizer import Adam, Schedule
 from .state import Identity, State, restore_state, save_state
+
+_KEPT = {-1: 1 << 30, -2: 64 << 20, -3: 32 << 20}
+"""Settings of glibc's allocator (mallopt(3)): M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD, in bytes."""
+
+
+def workers(threads: int) -> ThreadPoolExecutor:
+    """Threads that run whole parts of a step.
+
+    From then on, in the whole process, torch uses one thread for each operation, and the C library keeps what
+    is freed: each step asks for as much again, and threads would give it back to the system, which clears it
+    anew. Where the library has no such settings, it does as it did.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        for option, size in _KEPT.items():
+            ctypes.CDLL(None).mallopt(option, size)
+    torch.set_num_threads(1)
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +140,10 @@ class Stepped(ABC):
             raise NotFiniteError(
                 f"the loss of step {number} is {value}", where=where or str(self.places.examples)
             )
-        gradient = torch.stack([one for _, one in parts]).mean(0)
+        gradient = parts[0][1].clone()
+        for _, one in parts[1:]:
+            gradient += one
+        gradient /= len(parts)
         rate = self._schedule.at(number)
         length = self._optimizer.step(gradient, number, rate)
         return {"step": number, loss: value, "rate": rate, "gradient": length}

@@ -15,7 +15,7 @@ from random import Random
 from types import MappingProxyType
 
 from fivefold.core.errors import InputError
-from fivefold.exercises import Drawing, Library, Rendering, one_exercise
+from fivefold.exercises import Drawing, Library, Rendering, Side, one_exercise
 
 from .everyday import everyday_question
 from .writing import Prompt
@@ -74,12 +74,25 @@ class Asking:
     sampled: float = 0.25
     temperature: float = 0.7
 
+    @property
+    def longest(self) -> int:
+        """Tokens of a passage at most."""
+        return self.lengths[1]
+
+
+def drawn(
+    seed: int, side: Side, number: int, sampled: float, temperature: float
+) -> tuple[Random, float, tuple[int, ...]]:
+    """What a prompt is drawn with, the temperature of its answer, and the seed of that."""
+    random = Random(f"conversation {side} {seed} {number}")
+    heat = temperature if random.random() < sampled else 0.0
+    return random, heat, (seed, number, int(side != "training"))
+
 
 def prompt_of(asking: Asking, library: Library, rendering: Rendering, number: int) -> Prompt:
     """Prompt number `number` of the library's side."""
-    random = Random(f"conversation {library.side} {asking.seed} {number}")
-    heat = asking.temperature if random.random() < asking.sampled else 0.0
-    seed = asking.seed, number, int(library.side != "training")
+    side, sampled, temperature = library.side, asking.sampled, asking.temperature
+    random, heat, seed = drawn(asking.seed, side, number, sampled, temperature)
     share = random.random()
     if share < asking.plain:
         return Prompt(_plain(asking, library, rendering, random), PLAIN, heat, seed)

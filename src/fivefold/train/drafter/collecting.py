@@ -1,4 +1,6 @@
-"""Conversations for a model: from its file and a folder of packages to shards on the disk.
+"""Conversations for a model: from its file and texts to shards on the disk.
+
+What is asked comes from packages' texts, or, for a twin, from the records that it completes.
 
 A folder that is not complete is filled up, whatever it already has: each shard depends on the seed and its
 number alone.
@@ -6,22 +8,26 @@ number alone.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fivefold.backends import NativeRunner
 from fivefold.chat import ChatTemplate
 from fivefold.core.errors import InputError, UnsupportedError
-from fivefold.engine import LoadOptions, load
+from fivefold.engine import LoadedModel, LoadOptions, load
 from fivefold.exercises import Library, Rendering, Side, texts
 from fivefold.files import model_fingerprint
 from fivefold.models import load_model
 from fivefold.program import Model, tap_buffers, turning_of
 
 from .asking import Asking, prompt_of
-from .conversations import HELD_OUT, SHARD, TRAINING, Shard, write_shard
+from .completing import Completing, Corpus
+from .conversations import HELD_OUT, SHARD, TRAINING, Shard, read_shard, write_shard
 from .writing import Prompt, Writing, write_conversations
 
 ROOM = 512
@@ -32,7 +38,7 @@ ROOM = 512
 class Collection:
     """How many conversations, how long, and how they are asked for.
 
-    held_out  conversations about texts of packages that are held out, beside the others.
+    held_out  conversations about what is held out, beside the others.
     shard     conversations of a shard; `batch` of them run at once.
     taps      layers whose outputs are kept; empty for those that `usual_taps` names.
     """
@@ -43,7 +49,7 @@ class Collection:
     shard: int = 128
     batch: int = 32
     taps: tuple[int, ...] = ()
-    asking: Asking = field(default_factory=Asking)
+    asking: Asking | Completing = field(default_factory=Asking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,9 @@ def usual_taps(layers: int) -> tuple[int, ...]:
 def collect_conversations(
     path: Path, kept: Path, folder: Path, collection: Collection, threads: int, tell: Callable[[Said], None]
 ) -> int:
-    """Make what is missing of a collection with the model at `path`, of texts kept in a folder; how many
-    shards were made now. UnsupportedError for a model that cannot have a drafter."""
-    longest = collection.asking.lengths[1] + ROOM + collection.answer
+    """Make what is missing of a collection with the model at `path`, of texts or records kept in a folder;
+    how many shards were made now. UnsupportedError for a model that cannot have a drafter."""
+    longest = collection.asking.longest + ROOM + collection.answer
     options = LoadOptions(threads=threads, entries=longest * collection.batch, drafter=False)
     loaded = load(path, options)
     runner = loaded.runner
@@ -85,21 +91,21 @@ def collect_conversations(
     turning_of(model)
     end_tokens = frozenset(loaded.vocabulary.end_tokens)
     writing = _writing(runner, model, collection, end_tokens)
-    rendering = Rendering(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
     fingerprint = model_fingerprint(model, loaded.checkpoint)
     taps, settings = _taps(collection, model), asdict(collection)
     made = 0
-    sides: tuple[tuple[Side, int], ...] = (
-        ("held_out", collection.held_out), ("training", collection.conversations)
-    )  # fmt: skip
-    for side, count in sides:
-        missing = [one for one in _shards(collection, side, count) if not (folder / one[0] / SHARD).exists()]
+    sides: dict[Side, int] = {"held_out": collection.held_out, "training": collection.conversations}
+    corpus = Corpus(kept) if isinstance(collection.asking, Completing) else None
+    if corpus is not None:
+        corpus.require_fit(path, sides)
+    for side, count in sides.items():
+        missing = _missing(folder, _shards(collection, side, count), settings)
         if not missing:
             continue
-        library = Library(texts(kept, side), rendering.count)
+        prompt = _prompts(collection.asking, side, corpus or kept, loaded)
         for name, numbers in missing:
             began = time.monotonic()
-            prompts = [prompt_of(collection.asking, library, rendering, number) for number in numbers]
+            prompts = list(map(prompt, numbers))
             _require_room(prompts, min(longest, model.shape.context) - collection.answer)
             conversations = write_conversations(writing, prompts)
             shard = Shard(name, fingerprint, taps, conversations, settings)
@@ -110,13 +116,40 @@ def collect_conversations(
     return made
 
 
+def _missing(
+    folder: Path, shards: Sequence[tuple[str, range]], settings: Mapping[str, Any]
+) -> list[tuple[str, range]]:
+    """The shards that are not there; InputError for one that was asked for otherwise."""
+    wanted = json.loads(json.dumps(settings["asking"]))
+    missing = []
+    for name, numbers in shards:
+        if not (folder / name / SHARD).exists():
+            missing.append((name, numbers))
+        elif read_shard(folder / name).settings.get("asking", wanted) != wanted:
+            raise InputError("these conversations were asked for otherwise", where=str(folder / name),
+                             remedy="use another folder, or another --seed")  # fmt: skip
+    return missing
+
+
+def _prompts(
+    asking: Asking | Completing, side: Side, source: Path | Corpus, loaded: LoadedModel
+) -> Callable[[int], Prompt]:
+    """Prompts of a side by their numbers."""
+    if isinstance(asking, Completing):
+        assert isinstance(source, Corpus)
+        return partial(source.prompt, asking, side)
+    assert isinstance(source, Path)
+    rendering = Rendering(ChatTemplate.of(loaded.checkpoint, loaded.vocabulary), loaded.vocabulary)
+    return partial(prompt_of, asking, Library(texts(source, side), rendering.count), rendering)
+
+
 def _require_room(prompts: Sequence[Prompt], longest: int) -> None:
     """InputError for a prompt that is longer than it should be."""
     for one in prompts:
         if len(one.tokens) > longest:
             raise InputError(
                 f"a prompt of kind {one.kind} has {len(one.tokens)} tokens, more than {longest}",
-                remedy="ask for shorter texts: --longest",
+                remedy="ask for shorter texts (--longest) or answers (--answer)",
             )  # fmt: skip
 
 

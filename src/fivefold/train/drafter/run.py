@@ -10,7 +10,6 @@ the decay of the loss are DFlash's (arXiv 2602.06036), sizes are for a small mod
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.files import model_fingerprint, write_drafter
 from fivefold.program import Model, packed_weight
 from fivefold.train.optimizer import Adam, Schedule
-from fivefold.train.running import Places, Stepped
+from fivefold.train.running import Places, Stepped, workers
 
 from .begin import begin, frequent_tokens
 from .conversations import HELD_OUT, Conversation, Shard, list_shards, read_shard
@@ -92,8 +91,7 @@ class Run(Stepped):
     ) -> None:  # fmt: skip
         self.places, self.training = places, training
         places.check()
-        torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = workers(threads)
         self._model, self._fingerprint = model, model_fingerprint(model, checkpoint)
         shards = [self._shard(read_shard(path)) for path in list_shards(places.examples)]
         self._names = [shard.name for shard in shards]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from fivefold.executor import dequantize
 from fivefold.files import model_fingerprint, write_lookahead_module
 from fivefold.program import Model
 from fivefold.train.optimizer import Adam, Schedule
-from fivefold.train.running import Places, Stepped
+from fivefold.train.running import Places, Stepped, workers
 
 from .examples import list_documents, read_document
 from .loss import Recall, Targets, divergence, recall
@@ -83,8 +82,7 @@ class Run(Stepped):
     ) -> None:
         self.places, self.training = places, training
         self._check()
-        torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = workers(threads)
         self._model = model
         self._fingerprint = model_fingerprint(model, checkpoint)
         found = list_documents(places.examples)

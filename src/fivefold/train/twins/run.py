@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from torch import Tensor
 from fivefold.core.batch import Float32
 from fivefold.core.errors import FileError, InputError
 from fivefold.train.optimizer import Adam, Schedule
-from fivefold.train.running import Places, Stepped
+from fivefold.train.running import Places, Stepped, workers
 
 from .corpus import TOKENIZER, Records, read_split, read_tokenizer, special_tokens
 from .folder import CONTEXT, MADE, WEIGHTS, read_weights, write_twin
@@ -77,8 +76,7 @@ class Run(Stepped):
         if training.form not in FORMS:
             raise InputError(f"the form {training.form!r} is not known", where="--form",
                              remedy=f"choose {' or '.join(FORMS)}")  # fmt: skip
-        torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = workers(threads)
         tokenizer = read_tokenizer(places.examples)
         self._tokens = special_tokens(tokenizer, str(places.examples))
         self._records = read_split(places.examples, "training")
