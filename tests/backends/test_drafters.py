@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fivefold.core.batch import LOGITS, Commit, Float32, Span, Step
 from fivefold.core.checkpoint import Checkpoint
 from fivefold.core.drafter import DRAFTER, Drafter
 from fivefold.core.errors import UnsupportedError
+from fivefold.core.layout import PAGE_SIZE
 from fivefold.executor import Settings
 from fivefold.models import load_model
 from fivefold.program import split_layers, with_drafter
@@ -112,6 +114,24 @@ def test_logits_of_a_guess_are_near_the_references(checkpoint: Checkpoint, draft
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=0.04)  # of 20; entries are float16 in one
 
 
+def test_a_row_that_is_not_finite_ends_the_guesses(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner: Any = native(checkpoint, drafter)
+    sequence, _ = read(runner, PROMPT)
+    whole = runner.draft([(sequence, 7, 3)])[0]
+    run, calls = runner.drafting._run, []
+
+    def spoiled(batch: Any) -> list[Float32]:
+        found = [part.copy() for part in run(batch)]
+        calls.append(len(found[0]))
+        if sum(calls) > 1:  # the second row, of a block or by itself
+            found[0][min(1, len(found[0]) - 1), 4] = np.nan
+        return found
+
+    runner.drafting._run = spoiled
+    assert runner.draft([(sequence, 7, 3)])[0] == whole[:1]
+    runner.check_integrity()
+
+
 def test_fewer_guesses_are_the_same_and_company_changes_none(
     checkpoint: Checkpoint, drafter: Drafter
 ) -> None:
@@ -205,6 +225,57 @@ def test_evictions_leave_the_drafters_entries(checkpoint: Checkpoint, drafter: D
     assert runner.length(sequence, DRAFTER) == len(PROMPT) + 1
     assert len(runner.draft([(sequence, 9, 2)])[0]) == 2
     runner.check_integrity()
+
+
+def test_one_with_all_tokens_shares_the_models_head(checkpoint: Checkpoint, random_drafter: Any) -> None:
+    model = load_model(checkpoint)
+    some = random_drafter(model, vocabulary=model.shape.vocabulary)
+    every = replace(some, tokens=np.sort(some.tokens))
+    every.require_fit(64, 3, model.shape.vocabulary)
+    with pytest.raises(UnsupportedError, match="all tokens of the model in another order"):
+        some.require_fit(64, 3, model.shape.vocabulary)
+    assert "drafter.head" not in with_drafter(model, every.shape).programs[DRAFTER].weights
+    assert "drafter.head" not in drafting.drafter_bytes(every, model.shape.vocabulary)
+    fewer = replace(every, shape=replace(every.shape, vocabulary=model.shape.vocabulary - 1),
+                    tokens=every.tokens[:-1])  # fmt: skip
+    found = []
+    for drafter in (every, fewer):  # the second has rows of its own, all but the last
+        runner = native(checkpoint, drafter)
+        sequence, _ = read(runner, PROMPT)
+        found.append([[token for token, _ in runner.draft([(sequence, n, 3)])[0]] for n in range(20)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", ["native", "reference"])
+def test_one_alone_guesses_what_it_does_among_others(
+    checkpoint: Checkpoint, drafter: Drafter, kind: str
+) -> None:
+    """Alone there is no step of the cache, where its pages have room: at all lengths of a page and more."""
+    runner: Any = native(checkpoint, drafter) if kind == "native" else reference(checkpoint, drafter)
+    other, _ = read(runner, PROMPT)
+    sequence, looked = runner.open(), 0
+    for length in range(PAGE_SIZE + 4):
+        read(runner, [3 + length % 7], sequence, length)
+        before = runner.figures()
+        alone = runner.draft([(sequence, 5, 3)])[0]
+        assert runner.figures() == before
+        together = runner.draft([(sequence, 5, 3), (other, 6, 2)])[0]
+        assert [token for token, _ in alone] == [token for token, _ in together] and len(alone) == 3
+        np.testing.assert_allclose([p for _, p in alone], [p for _, p in together], rtol=1e-5)
+        looked += runner.cache.ahead(sequence, DRAFTER, 3) is not None
+        runner.check_integrity()
+    assert PAGE_SIZE - 4 < looked < PAGE_SIZE + 4
+
+
+def test_a_shared_page_is_not_written_ahead(checkpoint: Checkpoint, drafter: Drafter) -> None:
+    runner = native(checkpoint, drafter)
+    sequence, _ = read(runner, PROMPT)
+    assert runner.cache.ahead(sequence, DRAFTER, 2) is not None
+    other = runner.fork(sequence)
+    assert runner.cache.ahead(sequence, DRAFTER, 2) is None
+    runner.close(other)
+    assert runner.cache.ahead(sequence, DRAFTER, 2) is not None
+    assert runner.cache.ahead(sequence, DRAFTER, PAGE_SIZE) is None
 
 
 def test_without_room_there_are_no_guesses(checkpoint: Checkpoint, drafter: Drafter) -> None:

@@ -23,10 +23,12 @@ LAYOUT = CacheLayout(
     (
         CacheGroup("whole", (0,), 1, 8, 8, page_size=4),
         CacheGroup("near", (1,), 1, 8, 8, page_size=4, window=WINDOW),
+        CacheGroup("as near", (4,), 1, 8, 8, page_size=4, window=WINDOW),
         CacheGroup("heads", (2,), 2, 8, 8, tables=2, page_size=4, window=3),
         CacheGroup("chunk", (3,), 1, 8, 8, page_size=4, chunk=CHUNK),
     )
 )
+PAGES = {"whole": 64, "near": 64, "as near": 64, "heads": 128, "chunk": 64}
 KEYS = [(group.name, table) for group in LAYOUT.groups for table in range(group.tables)]
 
 
@@ -47,7 +49,7 @@ class Watched:
     """A cache, and beside it the positions of the slots of each table of each sequence."""
 
     def __init__(self) -> None:
-        self.cache = PagedCache(LAYOUT, {"whole": 64, "near": 64, "heads": 128, "chunk": 64}, Nothing())
+        self.cache = PagedCache(LAYOUT, PAGES, Nothing())
         self.held: dict[int, dict[tuple[str, int], list[int]]] = {}
         self.following: dict[int, int] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fivefold.core.errors import InputError
 from fivefold.core.ngrams import CLASSES, NGramTable, hashes
 from fivefold.decode.guesses import NOTHING, SOURCES, sources_of
 from fivefold.decode.guesses.known import LEAST, Known
@@ -74,3 +75,10 @@ def test_only_the_end_matters() -> None:
 def test_a_model_with_a_table_has_one_source_more() -> None:
     assert set(sources_of()) == set(SOURCES)
     assert set(sources_of(table())) == {*SOURCES, "known"}
+
+
+def test_sources_are_chosen_by_name() -> None:
+    assert set(sources_of(table(), {"known", "repeats"})) == {"known", "repeats"}
+    assert sources_of(None, {"known"}) == {} == sources_of(table(), ())
+    with pytest.raises(InputError, match="no source of guesses 'offred'"):
+        sources_of(None, {"offred"})

@@ -228,7 +228,7 @@ def test_a_drafter_is_asked_after_each_step_if_it_pays(
     for request in requests:
 
         def make(
-            sequence: int, one: Request, size: int, end: Sequence[int], room: int, table: object = None
+            sequence: int, one: Request, size: int, end: Sequence[int], room: int, **more: object
         ) -> Decoder:
             plain = AutoregressiveDecoder.for_request(sequence, one, size, end, room)
             return SpeculativeDecoder(plain, {"offered": SOURCES["offered"]()})

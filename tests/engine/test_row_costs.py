@@ -65,6 +65,18 @@ def test_one_slow_step_changes_little_wherever_it_comes() -> None:
         assert costs.seconds(1) == pytest.approx(other.seconds(1), rel=0.1)
 
 
+def test_what_is_remembered_is_what_would_be_computed() -> None:
+    """But for factors that only time moves, a little, for a few steps."""
+    dice, costs = random.Random(5), RowCosts()
+    numbers = [*range(1, MOST_ROWS + 1), 65, 260]
+    for step in range(400):
+        rows = dice.choice((1, 1, 1, 2, 3, 5, 8, 16, 40)) if step > 40 else 1 + step % 3
+        costs.observe(rows, 0.01 * (1 + 0.1 * rows) * dice.uniform(0.8, 1.3))
+        for number in numbers:
+            anew = costs._scale * costs._relative(number)
+            assert costs.seconds(number) == pytest.approx(anew, rel=0.03), (step, number)
+
+
 def test_what_was_measured_long_ago_is_forgotten() -> None:
     """Else a size that seemed dear once would never be tried again."""
     costs = RowCosts()

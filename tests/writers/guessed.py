@@ -48,7 +48,7 @@ def truth_teller(texts: Mapping[str, Sequence[int]], share: float) -> Callable[.
     """Makes decoders of requests whose texts are known by their names, prompts and all."""
 
     def make(
-        sequence: int, request: Request, size: int, end: Sequence[int], room: int, table: object = None
+        sequence: int, request: Request, size: int, end: Sequence[int], room: int, **more: object
     ) -> Decoder:
         plain = AutoregressiveDecoder.for_request(sequence, request, size, end, room)
         truth = Truth([*texts[request.identity], *range(20, 40)], share, size, sequence)

@@ -17,7 +17,7 @@ from fivefold.core.batch import LOGITS, Batch, Commit, Float32, GroupView, Int32
 from fivefold.core.checkpoint import Tensor
 from fivefold.core.decoder import Likely
 from fivefold.core.drafter import DRAFTER, FEATURE, SLOTS, Drafter
-from fivefold.executor import dequantize
+from fivefold.executor import dequantize, likeliest_tokens
 from fivefold.formats import format_of
 from fivefold.program import Weight, packed_form, packed_weight, weight_name
 
@@ -45,7 +45,10 @@ class Drafting:
         self._drafter = drafter
         self._run = run
         self._rows = rows
+        self._tokens: list[int] = drafter.tokens.tolist()
         self._features: dict[int, Float32] = {}
+        self._numbers = np.arange(drafter.shape.slots, dtype=np.int32)
+        self._zeros = np.zeros(drafter.shape.slots, np.int32)
 
     def note(self, step: Step, context: Float32, commits: Iterable[Commit]) -> None:
         """Take what a step's rows (N, hidden) say of the last token that each sequence keeps of it."""
@@ -73,8 +76,12 @@ class Drafting:
         None where the cache has no room for a guess's rows, or nothing has run since entries were taken back.
         """
         most = min(self._drafter.shape.slots, self._rows)
+        if len(asked) == 1 and self._drafter.shape.form == "block":
+            found = self._alone(asked[0], most)
+            if found is not None:
+                return [found]
         counts = [min(count, most) if sequence in self._features else 0 for sequence, _, count in asked]
-        found: list[list[Likely]] = [[] for _ in asked]
+        drafts: list[list[Likely]] = [[] for _ in asked]
         for together in self._parts(counts):
             spans = [self._span(*asked[index][:2], counts[index]) for index in together]
             try:
@@ -86,8 +93,27 @@ class Drafting:
             finally:
                 self._cache.commit([Commit(span.sequence, _NONE) for span in spans])
             for index, tokens in zip(together, guessed, strict=True):
-                found[index] = tokens
-        return found
+                drafts[index] = tokens
+        return drafts
+
+    def _alone(self, asked: Asked, most: int) -> list[Likely] | None:
+        """The same for one sequence whose pages have room for the rows, without a step of the cache; None
+        where it takes one."""
+        sequence, anchor, count = asked
+        count = min(count, most) if sequence in self._features else 0
+        if count < 1:
+            return []
+        view = self._cache.ahead(sequence, DRAFTER, count)
+        if view is None:
+            return None
+        rows = self._numbers[:count]
+        feature = np.tile(self._features[sequence], (count, 1))
+        inputs = {FEATURE: feature, SLOTS: self._drafter.slots[:count]}
+        batch = Batch(
+            np.full(count, anchor, np.int32), view.write[:, 0], self._zeros[:count], {LOGITS: rows},
+            {DRAFTER: view}, inputs=inputs,
+        )  # fmt: skip
+        return _sound(self._chosen(self._run(batch)[0]))
 
     def _parts(self, counts: Sequence[int]) -> list[list[int]]:
         """Those that want guesses, as many together as a batch can have."""
@@ -118,7 +144,7 @@ class Drafting:
         first = np.cumsum(counts) - counts
         if self._drafter.shape.form == "block":
             chosen = self._chosen(self._run(batch)[0])
-            return [chosen[at : at + count] for at, count in zip(first, counts, strict=True)]
+            return [_sound(chosen[at : at + count]) for at, count in zip(first, counts, strict=True)]
         found: list[list[Likely]] = [[] for _ in counts]
         going = list(range(len(counts)))
         hope = [1.0] * len(counts)
@@ -133,15 +159,28 @@ class Drafting:
             chosen = self._chosen(logits)
             features[rows + 1] = told
             for index, guess in zip(going, chosen, strict=True):
-                found[index].append(guess)
-                hope[index] *= guess[1]
+                found[index] += _sound([guess])
+                hope[index] *= 0.0 if guess is None else guess[1]
         return found
 
-    def _chosen(self, logits: Float32) -> list[Likely]:
-        """The likeliest token of each row, and its probability among those that the head knows."""
-        best = logits.argmax(1)
-        shares = np.exp(logits - logits.max(1, keepdims=True)).sum(1)
-        return list(zip(self._drafter.tokens[best].tolist(), (1.0 / shares).tolist(), strict=True))
+    def _chosen(self, logits: Float32) -> list[Likely | None]:
+        """The likeliest token of each row, and its probability among those that the head knows; None for a
+        row with a logit that is not finite."""
+        best, shares, _ = likeliest_tokens(np.ascontiguousarray(logits), -1)
+        return [
+            (self._tokens[place], share) if place >= 0 else None
+            for place, share in zip(best, shares, strict=True)
+        ]
+
+
+def _sound(guesses: Sequence[Likely | None]) -> list[Likely]:
+    """Guesses up to the first row that brought none."""
+    found: list[Likely] = []
+    for guess in guesses:
+        if guess is None:
+            break
+        found.append(guess)
+    return found
 
 
 def _rows(batch: Batch, rows: np.ndarray, tokens: Int32, features: Float32) -> Batch:
@@ -156,7 +195,10 @@ def _rows(batch: Batch, rows: np.ndarray, tokens: Int32, features: Float32) -> B
 
 
 def drafter_tensors(drafter: Drafter, head: Weight, tensors: Tensors) -> dict[str, Tensor]:
-    """Its tensors by the names that Programs have for them; that of its head is made of the model's own."""
+    """Its tensors by the names that Programs have for them. That of its head is made of the model's own, and
+    is not among them where that has the same rows."""
+    if len(drafter.tokens) == head.shape[0]:
+        return {tensor.name: tensor for tensor in drafter.weights.values()}
     rows = _lying_rows(head, tensors, drafter.tokens)
     if rows is None or rows.format != packed_form(rows.shape):
         rows = packed_weight(HEAD, head_rows(head, tensors, drafter.tokens))
@@ -180,12 +222,12 @@ def _lying_rows(head: Weight, tensors: Tensors, tokens: Int32) -> Tensor | None:
     return Tensor(weight_name(HEAD), tensor.format, (len(tokens), tensor.shape[1]), rows.reshape(-1))
 
 
-def drafter_bytes(drafter: Drafter) -> dict[str, int]:
-    """Bytes of these tensors by name; nothing is packed for that."""
+def drafter_bytes(drafter: Drafter, vocabulary: int) -> dict[str, int]:
+    """Bytes of these tensors by name, for a model of so many tokens; nothing is packed for that."""
     shape = drafter.shape.vocabulary, drafter.shape.hidden
     head = format_of(packed_form(shape)).bytes_for(shape[0] * shape[1])
     own = {tensor.name: tensor.stored_bytes for tensor in drafter.weights.values()}
-    return own | {weight_name(HEAD): head}
+    return own if shape[0] == vocabulary else own | {weight_name(HEAD): head}
 
 
 def with_tensors(tensors: Tensors, added: dict[str, Tensor]) -> Tensors:

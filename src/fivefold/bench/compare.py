@@ -93,7 +93,8 @@ def work_cost(loaded: LoadedModel, work: Work) -> Cost:
     """What a step takes: one token of each request at half the length it writes, or the whole prompt."""
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in loaded.checkpoint.tensors.values()}
     if loaded.drafter is not None:
-        stored |= {name: float(size) for name, size in drafter_bytes(loaded.drafter).items()}
+        own = drafter_bytes(loaded.drafter, loaded.model.shape.vocabulary)
+        stored |= {name: float(size) for name, size in own.items()}
     form = ENTRY_FORMATS[loaded.settings.cache_format]
     if work.kind == "prefill":
         return step_cost(loaded.model.main, stored, work.prompt, 0, entries=form)

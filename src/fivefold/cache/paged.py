@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fivefold.core.batch import Batch, Commit, Int32, Span, Step, joined
+from fivefold.core.batch import Batch, Commit, GroupView, Int32, Span, Step, joined
 from fivefold.core.errors import InputError
 from fivefold.core.layout import STEP_ROWS, CacheGroup, CacheLayout
 from fivefold.core.runner import CacheFigures
@@ -258,6 +258,30 @@ class PagedCache:
             self._states.view(states, spans),
             given_rows(spans),
         )
+
+    def ahead(self, sequence: int, name: str, rows: int) -> GroupView | None:
+        """A view of one group for further rows of a sequence, each of which sees all before it and itself,
+        where nothing is kept of them: what they store lies in slots that the next step writes anew.
+
+        None where that takes more than a look: for pages that are not held yet or that others hold too,
+        windows and chunks, several tables, positions with gaps, or a step that is open.
+        """
+        kept, group = self._sequences[sequence], self._groups[name]
+        if group.window is not None or group.chunk is not None:
+            return None
+        table = kept.tables[name][0]
+        first, last = kept.count, kept.count + rows
+        if not kept.plain or kept.pending is not None or group.tables > 1:
+            return None
+        if pages_for(last, group.page_size) > table.size:
+            return None
+        if any(
+            self._pools[name].holders(int(page)) > 1
+            for page in table.pages[first // group.page_size : pages_for(last, group.page_size)]
+        ):
+            return None
+        write = np.arange(first, last, dtype=np.int32)[:, None]
+        return GroupView(table.pages[None, None], np.zeros_like(write), write + 1, write)
 
     def commit(self, commits: Iterable[Commit]) -> None:
         """Keep the named rows of each sequence's last span, and forget the others; then what a commit says.

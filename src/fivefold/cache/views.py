@@ -35,7 +35,8 @@ def follows_on(span: Span, sequence: Sequence) -> bool:
 def group_views(
     groups: Listing[CacheGroup], spans: Listing[Span], sequences: Listing[Sequence]
 ) -> dict[str, GroupView]:
-    """A view for each group, for the rows of all spans together."""
+    """A view for each group, for the rows of all spans together. Views of groups that show rows the same may
+    share their arrays, which nobody writes to."""
     if all(follows_on(span, sequence) for span, sequence in zip(spans, sequences, strict=True)):
         count = [len(span.tokens) for span in spans]
         last = [s.count + rows for s, rows in zip(sequences, count, strict=True)]
@@ -43,15 +44,17 @@ def group_views(
         seen = np.minimum(seen, last[0] if len(last) == 1 else np.repeat(last, count)[:, None])
         write = joined([span.positions for span in spans])
         at = joined([_counted_from(span) for span in spans])
-        return {
-            group.name: GroupView(
-                _numbers(group, sequences),
-                _for_each_table(_within(group, seen[:, 0], at), group.tables),
-                _for_each_table(seen[:, 1], group.tables),
-                _for_each_table(write, group.tables),
-            )
-            for group in groups
-        }
+        alike: dict[tuple[int | None, int | None, int], tuple[Int32, Int32, Int32]] = {}
+        views: dict[str, GroupView] = {}
+        for group in groups:
+            kind = group.window, group.chunk, group.tables
+            if kind not in alike:
+                alike[kind] = (
+                    _for_each_table(_within(group, seen[:, 0], at), group.tables),
+                    _for_each_table(seen[:, 1], group.tables), _for_each_table(write, group.tables),
+                )  # fmt: skip
+            views[group.name] = GroupView(_numbers(group, sequences), *alike[kind])
+        return views
     return {group.name: _looked_up(group, spans, sequences) for group in groups}
 
 

@@ -123,7 +123,8 @@ class Drafter:
 
     weights  by the names of `DrafterShape.weights`, as they run: matrices packed, vectors float32.
     slots    (slots, hidden) float32, one vector for each; (0, hidden) in the form "serial".
-    tokens   (F,) those that its head knows: the head is their rows of the model's own.
+    tokens   (F,) those that its head knows: the head is their rows of the model's own, or, where they are all
+             of its tokens (ascending then), that head itself.
     """
 
     shape: DrafterShape
@@ -156,6 +157,8 @@ class Drafter:
             (shape.taps[-1] < layers, f"a tap behind layer {shape.taps[-1]}, the model has {layers} layers"),
             (int(self.tokens.max()) < vocabulary,
              f"a row for token {int(self.tokens.max())}, the model has {vocabulary} tokens"),
+            (shape.vocabulary < vocabulary or bool((np.diff(self.tokens) > 0).all()),
+             "all tokens of the model in another order"),
         ):  # fmt: skip
             if not holds:
                 raise UnsupportedError(f"the drafter has {what}", where=where, remedy=_TRAIN)

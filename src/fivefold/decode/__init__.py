@@ -5,6 +5,7 @@ algorithm. Choosing a token from logits is shared by all of them. Schedulers, ca
 not known here.
 """
 
+from fivefold.decode.acceptance import Hope
 from fivefold.decode.autoregressive import AutoregressiveDecoder
 from fivefold.decode.logprobs import log_normalizer, token_logprob
 from fivefold.decode.sampling import Sampler
@@ -12,5 +13,6 @@ from fivefold.decode.speculative import SpeculativeDecoder
 from fivefold.decode.stopping import Stopping
 
 __all__ = [
-    "AutoregressiveDecoder", "Sampler", "SpeculativeDecoder", "Stopping", "log_normalizer", "token_logprob",
+    "AutoregressiveDecoder", "Hope", "Sampler", "SpeculativeDecoder", "Stopping", "log_normalizer",
+    "token_logprob",
 ]  # fmt: skip

@@ -21,7 +21,8 @@ USUAL = 0.5
 
 
 class Hope:
-    """What drafts of a source were worth lately, by place: so another one is worth about as much."""
+    """What drafts of a source were worth lately, by place: so another one is worth about as much. Requests
+    share it, so that the next one need not find out anew whether drafts pay."""
 
     def __init__(self) -> None:
         self._worth: list[tuple[float, int]] = []

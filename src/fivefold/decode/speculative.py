@@ -12,12 +12,11 @@ often such guesses were right in this request; how many rows are spent on them i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from fivefold.core.batch import Float32, Span
 from fivefold.core.decoder import Decision, Likely
-from fivefold.core.ngrams import NGramTable
 from fivefold.core.request import Request
 from fivefold.decode.acceptance import Acceptance, Hope
 from fivefold.decode.autoregressive import AutoregressiveDecoder
@@ -42,12 +41,17 @@ class _Draft:
 class SpeculativeDecoder:
     """One sequence, several tokens a step where guesses are right. See `core.decoder.Guessing`."""
 
-    def __init__(self, plain: AutoregressiveDecoder, sources: Mapping[str, Source] | None = None) -> None:
-        """`plain` decides which tokens come; without `sources` there is one of each kind."""
+    def __init__(
+        self, plain: AutoregressiveDecoder, sources: Mapping[str, Source] | None = None,
+        hopes: MutableMapping[str, Hope] | None = None,
+    ) -> None:  # fmt: skip
+        """`plain` decides which tokens come; without `sources` there is one of each kind. `hopes` by source
+        are those of all requests."""
         self._plain = plain
         self._sources = sources_of() if sources is None else sources
         self._acceptance = {name: Acceptance(one.prior) for name, one in self._sources.items()}
-        self._hope = {name: Hope() for name in self._sources}
+        hopes = {} if hopes is None else hopes
+        self._hope = {name: hopes.setdefault(name, Hope()) for name in self._sources}
         self._told = 0
         self._draft: _Draft | None = None
         self._done = False
@@ -55,13 +59,14 @@ class SpeculativeDecoder:
     @staticmethod
     def for_request(
         sequence: int, request: Request, vocabulary_size: int, end_tokens: Collection[int], context: int,
-        table: NGramTable | None = None,
+        sources: Mapping[str, Source] | None = None, hopes: MutableMapping[str, Hope] | None = None,
     ) -> SpeculativeDecoder:  # fmt: skip
-        """As `AutoregressiveDecoder.for_request` makes a decoder; `table` is the model's, if it has one."""
+        """As `AutoregressiveDecoder.for_request` makes a decoder, with these sources of guesses, and what
+        all requests hope of them."""
         return SpeculativeDecoder(
             AutoregressiveDecoder.for_request(sequence, request, vocabulary_size, end_tokens, context),
-            sources_of(table),
-        )
+            sources, hopes,
+        )  # fmt: skip
 
     @property
     def tokens(self) -> Sequence[int]:

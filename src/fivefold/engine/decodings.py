@@ -8,14 +8,15 @@ them under "auto", and others never.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Set
+from typing import Any, get_args
 
 from fivefold.core.decoder import Decoder
 from fivefold.core.errors import UnsupportedError
 from fivefold.core.request import Caching, Decoding, Request, chosen_name
-from fivefold.decode import AutoregressiveDecoder, SpeculativeDecoder
+from fivefold.decode import AutoregressiveDecoder, Hope, SpeculativeDecoder
 from fivefold.decode.diffusion import chosen_denoiser
+from fivefold.decode.guesses import require_sources, sources_of
 
 from .described import TRANSFORMERS, require_decoding
 from .diffusing import decoder_for
@@ -41,9 +42,15 @@ class Decodings:
     """Decoders of one engine's requests. UnsupportedError if its default cannot be served."""
 
     def __init__(
-        self, loaded: LoadedModel, default: Decoding, denoiser: str = "", caching: Caching = "none"
-    ) -> None:
-        """`denoiser` and `caching` are those of requests which name none; empty: the family's."""
+        self, loaded: LoadedModel, default: Decoding, denoiser: str = "", caching: Caching = "none",
+        guesses: Set[str] | None = None,
+    ) -> None:  # fmt: skip
+        """`denoiser` and `caching` are those of requests which name none; empty: the family's. `guesses` are
+        the sources of guesses that are asked, None for all; InputError for one that is not known."""
+        if guesses is not None:
+            require_sources(guesses)
+        self._guesses = guesses
+        self._hopes: dict[str, Hope] = {}
         self._loaded = loaded
         self._default = self._chosen(default)
         require_decoding(self._default, loaded.model, loaded.path, denoiser, caching)
@@ -66,7 +73,11 @@ class Decodings:
             return decoder_for(self._loaded, sequence, request, denoiser, caching)
         self._refuse_blocks(request)
         vocabulary = self._loaded.vocabulary
-        more = {"table": self._loaded.ngrams} if name == "speculative" else {}
+        more: dict[str, Any] = {}
+        if name == "speculative":
+            more = {
+                "sources": sources_of(self._loaded.ngrams, self._guesses), "hopes": self._hopes
+            }  # fmt: skip
         return _DECODERS[name](sequence, request, vocabulary.size, vocabulary.end_tokens, room, **more)
 
     def _refuse_blocks(self, request: Request) -> None:

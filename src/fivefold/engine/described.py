@@ -104,7 +104,7 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     drafter = found_drafter(family, checkpoint) if options.drafter and policy is None else None
     if drafter is not None:
         model = with_drafter(model, drafter.shape)
-        weights += sum(drafter_bytes(drafter).values())
+        weights += sum(drafter_bytes(drafter, model.shape.vocabulary).values())
     ngrams = found_ngrams(family, checkpoint) if options.drafter else None
     backend = REFERENCE if options.reference else NATIVE
     return Described(model, loaded, backend, weights, form, drafter=drafter, ngrams=ngrams)

@@ -53,8 +53,9 @@ class Engine:
         )
         self._evictions = Evictions(loaded, self._options.eviction)
         self._decodings = Decodings(
-            loaded, self._options.decoding, self._options.denoiser, self._options.caching
-        )
+            loaded, self._options.decoding, self._options.denoiser, self._options.caching,
+            self._options.guesses,
+        )  # fmt: skip
         self._tasks: dict[str, Task] = {}
         self._cancelled: list[str] = []
         self._unclaimed: list[TokenEvent] = []

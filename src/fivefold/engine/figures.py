@@ -21,6 +21,7 @@ class EngineOptions:
     eviction       of requests that say nothing of it; decoding and caching too, and the denoiser ("": the
                    family's).
     stretch        how much longer prompts may make a step of those who write, as a factor.
+    guesses        the sources of guesses that are asked, by their names in `decode.guesses`; None: all.
     """
 
     max_sequences: int = 64
@@ -31,6 +32,7 @@ class EngineOptions:
     decoding: Decoding = "auto"
     denoiser: str = ""
     caching: Caching = "none"
+    guesses: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fivefold.cache import OutOfPagesError
 from fivefold.core.runner import DraftingRunner, Runner
 
+from .draft_gain import DraftGain
 from .extra_rows import LEAST_GAIN, extra_rows
 from .row_costs import MOST_ROWS, RowCosts
 from .task import Task
@@ -46,6 +47,9 @@ class Guesswork:
         self._clock = clock
         self._saved = 0.0
         self._left_out = 0
+        self._undrafted = 0
+        self._gain = DraftGain()
+        self._drafting = 0.0
 
     def rows(self, writers: Sequence[Task], reading: int, room: int) -> list[int | None]:
         """For each writer how many guesses it may run, at most `room` together; None if it has none to run.
@@ -89,10 +93,24 @@ class Guesswork:
             writers + SUREST * more > least * self.costs.seconds(rows + more) for more in range(1, room + 1)
         )
 
+    def wrote(self, writers: int, tokens: int, seconds: float) -> None:
+        """A step of so many writers alone has brought so many tokens and taken so long, drafts after it left
+        out."""
+        if self._drafter is not None:
+            self._gain.note(writers, tokens, seconds + self._drafting)
+
     def draft(self, running: Sequence[Task]) -> None:
-        """Ask the model's drafter for all who want guesses, if these promise more than they cost."""
+        """Ask the model's drafter for all who want guesses, if these promise more than they cost, and drafts
+        have lately made writers faster."""
         if self._drafter is None:
             return
+        began = self._clock()
+        if self._gain.wanted:
+            self._offer(self._drafter, running)
+        self._drafting = self._clock() - began
+
+    def _offer(self, drafter: DraftingRunner, running: Sequence[Task]) -> None:
+        """Drafts for all who want them, if these promise more than they cost."""
         writers = [task for task in running if not task.reading]
         room = min(self._most - len(writers), _measured_room(len(writers)))
         if not writers or not self._may_pay(len(writers), len(writers), room):
@@ -100,11 +118,12 @@ class Guesswork:
         hoped = [() if task.guessing is None else task.guessing.hoped for task in writers]
         asking = [(task, len(each)) for task, each in zip(writers, hoped, strict=True) if each]
         rows = sum(count + 1 for _, count in asking)
-        if not asking or not self._pays(writers, hoped, rows, room):
+        if not asking or not (self._pays(writers, hoped, rows, room) or self._in_doubt()):
             return
+        self._undrafted = 0
         began = self._clock()
         try:
-            drafts = self._drafter.draft(
+            drafts = drafter.draft(
                 [(task.sequence, task.decoder.tokens[-1], count) for task, count in asking]
             )
         except OutOfPagesError:
@@ -113,6 +132,11 @@ class Guesswork:
         for (task, _), guesses in zip(asking, drafts, strict=True):
             assert task.guessing is not None
             task.guessing.offer(guesses)
+
+    def _in_doubt(self) -> bool:
+        """Whether no draft was worth its cost for so long that one is made to see."""
+        self._undrafted += 1
+        return self._undrafted > SELDOM
 
     def _pays(self, writers: Sequence[Task], hoped: Sequence[Sequence[float]], rows: int, room: int) -> bool:
         """Whether the tokens of a second rise by a draft of so many rows; yes, until one was measured."""

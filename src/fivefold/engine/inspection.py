@@ -140,7 +140,8 @@ def _costs(found: Described) -> Object:
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in found.checkpoint.tensors.values()}
     if found.drafter is not None:
-        stored |= {name: float(size) for name, size in drafter_bytes(found.drafter).items()}
+        own = drafter_bytes(found.drafter, model.shape.vocabulary)
+        stored |= {name: float(size) for name, size in own.items()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     half, states = ENTRY_FORMATS["f16"], int(model.layout.state_bytes())
     return {
@@ -184,9 +185,10 @@ def _drafter(found: Described) -> Object:
     if found.drafter is None:
         return {"drafter": None}
     shape, origin = found.drafter.shape, found.drafter.origin
+    own = drafter_bytes(found.drafter, found.model.shape.vocabulary)
     told = {
         "form": shape.form, "layers": shape.layers, "slots": shape.slots, "taps": list(shape.taps),
-        "tokens": shape.vocabulary, "bytes": sum(drafter_bytes(found.drafter).values()),
+        "tokens": shape.vocabulary, "bytes": sum(own.values()),
         "trained_for": origin.model, "steps": origin.steps, "trained_tokens": origin.tokens,
     }  # fmt: skip
     return {"drafter": told}

@@ -15,6 +15,7 @@ expected. Nothing here changes any result, only its time.
 from __future__ import annotations
 
 import bisect
+import math
 from collections import deque
 from statistics import median
 
@@ -29,6 +30,9 @@ STEPS = 7
 
 OLD = 64
 """After so many steps a number of rows should be measured again."""
+
+_FRESH = 16
+"""Steps after which all factors are computed anew; in between those are that a step has moved."""
 
 _WEIGHT = 0.15
 _OUTLIER = 2.0
@@ -47,14 +51,13 @@ class RowCosts:
         self._last = 1.0
         self._known: list[int] = []
         self._steps = 0
-        self._asked: dict[int, float] = {}  # seconds since the last step: a step asks for some again
+        self._asked: dict[int, float] = {}  # over one row, of what was asked for
 
     def observe(self, rows: int, seconds: float) -> None:
         """Note a step of so many rows."""
         if not 1 <= rows <= MOST_ROWS or seconds <= 0.0:
             return
         self._steps += 1
-        self._asked.clear()
         relative = self._relative(rows)
         if rows not in self._factors:
             bisect.insort(self._known, rows)
@@ -66,12 +69,14 @@ class RowCosts:
         self._measured[rows] = self._steps
         self._scales.append(seconds / relative)
         self._scale = median(self._scales)
+        self._forget_around(rows)
 
     def seconds(self, rows: int) -> float:
         """What a step of so many rows would take; 0 before anything was measured."""
-        if rows not in self._asked:
-            self._asked[rows] = self._scale * self._relative(rows)
-        return self._asked[rows]
+        relative = self._asked.get(rows)
+        if relative is None:
+            relative = self._asked[rows] = self._relative(rows)
+        return self._scale * relative
 
     @property
     def measured(self) -> bool:
@@ -85,6 +90,17 @@ class RowCosts:
     def table(self) -> dict[int, float]:
         """Seconds for each number of rows that was measured."""
         return {rows: self.seconds(rows) for rows in self._known}
+
+    def _forget_around(self, rows: int) -> None:
+        """Compute anew what lies between the neighbours of a number that was measured; at times, all."""
+        if self._steps % _FRESH == 0 or len(self._known) == 1:
+            self._asked.clear()
+            return
+        place = bisect.bisect_left(self._known, rows)
+        low = self._known[place - 1] if place else 0
+        high = self._known[place + 1] if place + 1 < len(self._known) else math.inf
+        for number in [number for number in self._asked if low < number < high]:
+            del self._asked[number]
 
     def _relative(self, rows: int) -> float:
         """Seconds by those of one row on the line."""

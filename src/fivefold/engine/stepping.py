@@ -82,7 +82,8 @@ class Stepping:
                 self._totals.guessed(decision.guessed, min(decision.accepted, len(event.tokens)))
                 outcome.events.append((task, event))
         rows = sum(len(span.tokens) for _, span in proposed)
-        self._note(rows, reading, self._clock() - began)
+        tokens = sum(len(decision.tokens) for _, decision in decided)
+        self._note(rows, reading, self._clock() - began, (len(proposed), tokens))
         self.guesswork.draft(going_on)
         return outcome
 
@@ -175,11 +176,15 @@ class Stepping:
         if count is not None:
             self._runner.publish(task.sequence, task.decoder.tokens[:count], task.request.salt)
 
-    def _note(self, rows: int, reading: int, seconds: float) -> None:
+    def _note(self, rows: int, reading: int, seconds: float, wrote: tuple[int, int]) -> None:
+        """A step of so many rows, of which so many read prompts, has taken `seconds`; `wrote`: its requests,
+        and the tokens that came."""
+        writers, tokens = wrote
         self._pace.observe(rows - reading, reading, seconds)
         self._reading = reading
         if reading == 0:
             self.guesswork.costs.observe(rows, seconds)
+            self.guesswork.wrote(writers, tokens, seconds)
         self._totals.steps += 1
         self._totals.last_step_rows = rows
         self._totals.last_step_seconds = seconds

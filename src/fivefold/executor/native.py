@@ -150,9 +150,11 @@ class NativeExecutor:
         self.weight_bytes = 0
         self._row_set_names = tuple(program.row_sets)
         self._row_sets = {ALL: 0, **{name: self._core.add_row_set() for name in self._row_set_names}}
+        used = {node.attributes.get("group") for node in program.nodes}
         self._groups = {
             group.name: self._core.add_group(cache.storages[group.name], group.tables)
             for group in program.layout.groups
+            if group.name in used
         }
         self._states = {
             group.name: self._core.add_state(cache.states[group.name]) for group in program.layout.states

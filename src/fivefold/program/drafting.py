@@ -53,7 +53,8 @@ def with_drafter(model: Model, shape: DrafterShape) -> Model:
     layout = replace(model.layout, groups=(*model.layout.groups, group))
     programs = {name: replace(program, layout=layout) for name, program in model.programs.items()}
     programs["main"] = _storing(programs["main"], tap_buffers(model, shape.taps), turning, shape)
-    programs[DRAFTER] = _guessing(layout, main, turning, shape, first)
+    own = head_of(model) if shape.vocabulary == model.shape.vocabulary else None
+    programs[DRAFTER] = _guessing(layout, main, turning, (shape, own), first)
     return replace(model, layout=layout, programs=programs)
 
 
@@ -110,9 +111,12 @@ def _storing(main: Program, taps: tuple[str, ...], turning: Turning, shape: Draf
 
 
 def _guessing(
-    layout: CacheLayout, main: Program, turning: Turning, shape: DrafterShape, first: int
+    layout: CacheLayout, main: Program, turning: Turning, made: tuple[DrafterShape, Weight | None], first: int
 ) -> Program:
-    """The drafter's Program: its rows are those of one block, its output is of the rows that want logits."""
+    """The drafter's Program: its rows are those of one block, its output is of the rows that want logits.
+
+    It is `made` of a shape, and of the model's own head if that has no other rows."""
+    shape, head = made
     build = Builder(DRAFTER, layout)
     weights = _Weights(build, shape)
     embedded = build.rms_norm(build.embed(build.read(turning.table)), weights.named("embed"), turning.eps)
@@ -139,7 +143,8 @@ def _guessing(
             x = _block(build, weights, (number, x, angles), turning, shape)
     told = [build.rms_norm(x, weights.named("feature"), turning.eps)] if shape.form == "serial" else []
     x = build.rms_norm(build.gather_rows(x, "logits"), weights.named("norm"), turning.eps)
-    return build.build(build.linear(x, weights.named("head"), label="logits"), *told)
+    rows = weights.named("head") if head is None else build.read(head)
+    return build.build(build.linear(x, rows, label="logits"), *told)
 
 
 def _block(

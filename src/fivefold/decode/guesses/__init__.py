@@ -6,6 +6,6 @@ and how far a source is trusted is for the decoder that asks it.
 """
 
 from .source import NOTHING, Guess, Source
-from .table import SOURCES, sources_of
+from .table import SOURCES, require_sources, sources_of
 
-__all__ = ["NOTHING", "SOURCES", "Guess", "Source", "sources_of"]
+__all__ = ["NOTHING", "SOURCES", "Guess", "Source", "require_sources", "sources_of"]
