@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +16,13 @@ from diffusion_models import make_diffusion_model
 from fivefold.bench.twins import Compared, Question, Twins, measure_twins, read_questions, twins_lines
 from fivefold.bench.twins.scores import difference, f1, fields, rates_ratio, score
 from fivefold.bench.twins.writing import Answer, Writer, bits
+from fivefold.cli.app import status
+from fivefold.core.drafter import DrafterOrigin
 from fivefold.core.errors import FileError, InputError
-from fivefold.engine import LoadOptions, load
+from fivefold.decode.guesses.repeats import Repeats
+from fivefold.engine import Engine, EngineOptions, LoadOptions, load
+from fivefold.files import model_fingerprint, open_checkpoint, write_drafter
+from fivefold.models import load_model
 
 ASKED = Question("amber", "Package: a", "\nMaintainer: M\nSection: libs\nPriority: optional")
 
@@ -108,6 +117,65 @@ def test_a_comparison_has_all_figures(twins: Twins) -> None:
         assert loaded.runner.figures().used == 0
 
 
+@pytest.fixture
+def drafted(twins: Twins, random_drafter: Any, tmp_path: Path) -> Twins:
+    """The autoregressive one, and the same with a drafter beside it."""
+    folder = tmp_path / "plain"
+    shutil.copytree(twins.autoregressive.path, folder)
+    checkpoint = open_checkpoint(folder)
+    model = load_model(checkpoint)
+    origin = DrafterOrigin("plain", model_fingerprint(model, checkpoint))
+    write_drafter(folder / "drafter.safetensors", replace(random_drafter(model, taps=(0,)), origin=origin))
+    return Twins(twins.autoregressive, load(folder, LoadOptions(threads=1, entries=1024)))
+
+
+def test_blocks_that_are_checked_are_the_same_text(drafted: Twins) -> None:
+    asked = Compared(chosen_on=2, timed=2, rounds=1, batches=(2,), most=12)
+    answer = json.loads(json.dumps(measure_twins(drafted, [], QUESTIONS, asked)))
+    assert answer["chosen"]["settings"] == {} and answer["blocks"]["drafter"]["slots"] > 0
+    assert answer["alone"]["identical"] == answer["alone"]["records"] == 2
+    assert answer["test"]["identical"] == answer["test"]["records"] == 4
+    assert answer["test"]["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert answer["test"]["holds"]["fields"] and answer["test"]["holds"]["whole"]
+    ways = {"autoregressive", "blocks", "speculative", "blocks, speculative"}
+    assert set(answer["alone"]["sides"]) == ways == set(answer["together"]["2"]["sides"])
+    assert answer["alone"]["sides"]["blocks"]["tokens_a_pass"] > 0
+    lines = list(twins_lines(answer))
+    assert "  4 of 4 answers identical" in lines and not any(line.startswith("validation") for line in lines)
+
+
+def test_each_way_asks_its_own_sources(drafted: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, set[str]] = {"drafter": set(), "repetition": set()}
+    runner: Any = drafted.blocks.runner
+    draft, guess = runner.draft, Repeats.guess
+    way = ""
+    monkeypatch.setattr(runner, "draft", lambda each: asked["drafter"].add(way) or draft(each))
+    monkeypatch.setattr(
+        Repeats, "guess", lambda self, most: asked["repetition"].add(way) or guess(self, most)
+    )
+    ways = drafted.ways("")
+    for name in ways:
+        way = name
+        with Writer(ways[name], 24) as writer:
+            writer.one((5, 6, 7, 5, 6, 7, 5, 6))
+    assert asked["drafter"] == {"blocks", "blocks, speculative"}
+    assert asked["repetition"] == {"speculative", "blocks, speculative"}
+
+
+@pytest.mark.parametrize(("form", "of", "line"), [
+    ("serial", "plain", "has a drafter that fills blocks"), ("block", "0" * 64, "is of another model"),
+])  # fmt: skip
+def test_a_drafter_must_fill_blocks_of_the_first_twin(form: str, of: str, line: str, drafted: Twins) -> None:
+    own = drafted.blocks.drafter
+    assert own is not None
+    fingerprint = own.origin.fingerprint if of == "plain" else of
+    other = SimpleNamespace(
+        shape=replace(own.shape, form=form), origin=replace(own.origin, fingerprint=fingerprint)
+    )
+    with pytest.raises(InputError, match=line):
+        Twins(drafted.autoregressive, replace(drafted.blocks, drafter=other))
+
+
 @pytest.mark.parametrize("name", ["autoregressive", "blocks"])
 def test_many_at_once_write_what_each_writes_alone(name: str, twins: Twins) -> None:
     way = twins.ways("confidence_threshold:threshold=0.5")[name]
@@ -129,6 +197,27 @@ def test_bits_are_those_of_one_token_after_the_other(twins: Twins) -> None:
 def test_twins_in_the_wrong_order_are_refused(twins: Twins) -> None:
     with pytest.raises(InputError, match="the first twin writes token by token"):
         Twins(twins.blocks, twins.autoregressive)
+    with pytest.raises(InputError, match="the second twin writes by diffusion, or has a drafter"):
+        Twins(twins.autoregressive, twins.autoregressive)
+
+
+def test_a_source_that_nobody_knows_is_refused(twins: Twins) -> None:
+    with pytest.raises(InputError, match="no source of guesses 'ofered'"):
+        Engine(twins.autoregressive, EngineOptions(guesses=frozenset({"ofered"})))
+
+
+def test_the_command_takes_one_twin_with_its_drafter(
+    drafted: Twins, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"source": q.source, "given": q.given, "written": q.written}) for q in QUESTIONS]
+    (tmp_path / "test.jsonl").write_text("\n".join(lines) + "\n")
+    given = ["bench", "twins", str(drafted.blocks.path), "--questions", str(tmp_path), "--count", "2",
+             "--batch", "2", "--rounds", "1", "--longest", "8", "--threads", "1"]  # fmt: skip
+    assert status(given) == 0
+    assert "answers identical by all ways that are checked" in capsys.readouterr().out
+    bare = str(drafted.autoregressive.path)
+    assert status([*given[:2], bare, *given[3:]]) == 2
+    assert "has a drafter that fills blocks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", '{"source": 1, "given": "", "written": ""}\n', "[]\n"])

@@ -20,14 +20,20 @@ from fivefold.bench.rounds import alternate
 from fivefold.bench.summary import ratio, spread
 from fivefold.bench.work import Work
 from fivefold.core.errors import InputError
+from fivefold.decode.guesses.offered import Offered
+from fivefold.decode.guesses.repeats import Repeats
 from fivefold.engine import LoadedModel
 from fivefold.executor import read_bandwidth
+from fivefold.files import model_fingerprint
 
 from .questions import Question
 from .scores import MARGIN, Float64, Score, difference, f1, rates_ratio, score
 from .writing import Answer, Tokens, Way, Writer, bits
 
-TOKENS, BLOCKS, GUESSED = "autoregressive", "blocks", "speculative"
+TOKENS, BLOCKS, GUESSED, BOTH = "autoregressive", "blocks", "speculative", "blocks, speculative"
+FILLED = frozenset({Offered.name})
+"""The source of guesses of a decoder of blocks beside a model; `FILLED_OR_REPEATED`: of repetition too."""
+FILLED_OR_REPEATED = FILLED | {Repeats.name}
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 LEAST_BITS, LEAST_RATIO = 1.0, 1.3
 TOGETHER = 16
@@ -49,26 +55,47 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """Both models, loaded: one that tells the next token, and one that fills blocks."""
+    """Both models, loaded: one that tells the next token, and one that fills blocks: by itself, or by a side
+    drafter beside the very weights of the first, which check what it fills."""
 
     autoregressive: LoadedModel
     blocks: LoadedModel
 
     def __post_init__(self) -> None:
-        if self.autoregressive.model.diffusion is not None or self.blocks.model.diffusion is None:
-            raise InputError("the first twin writes token by token, the second by diffusion",
-                             where="the twins", remedy="give them in this order")  # fmt: skip
+        plain, drafter = self.autoregressive, self.blocks.drafter
+        if plain.model.diffusion is not None or plain.drafter is not None:
+            raise InputError("the first twin writes token by token", where="the twins",
+                             remedy="give them in this order, the first loaded without drafter")  # fmt: skip
+        if self.blocks.model.diffusion is None and (drafter is None or drafter.shape.form != "block"):
+            raise InputError(
+                "the second twin writes by diffusion, or has a drafter that fills blocks", where="the twins",
+                remedy="train a drafter beside the first: fivefold train drafter; or name another model",
+            )  # fmt: skip
+        if drafter is not None and drafter.origin.fingerprint != model_fingerprint(
+            plain.model, plain.checkpoint
+        ):
+            raise InputError("the second twin's drafter is of another model than the first",
+                             where="the twins", remedy="give the model that it stands beside")  # fmt: skip
         if self.autoregressive.vocabulary.size != self.blocks.vocabulary.size:
             raise InputError("the twins have different vocabularies", where="the twins",
                              remedy="train both from one corpus")  # fmt: skip
 
+    @property
+    def checked(self) -> bool:
+        """Whether blocks are checked, and so change no token."""
+        return self.blocks.model.diffusion is None
+
     def ways(self, denoiser: str) -> dict[str, Way]:
-        """All ways to write, by name; that with guesses writes what the first does."""
-        return {
-            TOKENS: Way(self.autoregressive, "autoregressive"),
-            BLOCKS: Way(self.blocks, "diffusion", denoiser),
-            GUESSED: Way(self.autoregressive, "speculative"),
-        }
+        """All ways to write, by name; those with guesses write what the first does."""
+        found = {TOKENS: Way(self.autoregressive, "autoregressive")}
+        if self.checked:
+            found[BLOCKS] = Way(self.blocks, "speculative", guesses=FILLED)
+        else:
+            found[BLOCKS] = Way(self.blocks, "diffusion", denoiser)
+        found[GUESSED] = Way(self.autoregressive, "speculative")
+        if self.checked:
+            found[BOTH] = Way(self.blocks, "speculative", guesses=FILLED_OR_REPEATED)
+        return found
 
     def prompts(self, questions: Sequence[Question]) -> list[Tokens]:
         """What is given, as tokens."""
@@ -97,14 +124,30 @@ def measure_twins(
         "faster": alone["ratio"]["low"] > LEAST_RATIO,
     }  # fmt: skip
     return {
-        "work": "twins", **told, "blocks": model_figures(twins.blocks.checkpoint.path), "chosen": chosen,
+        "work": "twins", **told, "blocks": _other(twins), "chosen": chosen,
         "test": quality, "alone": alone, "together": batches,
         "verdict": verdict | {"holds": all(verdict.values())},
     }  # fmt: skip
 
 
+def _other(twins: Twins) -> dict[str, Any]:
+    """What tells the second twin: its file, or what stands beside the first."""
+    drafter = twins.blocks.drafter
+    told: dict[str, Any] = model_figures(twins.blocks.checkpoint.path)
+    if drafter is not None:
+        shape, origin = drafter.shape, drafter.origin
+        told["drafter"] = {
+            "layers": shape.layers, "slots": shape.slots, "taps": list(shape.taps), "tokens": origin.tokens,
+            "steps": origin.steps, "seed": origin.seed, "fingerprint": origin.fingerprint,
+        }  # fmt: skip
+    return told
+
+
 def _chosen(twins: Twins, questions: Sequence[Question], asked: Compared) -> dict[str, Any]:
-    """The setting with the fewest passes that is no worse than the other twin, or the best one."""
+    """The setting with the fewest passes that is no worse than the other twin, or the best one. None where
+    blocks are checked."""
+    if twins.checked:
+        return {"denoiser": "", "records": 0, "settings": {}}
     prompts = twins.prompts(questions)
     plain = _tried(twins.ways("")[TOKENS], prompts, questions, asked.most)
     found: dict[str, dict[str, float]] = {}
@@ -139,16 +182,19 @@ def _quality(
     told: dict[str, Any] = {"records": len(test), "sources": len({one.source for one in test})}
     told["bits"] = _bits_a_token(judge, prompts, real)
     scores: dict[str, list[Score]] = {}
+    written: dict[str, list[Tokens]] = {}
     for name in (TOKENS, BLOCKS):
         with Writer(ways[name], most, TOGETHER) as writer:
             answers, _ = writer.all(prompts)
+        written[name] = [one.tokens for one in answers]
         scores[name] = [score(question, one) for question, one in zip(test, answers, strict=True)]
         told[name] = {
             "f1": round(f1(scores[name]), 4),
             "whole": round(float(np.mean([one.whole for one in scores[name]])), 4),
-            "bits": _bits_a_token(judge, prompts, [one.tokens for one in answers]),
-            "tokens": sum(len(one.tokens) for one in answers),
+            "bits": _bits_a_token(judge, prompts, written[name]),
+            "tokens": sum(map(len, written[name])),
         }  # fmt: skip
+    told["identical"] = sum(one == other for one, other in zip(written[TOKENS], written[BLOCKS], strict=True))
     gap = difference(scores[BLOCKS], scores[TOKENS])
     told["difference"] = {name: round(value, 4) for name, value in asdict(gap).items()}
     holds = {
@@ -164,7 +210,9 @@ def _bits_a_token(judge: LoadedModel, prompts: Sequence[Tokens], texts: Sequence
 
 
 def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], asked: Compared) -> dict[str, Any]:
-    """One request at a time, all ways in turn for each record; a warm-up before."""
+    """One request at a time, all ways in turn for each record; a warm-up before. `identical` are the records
+    that all ways but that of a diffusion model have completed alike, in all rounds."""
+    same = {name for name, way in ways.items() if way.decoding != "diffusion"}
     rounds, names = asked.rounds, list(ways)
     found: dict[str, list[list[Answer]]] = {name: [[] for _ in prompts] for name in names}
     with ExitStack() as stack:
@@ -188,8 +236,10 @@ def _alone(ways: Mapping[str, Way], prompts: Sequence[Tokens], asked: Compared) 
     gap = rates_ratio((tokens[BLOCKS], tokens[TOKENS]), (seconds[BLOCKS], seconds[TOKENS]))
     ones = np.full(len(prompts), float(rounds))
     whole = rates_ratio((ones, ones), (seconds[BLOCKS], seconds[TOKENS]))
+    written = [{one.tokens for name in same for one in found[name][number]} for number in range(len(prompts))]
+    identical = sum(len(each) == 1 for each in written)
     return {
-        "records": len(prompts), "rounds": rounds, "sides": sides,
+        "records": len(prompts), "rounds": rounds, "sides": sides, "identical": identical,
         "ratio": {name: round(value, 3) for name, value in asdict(gap).items()},
         "records_ratio": {name: round(value, 3) for name, value in asdict(whole).items()},
     }  # fmt: skip

@@ -20,11 +20,13 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A model and how it writes; `denoiser` where it is a diffusion model."""
+    """A model and how it writes; `denoiser` where it is a diffusion model, `guesses` the sources that are
+    asked where guesses are checked, None for all."""
 
     loaded: LoadedModel
     decoding: Decoding
     denoiser: str = ""
+    guesses: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ class Writer:
 
     def __init__(self, way: Way, most: int, at_once: int = 1) -> None:
         options = EngineOptions(
-            at_once, max(at_once, 1), prefix_cache=False, decoding=way.decoding, denoiser=way.denoiser
-        )
+            at_once, max(at_once, 1), prefix_cache=False, decoding=way.decoding, denoiser=way.denoiser,
+            guesses=way.guesses,
+        )  # fmt: skip
         self._engine = Engine(way.loaded, options)
         self._sampling = SamplingParams(max_tokens=most, temperature=0.0)
 
