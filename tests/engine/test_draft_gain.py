@@ -43,5 +43,14 @@ def test_a_part_with_other_writers_is_not_compared() -> None:
     gain = DraftGain()
     before = gain.gain
     for step in range(20 * PART):
-        gain.note(1 + step // (PART // 2) % 2, 5, 0.001)
+        gain.note(4 + 4 * (step // (PART // 2) % 2), 5, 0.001)
     assert gain.gain == before and gain.wanted
+
+
+def test_writers_that_come_and_go_are_compared_by_the_tokens_of_one() -> None:
+    """Thirty or so at once, one less or more with each step; drafts cost a tenth and bring nothing."""
+    dice, gain = random.Random(4), DraftGain()
+    for _ in range(100 * PART):
+        writers = dice.choice((29, 30, 31, 32))
+        gain.note(writers, writers, 0.005 * (1.1 if gain.wanted else 1.0))
+    assert gain.gain < -0.05

@@ -17,6 +17,10 @@ FIRST, CYCLE = 2, 8
 """Of so many parts the last is done the other way: at first, and once `KNOWN` comparisons were made."""
 
 KNOWN = 4
+
+ALIKE = 1.3
+"""Numbers of writers within this factor are compared, by the tokens of one."""
+
 _WEIGHT = 0.25
 _BEGIN = 0.01
 
@@ -29,25 +33,25 @@ class DraftGain:
         self.gain = _BEGIN  # the logarithm of tokens a second with drafts over those without
         self._part = self._compared = 0
         self._before = 0.0
-        self._writers = 0
+        self._writers = 1
         self._begin()
 
     def note(self, writers: int, tokens: int, seconds: float) -> None:
         """A step of so many writers has brought so many tokens in `seconds`, with the drafts before it.
 
-        A part whose number of writers changes says nothing."""
-        if writers != self._writers:
+        A part whose number of writers changes much says nothing."""
+        if not self._writers / ALIKE <= writers <= self._writers * ALIKE:
             self._writers, self._before = writers, 0.0
             self._begin()
         self._steps += 1
-        self._tokens += tokens
+        self._tokens += tokens / writers
         self._seconds += seconds
         if self._steps == PART:
             self._end()
 
     def _begin(self) -> None:
-        self._steps = self._tokens = 0
-        self._seconds = 0.0
+        self._steps = 0
+        self._tokens = self._seconds = 0.0
 
     def _end(self) -> None:
         """Compare a part that was done the other way with the one before it; choose how the next is done."""

@@ -48,7 +48,7 @@ class Guesswork:
         self._saved = 0.0
         self._left_out = 0
         self._undrafted = 0
-        self._gain = DraftGain()
+        self._gains: dict[int, DraftGain] = {}  # by the binary digits of the number of writers
         self._drafting = 0.0
 
     def rows(self, writers: Sequence[Task], reading: int, room: int) -> list[int | None]:
@@ -97,7 +97,7 @@ class Guesswork:
         """A step of so many writers alone has brought so many tokens and taken so long, drafts after it left
         out."""
         if self._drafter is not None:
-            self._gain.note(writers, tokens, seconds + self._drafting)
+            self._gain(writers).note(writers, tokens, seconds + self._drafting)
 
     def draft(self, running: Sequence[Task]) -> None:
         """Ask the model's drafter for all who want guesses, if these promise more than they cost, and drafts
@@ -105,15 +105,18 @@ class Guesswork:
         if self._drafter is None:
             return
         began = self._clock()
-        if self._gain.wanted:
-            self._offer(self._drafter, running)
+        writers = [task for task in running if not task.reading]
+        if writers and self._gain(len(writers)).wanted:
+            self._offer(self._drafter, writers)
         self._drafting = self._clock() - began
 
-    def _offer(self, drafter: DraftingRunner, running: Sequence[Task]) -> None:
+    def _gain(self, writers: int) -> DraftGain:
+        return self._gains.setdefault(writers.bit_length(), DraftGain())
+
+    def _offer(self, drafter: DraftingRunner, writers: Sequence[Task]) -> None:
         """Drafts for all who want them, if these promise more than they cost."""
-        writers = [task for task in running if not task.reading]
         room = min(self._most - len(writers), _measured_room(len(writers)))
-        if not writers or not self._may_pay(len(writers), len(writers), room):
+        if not self._may_pay(len(writers), len(writers), room):
             return
         hoped = [() if task.guessing is None else task.guessing.hoped for task in writers]
         asking = [(task, len(each)) for task, each in zip(writers, hoped, strict=True) if each]
