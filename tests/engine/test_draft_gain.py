@@ -43,7 +43,7 @@ def test_a_part_with_other_writers_is_not_compared() -> None:
     gain = DraftGain()
     before = gain.gain
     for step in range(20 * PART):
-        gain.note(4 + 4 * (step // (PART // 2) % 2), 5, 0.001)
+        gain.note(4 + 4 * (step // 2 % 2), 5, 0.001)
     assert gain.gain == before and gain.wanted
 
 
@@ -54,3 +54,11 @@ def test_writers_that_come_and_go_are_compared_by_the_tokens_of_one() -> None:
         writers = dice.choice((29, 30, 31, 32))
         gain.note(writers, writers, 0.005 * (1.1 if gain.wanted else 1.0))
     assert gain.gain < -0.05
+
+
+def test_where_drafts_are_clearly_dear_they_are_soon_left_out() -> None:
+    gain, drafted = DraftGain(), 0
+    for _ in range(100):
+        drafted += gain.wanted
+        gain.note(32, 32, 0.014 if gain.wanted else 0.007)
+    assert drafted <= 12

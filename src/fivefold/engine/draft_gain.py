@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 
-PART = 24
-"""Steps of one part."""
+PART, LEAST = 24, 6
+"""Rows of writers of one part, and its steps at least."""
 
-FIRST, CYCLE = 2, 8
-"""Of so many parts the last is done the other way: at first, and once `KNOWN` comparisons were made."""
+FIRST, CYCLE, SELDOM = 2, 8, 32
+"""Of so many parts the last is done the other way: as long as nothing is known, then, and where one way is
+clearly faster."""
 
-KNOWN = 4
+KNOWN, CLEAR = 4, 0.1
+"""Comparisons after which something is known, and a gain, of either sign, that is clear."""
+
 
 ALIKE = 1.3
 """Numbers of writers within this factor are compared, by the tokens of one."""
@@ -44,13 +47,14 @@ class DraftGain:
             self._writers, self._before = writers, 0.0
             self._begin()
         self._steps += 1
+        self._rows += writers
         self._tokens += tokens / writers
         self._seconds += seconds
-        if self._steps == PART:
+        if self._rows >= PART and self._steps >= LEAST:
             self._end()
 
     def _begin(self) -> None:
-        self._steps = 0
+        self._steps = self._rows = 0
         self._tokens = self._seconds = 0.0
 
     def _end(self) -> None:
@@ -66,5 +70,5 @@ class DraftGain:
         self._part += 1
         self._begin()
         preferred = self.gain > 0
-        cycle = CYCLE if self._compared >= KNOWN else FIRST
+        cycle = SELDOM if abs(self.gain) > CLEAR else CYCLE if self._compared >= KNOWN else FIRST
         self.wanted = preferred if self._part % cycle else not preferred
