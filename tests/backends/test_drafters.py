@@ -16,7 +16,7 @@ from fivefold.core.errors import UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
 from fivefold.executor import Settings
 from fivefold.models import load_model
-from fivefold.program import split_layers, with_drafter
+from fivefold.program import head_of, split_layers, with_drafter
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
 ENTRIES = 256
@@ -235,7 +235,7 @@ def test_one_with_all_tokens_shares_the_models_head(checkpoint: Checkpoint, rand
     with pytest.raises(UnsupportedError, match="all tokens of the model in another order"):
         some.require_fit(64, 3, model.shape.vocabulary)
     assert "drafter.head" not in with_drafter(model, every.shape).programs[DRAFTER].weights
-    assert "drafter.head" not in drafting.drafter_bytes(every, model.shape.vocabulary)
+    assert "drafter.head" not in drafting.drafter_bytes(every, head_of(model))
     fewer = replace(every, shape=replace(every.shape, vocabulary=model.shape.vocabulary - 1),
                     tokens=every.tokens[:-1])  # fmt: skip
     found = []

@@ -66,7 +66,7 @@ def test_it_can_be_left_out(path: Path) -> None:
 def test_its_memory_is_counted(path: Path, drafter: Drafter) -> None:
     own, plain = need_of(path, LoadOptions()), need_of(TINY, LoadOptions())
     model = load_model(checkpoint := open_checkpoint(TINY))
-    sizes = drafter_bytes(drafter, model.shape.vocabulary)
+    sizes = drafter_bytes(drafter, head_of(model))
     made = drafter_tensors(drafter, head_of(model), checkpoint.tensors.__getitem__)
     assert sizes == {name: one.stored_bytes for name, one in made.items()}
     assert own.weights == plain.weights + sum(sizes.values())

@@ -124,7 +124,7 @@ def test_a_twin_writes_records_for_its_drafter(twin: tuple[Path, Path], tmp_path
         assert {one.kind for one in shard.conversations} == {RECORD}
     assert collect_conversations(*twin, folder, collection, 1, said.append) == 0
     other = replace(collection, asking=Asking())
-    with pytest.raises(InputError, match="asked for otherwise"):
+    with pytest.raises(InputError, match="were asked for otherwise"):
         collect_conversations(twin[0], corpus, folder, other, 1, said.append)
 
 

@@ -222,12 +222,12 @@ def _lying_rows(head: Weight, tensors: Tensors, tokens: Int32) -> Tensor | None:
     return Tensor(weight_name(HEAD), tensor.format, (len(tokens), tensor.shape[1]), rows.reshape(-1))
 
 
-def drafter_bytes(drafter: Drafter, vocabulary: int) -> dict[str, int]:
-    """Bytes of these tensors by name, for a model of so many tokens; nothing is packed for that."""
+def drafter_bytes(drafter: Drafter, head: Weight) -> dict[str, int]:
+    """Bytes of these tensors by name, for a model with that head; nothing is packed for that."""
     shape = drafter.shape.vocabulary, drafter.shape.hidden
-    head = format_of(packed_form(shape)).bytes_for(shape[0] * shape[1])
+    rows = format_of(packed_form(shape)).bytes_for(shape[0] * shape[1])
     own = {tensor.name: tensor.stored_bytes for tensor in drafter.weights.values()}
-    return own if shape[0] == vocabulary else own | {weight_name(HEAD): head}
+    return own if shape[0] == head.shape[0] else own | {weight_name(HEAD): rows}
 
 
 def with_tensors(tensors: Tensors, added: dict[str, Tensor]) -> Tensors:

@@ -13,6 +13,7 @@ from fivefold.executor import read_bandwidth
 from fivefold.formats import ENTRY_FORMATS
 from fivefold.ops import Cost
 from fivefold.plan import step_cost
+from fivefold.program import head_of
 
 from .peers import Peer
 from .processor_time import IdleShares
@@ -93,7 +94,7 @@ def work_cost(loaded: LoadedModel, work: Work) -> Cost:
     """What a step takes: one token of each request at half the length it writes, or the whole prompt."""
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in loaded.checkpoint.tensors.values()}
     if loaded.drafter is not None:
-        own = drafter_bytes(loaded.drafter, loaded.model.shape.vocabulary)
+        own = drafter_bytes(loaded.drafter, head_of(loaded.model))
         stored |= {name: float(size) for name, size in own.items()}
     form = ENTRY_FORMATS[loaded.settings.cache_format]
     if work.kind == "prefill":

@@ -20,6 +20,10 @@ USUAL = 0.5
 """A guess of which nothing is known is right about half of the time."""
 
 
+LEAST_HOPE = 0.05
+"""What a draft's first place may always be worth: else nobody would ever ask for one again."""
+
+
 class Hope:
     """What drafts of a source were worth lately, by place: so another one is worth about as much. Requests
     share it, so that the next one need not find out anew whether drafts pay."""
@@ -43,7 +47,7 @@ class Hope:
         for place in range(count):
             before = found[-1] if found else 1.0
             known = self._worth[place][0] if place < len(self._worth) else before * USUAL
-            found.append(min(known, before))
+            found.append(min(known if place else max(known, LEAST_HOPE), before))
         return found
 
 

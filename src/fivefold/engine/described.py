@@ -20,7 +20,7 @@ from fivefold.executor import grown_bytes
 from fivefold.files import found_drafter, found_ngrams
 from fivefold.formats import ENTRY_FORMATS, UNROUNDED, EntryFormat, entry_format, format_of
 from fivefold.models import architecture_of, load_model
-from fivefold.program import Model, with_drafter
+from fivefold.program import Model, head_of, with_drafter
 
 from .options import LoadOptions
 from .servable import laid_out, served_policy
@@ -104,7 +104,7 @@ def described(checkpoint: Checkpoint, options: LoadOptions) -> Described:
     drafter = found_drafter(family, checkpoint) if options.drafter and policy is None else None
     if drafter is not None:
         model = with_drafter(model, drafter.shape)
-        weights += sum(drafter_bytes(drafter, model.shape.vocabulary).values())
+        weights += sum(drafter_bytes(drafter, head_of(model)).values())
     ngrams = found_ngrams(family, checkpoint) if options.drafter else None
     backend = REFERENCE if options.reference else NATIVE
     return Described(model, loaded, backend, weights, form, drafter=drafter, ngrams=ngrams)

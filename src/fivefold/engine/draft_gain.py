@@ -14,12 +14,12 @@ PART, LEAST = 24, 6
 """Rows of writers of one part, and its steps at least."""
 
 FIRST, CYCLE, SELDOM = 2, 8, 32
-"""Of so many parts the last is done the other way: as long as nothing is known, then, and where one way is
+"""Of so many parts the last is done the other way: as long as little is known, then, and where one way is
 clearly faster."""
 
-KNOWN, CLEAR = 4, 0.1
-"""Comparisons after which something is known, and a gain, of either sign, that is clear."""
-
+SOME, KNOWN, CLEAR = 2, 4, 0.1
+"""Comparisons from which on a gain can be clear, and from which on something is known; and a gain, of either
+sign, that is clear."""
 
 ALIKE = 1.3
 """Numbers of writers within this factor are compared, by the tokens of one."""
@@ -29,7 +29,8 @@ _BEGIN = 0.01
 
 
 class DraftGain:
-    """`wanted`: whether drafts are to be made now."""
+    """`wanted`: whether drafts are to be made now. `drafts` counts those of this part: one in which none was
+    worth making is as one without, and says nothing."""
 
     def __init__(self) -> None:
         self.wanted = True
@@ -54,21 +55,23 @@ class DraftGain:
             self._end()
 
     def _begin(self) -> None:
-        self._steps = self._rows = 0
+        self._steps = self._rows = self.drafts = 0
         self._tokens = self._seconds = 0.0
 
     def _end(self) -> None:
         """Compare a part that was done the other way with the one before it; choose how the next is done."""
         rate = self._tokens / max(self._seconds, 1e-9)
         preferred = self.gain > 0
-        if self.wanted != preferred and self._before > 0 and rate > 0:
+        told = bool(self.drafts) or not self.wanted
+        if self.wanted != preferred and told and self._before > 0 and rate > 0:
             found = math.log(rate / self._before)
             self._compared += 1
             weight = max(1 / (self._compared + 1), _WEIGHT)
             self.gain += weight * ((found if self.wanted else -found) - self.gain)
-        self._before = rate
+        self._before = rate if told else 0.0
         self._part += 1
         self._begin()
         preferred = self.gain > 0
-        cycle = SELDOM if abs(self.gain) > CLEAR else CYCLE if self._compared >= KNOWN else FIRST
+        clear = self._compared >= SOME and abs(self.gain) > CLEAR
+        cycle = SELDOM if clear else CYCLE if self._compared >= KNOWN else FIRST
         self.wanted = preferred if self._part % cycle else not preferred

@@ -49,6 +49,7 @@ class Guesswork:
         self._left_out = 0
         self._undrafted = 0
         self._gains: dict[int, DraftGain] = {}  # by the binary digits of the number of writers
+        self._decided: DraftGain | None = None  # whether there were drafts before the step that comes
         self._drafting = 0.0
 
     def rows(self, writers: Sequence[Task], reading: int, room: int) -> list[int | None]:
@@ -96,8 +97,8 @@ class Guesswork:
     def wrote(self, writers: int, tokens: int, seconds: float) -> None:
         """A step of so many writers alone has brought so many tokens and taken so long, drafts after it left
         out."""
-        if self._drafter is not None:
-            self._gain(writers).note(writers, tokens, seconds + self._drafting)
+        if self._decided is not None:
+            self._decided.note(writers, tokens, seconds + self._drafting)
 
     def draft(self, running: Sequence[Task]) -> None:
         """Ask the model's drafter for all who want guesses, if these promise more than they cost, and drafts
@@ -106,14 +107,13 @@ class Guesswork:
             return
         began = self._clock()
         writers = [task for task in running if not task.reading]
-        if writers and self._gain(len(writers)).wanted:
-            self._offer(self._drafter, writers)
+        if writers:
+            self._decided = gain = self._gains.setdefault(len(writers).bit_length(), DraftGain())
+            if gain.wanted:
+                self._offer(self._drafter, writers, gain)
         self._drafting = self._clock() - began
 
-    def _gain(self, writers: int) -> DraftGain:
-        return self._gains.setdefault(writers.bit_length(), DraftGain())
-
-    def _offer(self, drafter: DraftingRunner, writers: Sequence[Task]) -> None:
+    def _offer(self, drafter: DraftingRunner, writers: Sequence[Task], gain: DraftGain) -> None:
         """Drafts for all who want them, if these promise more than they cost."""
         room = min(self._most - len(writers), _measured_room(len(writers)))
         if not self._may_pay(len(writers), len(writers), room):
@@ -131,10 +131,14 @@ class Guesswork:
             )
         except OutOfPagesError:
             return
+        if not any(drafts):
+            return
         self._draft_costs.observe(rows, self._clock() - began)
+        gain.drafts += 1
         for (task, _), guesses in zip(asking, drafts, strict=True):
-            assert task.guessing is not None
-            task.guessing.offer(guesses)
+            if guesses:  # else there was no room for any, which says nothing of their worth
+                assert task.guessing is not None
+                task.guessing.offer(guesses)
 
     def _in_doubt(self) -> bool:
         """Whether no draft was worth its cost for so long that one is made to see."""

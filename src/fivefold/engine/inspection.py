@@ -23,7 +23,7 @@ from fivefold.files import found_lookahead_module, open_checkpoint, vocabulary_o
 from fivefold.formats import ENTRY_FORMATS, EntryFormat
 from fivefold.models import left_by_part
 from fivefold.plan import step_cost
-from fivefold.program import Model
+from fivefold.program import Model, head_of
 
 from .described import TRANSFORMERS, Described, as_loaded, described
 from .need import LONGEST_CONTEXT, measured
@@ -140,7 +140,7 @@ def _costs(found: Described) -> Object:
     }
     stored = {tensor.name: float(tensor.stored_bytes) for tensor in found.checkpoint.tensors.values()}
     if found.drafter is not None:
-        own = drafter_bytes(found.drafter, model.shape.vocabulary)
+        own = drafter_bytes(found.drafter, head_of(model))
         stored |= {name: float(size) for name, size in own.items()}
     decode = step_cost(model.main, stored, rows=1, depth=0)
     half, states = ENTRY_FORMATS["f16"], int(model.layout.state_bytes())
@@ -185,7 +185,7 @@ def _drafter(found: Described) -> Object:
     if found.drafter is None:
         return {"drafter": None}
     shape, origin = found.drafter.shape, found.drafter.origin
-    own = drafter_bytes(found.drafter, found.model.shape.vocabulary)
+    own = drafter_bytes(found.drafter, head_of(found.model))
     told = {
         "form": shape.form, "layers": shape.layers, "slots": shape.slots, "taps": list(shape.taps),
         "tokens": shape.vocabulary, "bytes": sum(own.values()),

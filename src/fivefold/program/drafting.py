@@ -53,7 +53,8 @@ def with_drafter(model: Model, shape: DrafterShape) -> Model:
     layout = replace(model.layout, groups=(*model.layout.groups, group))
     programs = {name: replace(program, layout=layout) for name, program in model.programs.items()}
     programs["main"] = _storing(programs["main"], tap_buffers(model, shape.taps), turning, shape)
-    own = head_of(model) if shape.vocabulary == model.shape.vocabulary else None
+    head = head_of(model)
+    own = head if shape.vocabulary == head.shape[0] else None
     programs[DRAFTER] = _guessing(layout, main, turning, (shape, own), first)
     return replace(model, layout=layout, programs=programs)
 

@@ -99,7 +99,7 @@ def collect_conversations(
     if corpus is not None:
         corpus.require_fit(path, sides)
     for side, count in sides.items():
-        missing = _missing(folder, _shards(collection, side, count), settings)
+        missing = _missing(folder, _shards(collection, side, count), (fingerprint, taps, settings))
         if not missing:
             continue
         prompt = _prompts(collection.asking, side, corpus or kept, loaded)
@@ -117,17 +117,24 @@ def collect_conversations(
 
 
 def _missing(
-    folder: Path, shards: Sequence[tuple[str, range]], settings: Mapping[str, Any]
+    folder: Path, shards: Sequence[tuple[str, range]], made: tuple[str, tuple[int, ...], Mapping[str, Any]]
 ) -> list[tuple[str, range]]:
-    """The shards that are not there; InputError for one that was asked for otherwise."""
-    wanted = json.loads(json.dumps(settings["asking"]))
+    """The shards that are not there; InputError for one of another model, with other taps, or asked for
+    otherwise than it is to be `made`."""
+    fingerprint, taps, settings = made
+    wanted = json.loads(json.dumps({name: settings[name] for name in ("asking", "answer")}))
     missing = []
     for name, numbers in shards:
         if not (folder / name / SHARD).exists():
             missing.append((name, numbers))
-        elif read_shard(folder / name).settings.get("asking", wanted) != wanted:
-            raise InputError("these conversations were asked for otherwise", where=str(folder / name),
-                             remedy="use another folder, or another --seed")  # fmt: skip
+            continue
+        there = read_shard(folder / name)
+        same = all(there.settings.get(key, value) == value for key, value in wanted.items())
+        if (there.model, there.taps) != (fingerprint, taps) or not same:
+            raise InputError(
+                "these conversations are of another model or were asked for otherwise",
+                where=str(folder / name), remedy="use another folder, or another --seed",
+            )  # fmt: skip
     return missing
 
 

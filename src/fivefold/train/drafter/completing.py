@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fivefold.core.errors import InputError
+from fivefold.core.errors import FileError, InputError
 from fivefold.exercises import Side
 from fivefold.train.twins.corpus import DESCRIBED, TOKENIZER, Records, read_split
 
@@ -48,7 +48,7 @@ class Corpus:
 
     def asking(self, seed: int = 0, sampled: float = 0.25, temperature: float = 0.7) -> Completing:
         """How they are asked for, with what tells this corpus from others."""
-        described = (self._folder / DESCRIBED).read_bytes()
+        described = _bytes(self._folder / DESCRIBED)
         longest = max(int(one.given.max()) for one in self._records.values())
         return Completing(hashlib.sha256(described).hexdigest(), longest, seed, sampled, temperature)
 
@@ -56,7 +56,7 @@ class Corpus:
         """InputError unless the model in that folder has the corpus's tokenizer, and each side so many
         records."""
         own = model / TOKENIZER
-        if not own.is_file() or own.read_bytes() != (self._folder / TOKENIZER).read_bytes():
+        if not own.is_file() or own.read_bytes() != _bytes(self._folder / TOKENIZER):
             raise InputError("the model has another tokenizer than the corpus", where=str(model),
                              remedy="give the corpus that it was trained on: --records")  # fmt: skip
         for side, count in counts.items():
@@ -72,3 +72,11 @@ class Corpus:
         _, heat, seed = drawn(asking.seed, side, number, asking.sampled, asking.temperature)
         given = records[number][: int(records.given[number])]
         return Prompt(tuple(given.tolist()), RECORD, heat, seed)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot be read ({error.strerror or error})", where=str(path),
+                        remedy="make the corpus: fivefold train records") from None  # fmt: skip
