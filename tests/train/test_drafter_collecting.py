@@ -123,6 +123,11 @@ def test_a_twin_writes_records_for_its_drafter(twin: tuple[Path, Path], tmp_path
         assert given == [records[n][: records.given[n]].tolist() for n in range(2)]
         assert {one.kind for one in shard.conversations} == {RECORD}
     assert collect_conversations(*twin, folder, collection, 1, said.append) == 0
+    with pytest.raises(InputError, match="it has 1 conversations, and 2 are asked for"):
+        collect_conversations(*twin, folder, replace(collection, conversations=4), 1, said.append)
+    long = replace(collection, answer=600)
+    with pytest.raises(InputError, match="no room for a prompt"):
+        collect_conversations(*twin, tmp_path / "long", long, 1, said.append)
     other = replace(collection, asking=Asking())
     with pytest.raises(InputError, match="were asked for otherwise"):
         collect_conversations(twin[0], corpus, folder, other, 1, said.append)

@@ -129,6 +129,11 @@ def _missing(
             missing.append((name, numbers))
             continue
         there = read_shard(folder / name)
+        if len(there.conversations) < len(numbers):
+            raise InputError(
+                f"it has {len(there.conversations)} conversations, and {len(numbers)} are asked for",
+                where=str(folder / name), remedy="remove that folder: it is written again, the same and more",
+            )  # fmt: skip
         same = all(there.settings.get(key, value) == value for key, value in wanted.items())
         if (there.model, there.taps) != (fingerprint, taps) or not same:
             raise InputError(
@@ -151,7 +156,10 @@ def _prompts(
 
 
 def _require_room(prompts: Sequence[Prompt], longest: int) -> None:
-    """InputError for a prompt that is longer than it should be."""
+    """InputError for a prompt that is longer than it should be, or if there is room for none."""
+    if longest < 1:
+        raise InputError("such answers leave no room for a prompt in the model's context",
+                         remedy="ask for shorter ones: --answer")  # fmt: skip
     for one in prompts:
         if len(one.tokens) > longest:
             raise InputError(
