@@ -107,11 +107,9 @@ class Drafting:
         if view is None:
             return None
         rows = self._numbers[:count]
-        feature = np.tile(self._features[sequence], (count, 1))
-        inputs = {FEATURE: feature, SLOTS: self._drafter.slots[:count]}
         batch = Batch(
             np.full(count, anchor, np.int32), view.write[:, 0], self._zeros[:count], {LOGITS: rows},
-            {DRAFTER: view}, inputs=inputs,
+            {DRAFTER: view}, inputs=self._inputs(sequence, count),
         )  # fmt: skip
         return _sound(self._chosen(self._run(batch)[0]))
 
@@ -134,10 +132,14 @@ class Drafting:
         start = self._cache.length(sequence, DRAFTER)
         rows = np.arange(count, dtype=np.int32)
         span = Span.causal(sequence, np.full(count, anchor, np.int32), start, rows)
+        return replace(span, inputs=self._inputs(sequence, count))
+
+    def _inputs(self, sequence: int, count: int) -> dict[str, Float32]:
+        """What the rows of a block are given beside their tokens."""
         inputs = {FEATURE: np.tile(self._features[sequence], (count, 1))}
         if self._drafter.shape.form == "block":
             inputs[SLOTS] = self._drafter.slots[:count]
-        return replace(span, inputs=inputs)
+        return inputs
 
     def _guess(self, batch: Batch, counts: Sequence[int]) -> list[list[Likely]]:
         """Guesses by sequence, of rows that lie together."""

@@ -2,8 +2,8 @@
 
 What is asked comes from packages' texts, or, for a twin, from the records that it completes.
 
-A folder that is not complete is filled up, whatever it already has: each shard depends on the seed and its
-number alone.
+A folder that is not complete is filled up: each shard depends on the seed and its number alone. One that was
+made otherwise, or has too few conversations, is refused.
 """
 
 from __future__ import annotations
