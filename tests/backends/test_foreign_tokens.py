@@ -66,7 +66,7 @@ def test_tokens_are_those_of_generate(name: str, foreign: Folder) -> None:
     assert written_together(engine, texts) == expected[:8]
     assert engine.figures().cached_tokens > 64, "no prefix was shared"
     engine.check_integrity()
-    tight = Engine(load(foreign(name), LoadOptions(threads=1, entries=192, max_rows=24)))
+    tight = Engine(load(foreign(name), LoadOptions(threads=1, entries=192, max_rows=24)), clock=Clock())
     assert [list(answer.tokens) for answer in tight.generate(pair, GREEDY)] == expected[8:]
     # Where a window makes its pool the smaller one, the second waits for the first.
     waited = name != "gpt-neox"

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from guessed import Clock
 
 from fivefold.core.request import SamplingParams
 from fivefold.engine import Engine, EngineOptions, Generation, LoadedModel, LoadOptions, load
@@ -66,7 +67,7 @@ def test_together(roomy: LoadedModel, alone: list[tuple[object, ...]], prefix_ca
 
 @pytest.mark.parametrize("prefix_cache", [True, False], ids=["shared", "apart"])
 def test_under_pressure(scarce: LoadedModel, alone: list[tuple[object, ...]], prefix_cache: bool) -> None:
-    engine = Engine(scarce, EngineOptions(prefix_cache=prefix_cache))
+    engine = Engine(scarce, EngineOptions(prefix_cache=prefix_cache), Clock())
     assert told(engine.generate(*requests(scarce))) == alone
     assert engine.figures().preemptions > 0
     engine.check_integrity()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from guessed import Clock
 
 from fivefold.core.errors import InputError
 from fivefold.core.request import SamplingParams
@@ -50,7 +51,7 @@ def test_shared_prefixes_and_preemption_change_no_token(form: str) -> None:
     sampling = SamplingParams(max_tokens=52, temperature=0.7, seed=1, ignore_eos=True, logprobs=1)
 
     def told(loaded: LoadedModel, together: bool) -> list[object]:
-        engine = Engine(loaded, EngineOptions(prefix_cache=together))
+        engine = Engine(loaded, EngineOptions(prefix_cache=together), Clock())
         if together:
             found = engine.generate(prompts, sampling)
             assert engine.figures().preemptions > 0

@@ -16,6 +16,7 @@ import pytest
 from all_at_once import write_all
 from canvas_models import CALM, CANVAS, make_canvas_model
 from diffusion_models import VOCABULARY
+from guessed import Clock
 
 from fivefold.core.batch import Step
 from fivefold.core.errors import InputError, UnsupportedError
@@ -44,7 +45,7 @@ def engines() -> Iterator[Any]:
     made: list[Engine] = []
 
     def give(loaded: LoadedModel, **options: Any) -> Engine:
-        made.append(Engine(loaded, EngineOptions(denoiser=LINE, **options)))
+        made.append(Engine(loaded, EngineOptions(denoiser=LINE, **options), Clock()))
         return made[-1]
 
     yield give

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from all_at_once import write_all
 from diffusion_models import MASK, make_diffusion_model
+from guessed import Clock
 
 from fivefold.core.errors import InputError, UnsupportedError
 from fivefold.core.layout import PAGE_SIZE
@@ -38,7 +39,7 @@ def engines() -> Iterator[Any]:
     made: list[Engine] = []
 
     def give(loaded: LoadedModel, **options: Any) -> Engine:
-        made.append(Engine(loaded, EngineOptions(**options)))
+        made.append(Engine(loaded, EngineOptions(**options), Clock()))
         return made[-1]
 
     yield give

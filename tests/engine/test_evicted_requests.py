@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from guessed import Clock
 from tiny_lookahead import write_tiny_with_lookahead
 
 from fivefold.cache.eviction import POLICIES
@@ -174,7 +175,7 @@ def test_all_of_a_preempted_prompt_can_be_in_the_cache(
 @pytest.mark.parametrize("policy", ["laq", "kvzip"])
 def test_a_cache_that_is_too_small_for_probes_changes_nothing(models: Load, policy: str) -> None:
     asked = requests(policy, 12, seed=4)
-    engine = Engine(models(policy, 160), FAST)
+    engine = Engine(models(policy, 160), FAST, Clock())
     assert answers(run_all(engine, asked)) == alone(models(policy, 2000), asked)
     assert engine.figures().preemptions > 0, "the cache was meant to be too small"
     assert engine.figures().cache.used == 0

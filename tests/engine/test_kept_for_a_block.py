@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from all_at_once import write_all
 from diffusion_models import PlainModel, make_diffusion_model
+from guessed import Clock
 from plain_diffusion import Fill, above, by_whole, by_whole_kept, dream_schedule, one_by_one
 
 from fivefold.core.batch import Commit, Span, Step
@@ -57,7 +58,7 @@ def engines() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
     def give(loaded: LoadedModel, **options: Any) -> Engine:
-        made.append(Engine(loaded, EngineOptions(**options)))
+        made.append(Engine(loaded, EngineOptions(**options), Clock()))
         return made[-1]
 
     yield give

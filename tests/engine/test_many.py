@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guessed import Clock
 
 from fivefold.core.errors import FivefoldError, InputError, OverloadedError
 from fivefold.core.request import Request, SamplingParams, TokenEvent
@@ -98,9 +99,9 @@ def test_many_get_what_each_gets_alone(loaded: LoadedModel, prefix_cache: bool, 
 
 @pytest.mark.parametrize("prefix_cache", [True, False], ids=["shared", "apart"])
 def test_preemption_changes_nothing(scarce: LoadedModel, loaded: LoadedModel, prefix_cache: bool) -> None:
-    requests = mixed(32, seed=9, most=90, alike=32)
-    # However slow the machine is, prompts are let in as fast as they come.
-    engine = Engine(scarce, EngineOptions(prefix_cache=prefix_cache, stretch=1e9))
+    requests = mixed(64, seed=6, most=90, alike=32)
+    # Prompts are let in as fast as they come, and every step takes as long as any other.
+    engine = Engine(scarce, EngineOptions(prefix_cache=prefix_cache, stretch=1e9), Clock())
     found = run_all(engine, requests)
     assert engine.figures().preemptions > 0, "the cache was meant to be too small"
     assert answers(found) == alone(loaded, requests)

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
@@ -93,10 +91,8 @@ def requests(count: int) -> list[Request]:
     ]  # fmt: skip
 
 
-def run(
-    model: LoadedModel, wanted: list[Request], clock: Callable[[], float] = perf_counter
-) -> tuple[dict[str, Any], Engine]:
-    engine = Engine(model, EngineOptions(), clock)
+def run(model: LoadedModel, wanted: list[Request]) -> tuple[dict[str, Any], Engine]:
+    engine = Engine(model, EngineOptions(), Clock())
     found: dict[str, list[Any]] = {request.identity: [] for request in wanted}
     for request in wanted:
         engine.submit(request)
@@ -134,7 +130,7 @@ def test_guesses(alone: dict[str, Any], sequences: int, monkeypatch: pytest.Monk
     asked = requests(16)
     texts = {one.identity: [*one.prompt, *alone[one.identity][0]] for one in asked}
     monkeypatch.setitem(decodings._DECODERS, "speculative", truth_teller(texts, 0.8))
-    found, engine = run(loaded(4096, sequences), asked, Clock())
+    found, engine = run(loaded(4096, sequences), asked)
     assert found == alone
     figures = engine.figures()
     assert 10 < figures.accepted_tokens < figures.guessed_tokens
