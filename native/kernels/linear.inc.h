@@ -25,36 +25,57 @@ struct Index {  // a number that the compiler knows
   static constexpr int value = J;
 };
 
-// Calls use(Index<j>(), vector j of codes) for the eight vectors of a part, in order.
-template <class Codes, int J = 0, class Use>
-FIVEFOLD_INLINE void each_vector(const uint8_t* codes, const Use& use) {
+// Calls use(Index<j>()) for each of the eight vectors of a part, in order.
+template <int J = 0, class Use>
+FIVEFOLD_INLINE void each_vector(const Use& use) {
   if constexpr (J < 8) {
-    use(Index<J>(), Codes::template get<J>(codes));
-    each_vector<Codes, J + 1>(codes, use);
+    use(Index<J>());
+    each_vector<J + 1>(use);
   }
 }
 
-// The products of T rows with one part of a tile: take(t, dot, half) whenever a dot holds all that it may.
-template <class Format, int T, class Dot, class Take>
-FIVEFOLD_INLINE void multiply_part(const uint8_t* codes, const QuantizedBlock* const (&x)[T], Dot (&dot)[T],
-                                   const Take& take) {
+// The products of T rows with one part of S tiles: take(s, t, dot, half) whenever a dot holds all that it
+// may. Four columns of a row are read once for all tiles.
+template <class Format, int S, int T, class Dot, class Take>
+FIVEFOLD_INLINE void multiply_part(const uint8_t* const (&codes)[S], const QuantizedBlock* const (&x)[T],
+                                   Dot (&dot)[S][T], const Take& take) {
   constexpr int kTaken = Format::Parts::kScales == 2 && Dot::kAdds > 4 ? 4 : Dot::kAdds;
   Columns columns[T];
-  each_vector<typename Format::Codes>(codes, [&](auto index, Bytes code) FIVEFOLD_INLINED {
+  each_vector([&](auto index) FIVEFOLD_INLINED {
     constexpr int j = decltype(index)::value;
+    Bytes code[S];
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s) code[s] = Format::Codes::template get<j>(codes[s]);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       if (j % 4 == 0) columns[t] = load_columns(x[t]->codes + 4 * j);
-      dot[t].add(code, columns[t].template four<j % 4>());
+      const auto four = columns[t].template four<j % 4>();
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) dot[s][t].add(code[s], four);
     }
     if ((j + 1) % kTaken != 0) return;
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      take(t, dot[t], j / 4);
-      dot[t] = Dot();
-    }
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) {
+        take(s, t, dot[s][t], j / 4);
+        dot[s][t] = Dot();
+      }
   });
 }
+
+// What is fetched while a block is multiplied: what lies so many bytes behind it, of its lines the first and
+// then each of a step. Into the first-level cache if it comes soon, else into the second.
+template <bool Soon>
+struct Ahead {
+  size_t bytes;
+  int first, step;
+  template <int Bytes>
+  FIVEFOLD_INLINE void fetch(const uint8_t* from) const {
+    for (int line = first; line < (Bytes + 63) / 64; line += step)
+      __builtin_prefetch(from + bytes + 64 * line, 0, Soon ? 3 : 2);
+  }
+};
 
 // Begins a sum of one dot: in the dot itself if that can hold it.
 template <class Dot>
@@ -75,116 +96,149 @@ FIVEFOLD_INLINE F block_scale(const uint8_t* weights) {
 }
 
 // A block that is one part: an exact integer sum, then one or two fused adds.
-template <class Format, int T>
-FIVEFOLD_INLINE void add_block(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+template <class Format, int S, int T>
+FIVEFOLD_INLINE void add_block(const uint8_t* const (&weights)[S], const QuantizedBlock* const (&x)[T],
+                               F (&sums)[S][T]) {
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
   constexpr int kShift = __builtin_ctz(kOffset / 8 | 256);
   static_assert(kOffset == 0 || kOffset == 8 << kShift, "the offset is eight times a power of two");
-  typename Format::Codes::Dot dots[T];
-  WholeSum products[T];
+  typename Format::Codes::Dot dots[S][T];
+  WholeSum products[S][T];
+  const uint8_t* codes[S];
 #pragma GCC unroll 8
-  for (int t = 0; t < T; ++t)
-    if (kOffset) start_sum(products[t], dots[t], shift_left<kShift>(set1_int(x[t]->offset_sum)));
-  multiply_part<Format, T>(weights + (2 * Format::kScales + Format::Parts::kBytes) * kWidth, x, dots,
-                           [&](int t, auto dot, int) FIVEFOLD_INLINED { products[t].take(dot); });
-  const F d = block_scale<Format>(weights);
-  F m = d;
-  if (Format::kScales == 2) m = load_half(reinterpret_cast<const uint16_t*>(weights) + kWidth);
+  for (int s = 0; s < S; ++s) {
+    codes[s] = weights[s] + (2 * Format::kScales + Format::Parts::kBytes) * kWidth;
 #pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) {
-    sums[t] = fma(products[t].value(), d * set1(x[t]->scale), sums[t]);
-    if (Format::kScales == 2) sums[t] = fma(m, set1(x[t]->scaled_sum), sums[t]);
-    ++x[t];
+    for (int t = 0; t < T; ++t)
+      if (kOffset) start_sum(products[s][t], dots[s][t], shift_left<kShift>(set1_int(x[t]->offset_sum)));
+  }
+  multiply_part<Format>(codes, x, dots,
+                        [&](int s, int t, auto dot, int) FIVEFOLD_INLINED { products[s][t].take(dot); });
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) {
+    const F d = block_scale<Format>(weights[s]);
+    F m = d;
+    if (Format::kScales == 2) m = load_half(reinterpret_cast<const uint16_t*>(weights[s]) + kWidth);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      sums[s][t] = fma(products[s][t].value(), d * set1(x[t]->scale), sums[s][t]);
+      if (Format::kScales == 2) sums[s][t] = fma(m, set1(x[t]->scaled_sum), sums[s][t]);
+    }
   }
 }
 
 // A block of parts whose halves have a float scale each: of a part's two exact integer sums the first is
 // multiplied, the second added, fused; then that times the scale of x.
-template <class Format, int T>
-FIVEFOLD_INLINE void add_halves(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+template <class Format, int S, int T>
+FIVEFOLD_INLINE void add_halves(const uint8_t* const (&weights)[S], const QuantizedBlock* const (&x)[T],
+                                F (&sums)[S][T]) {
   using Codes = typename Format::Codes;
+  using Parts = typename Format::Parts;
   static_assert(Format::kOffset == 16 && Codes::Dot::kOffset == 0, "half_offsets are for these");
-  const uint8_t* codes = weights + Format::Parts::kBytes * kWidth;
-  for (int p = 0; p < Format::kBlock / 32; ++p, codes += Codes::kBytes * kWidth) {
-    const typename Format::Parts parts(weights, p);
-    typename Codes::Dot dots[T];
-    F part[T];
-    multiply_part<Format, T>(codes, x, dots, [&](int t, auto dot, int half) FIVEFOLD_INLINED {
+  for (int p = 0; p < Format::kBlock / 32; ++p) {
+    const QuantizedBlock* at[T];
+    for (int t = 0; t < T; ++t) at[t] = x[t] + p;
+    const uint8_t* codes[S];
+    F scales[S][2];
+    for (int s = 0; s < S; ++s) {
+      const Parts parts(weights[s], p);
+      for (int half = 0; half < 2; ++half) scales[s][half] = parts.float_scale(half);
+      codes[s] = weights[s] + (Parts::kBytes + p * Codes::kBytes) * kWidth;
+    }
+    typename Codes::Dot dots[S][T];
+    F part[S][T];
+    multiply_part<Format>(codes, at, dots, [&](int s, int t, auto dot, int half) FIVEFOLD_INLINED {
       WholeSum whole;
-      whole.start(set1_int(x[t]->half_offsets[half]));
+      whole.start(set1_int(at[t]->half_offsets[half]));
       whole.take(dot);
-      part[t] = half == 0 ? whole.value() * parts.float_scale(0)
-                          : fma(whole.value(), parts.float_scale(1), part[t]);
+      part[s][t] = half == 0 ? whole.value() * scales[s][0] : fma(whole.value(), scales[s][1], part[s][t]);
     });
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      sums[t] = fma(part[t], set1(x[t]->scale), sums[t]);
-      ++x[t];
-    }
+    for (int t = 0; t < T; ++t)
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) sums[s][t] = fma(part[s][t], set1(at[t]->scale), sums[s][t]);
   }
 }
 
 // A block of eight parts: their exact integer sums, each times the scale of x, are added in order, and so are
 // the minima; then one or two fused adds.
-template <class Format, int T, bool Fetch>
-FIVEFOLD_INLINE void add_parts(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
+template <class Format, int S, int T, class Next>
+FIVEFOLD_INLINE void add_parts(const uint8_t* const (&weights)[S], const QuantizedBlock* const (&x)[T],
+                               const Next& next, F (&sums)[S][T]) {
   using Parts = typename Format::Parts;
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
-  constexpr int kLines = (PackedBlock<Format>::kBytes * kWidth / 8 + 63) / 64;
   constexpr bool kTogether = T <= kWidth / 4;  // codes and minima in one pass: enough registers for both
-  const uint8_t* small = weights + 2 * Format::kScales * kWidth;
-  const uint8_t* codes = small + Parts::kBytes * kWidth;
-  F products[T], minima[T];
-  for (int t = 0; t < T; ++t) products[t] = minima[t] = set1(0.0f);
-  for (int p = 0; p < 8; ++p, codes += Format::Codes::kBytes * kWidth) {
-    if (Fetch)
-      for (int line = 0; line < kLines; ++line) __builtin_prefetch(codes + 3072 + 64 * line);
-    const Parts parts(small, p);
-    const Scale scales[2] = {parts.scale(0), parts.scale(Parts::kScales - 1)};
-    typename Format::Codes::Dot dots[T];
-    ScaledSum part[T];
-    if constexpr (kOffset != 0) {
-      const I offset = pairs_times(parts.pairs(), -kOffset);
+  const uint8_t* codes[S];
+  F products[S][T], minima[S][T];
+  for (int s = 0; s < S; ++s) {
+    codes[s] = weights[s] + (2 * Format::kScales + Parts::kBytes) * kWidth;
+    for (int t = 0; t < T; ++t) products[s][t] = minima[s][t] = set1(0.0f);
+  }
+  const QuantizedBlock* at[T];
+  for (int t = 0; t < T; ++t) at[t] = x[t];
+  for (int p = 0; p < 8; ++p) {
+    Scale scales[S][2];
+    typename Format::Codes::Dot dots[S][T];
+    ScaledSum part[S][T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) part[t].start(pair_dot(offset, set1_pair(x[t]->half_sums)));
+    for (int s = 0; s < S; ++s) {
+      next.template fetch<PackedBlock<Format>::kBytes * kWidth / 8>(codes[s]);
+      const Parts parts(weights[s] + 2 * Format::kScales * kWidth, p);
+      scales[s][0] = parts.scale(0);
+      scales[s][1] = parts.scale(Parts::kScales - 1);
+      if constexpr (kOffset != 0) {
+        const I offset = pairs_times(parts.pairs(), -kOffset);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) part[s][t].start(pair_dot(offset, set1_pair(at[t]->half_sums)));
+      }
+      if constexpr (Parts::kMinima && kTogether)
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) minima[s][t] = parts.add_minima(minima[s][t], *at[t]);
     }
-    multiply_part<Format, T>(
-        codes, x, dots, [&](int t, auto dot, int half) FIVEFOLD_INLINED { part[t].take(dot, scales[half]); });
+    multiply_part<Format>(codes, at, dots, [&](int s, int t, auto dot, int half) FIVEFOLD_INLINED {
+      part[s][t].take(dot, scales[s][half]);
+    });
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      products[t] = fma(part[t].value(), set1(x[t]->scale), products[t]);
-      if constexpr (Parts::kMinima && kTogether) minima[t] = parts.add_minima(minima[t], *x[t]);
-      ++x[t];
+      const F scale = set1(at[t]->scale);
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) products[s][t] = fma(part[s][t].value(), scale, products[s][t]);
+      ++at[t];
     }
+    for (int s = 0; s < S; ++s) codes[s] += Format::Codes::kBytes * kWidth;
   }
   if constexpr (Parts::kMinima && !kTogether)
-    for (int p = 0; p < 8; ++p) {
-      const Parts parts(small, p);
+    for (int p = 0; p < 8; ++p)
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) minima[t] = parts.add_minima(minima[t], x[t][p - 8]);
+      for (int s = 0; s < S; ++s) {
+        const Parts parts(weights[s] + 2 * Format::kScales * kWidth, p);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) minima[s][t] = parts.add_minima(minima[s][t], x[t][p]);
+      }
+  for (int s = 0; s < S; ++s) {
+    const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights[s]);
+    const F d = load_half(halves);
+    for (int t = 0; t < T; ++t) sums[s][t] = fma(d, products[s][t], sums[s][t]);
+    if constexpr (Parts::kMinima) {
+      const F least = set1(-0.0f) - load_half(halves + kWidth);
+      for (int t = 0; t < T; ++t) sums[s][t] = fma(least, minima[s][t], sums[s][t]);
     }
-  const uint16_t* halves = reinterpret_cast<const uint16_t*>(weights);
-  const F d = load_half(halves);
-  for (int t = 0; t < T; ++t) sums[t] = fma(d, products[t], sums[t]);
-  if constexpr (Parts::kMinima) {
-    const F least = set1(-0.0f) - load_half(halves + kWidth);
-    for (int t = 0; t < T; ++t) sums[t] = fma(least, minima[t], sums[t]);
   }
 }
 
-// One block of a tile against T rows, which go on to the next block.
-template <class Format, int T, bool Fetch>
-FIVEFOLD_INLINE void add_any(const uint8_t* weights, const QuantizedBlock* (&x)[T], F (&sums)[T]) {
-  constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
-  if constexpr (Format::kBlock < 256) {
-    if (Fetch)
-      for (size_t line = 0; line < kBlockBytes; line += 64) __builtin_prefetch(weights + 2048 + line);
-    if constexpr (Format::Parts::kScales == 2)
-      add_halves<Format, T>(weights, x, sums);
-    else
-      add_block<Format, T>(weights, x, sums);
+// One block of S tiles against T rows.
+template <class Format, int S, int T, class Next>
+FIVEFOLD_INLINE void add_any(const uint8_t* const (&weights)[S], const QuantizedBlock* const (&x)[T],
+                             const Next& next, F (&sums)[S][T]) {
+  if constexpr (Format::kBlock == 256) {
+    add_parts<Format>(weights, x, next, sums);
   } else {
-    add_parts<Format, T, Fetch>(weights, x, sums);
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s) next.template fetch<PackedBlock<Format>::kBytes * kWidth>(weights[s]);
+    if constexpr (Format::Parts::kScales == 2)
+      add_halves<Format>(weights, x, sums);
+    else
+      add_block<Format>(weights, x, sums);
   }
 }
 
@@ -198,25 +252,33 @@ inline void finish_rows(const LinearTask& task, int row, int tile, F (&sums)[T])
   for (int t = 0; t < T; ++t) finish_tile(task, row + t, tile, sums[t]);
 }
 
-// T rows against S tiles that are read side by side: a processor has more of them under way than of one.
-template <class Format, int S, int T, bool Fetch>
-inline void linear_int8_tiles(const LinearTask& task, int tile, int row) {
+// T rows against S tiles side by side: a processor has more reads under way than of one, and columns of a row
+// are loaded once for all of them.
+template <class Format, int S, int T, class Next>
+FIVEFOLD_INLINE void linear_int8_tiles(const LinearTask& task, int tile, int row, Next next) {
   constexpr size_t kBlockBytes = size_t(PackedBlock<Format>::kBytes) * kWidth;
   const uint8_t* weights[S];
-  const QuantizedBlock* x[S][T];
+  const QuantizedBlock* x[T];
   F sums[S][T];
+  for (int t = 0; t < T; ++t) x[t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
   for (int s = 0; s < S; ++s) {
     weights[s] = task.weights + size_t(tile + s) * task.tile_bytes;
-    for (int t = 0; t < T; ++t) {
-      x[s][t] = reinterpret_cast<const QuantizedBlock*>(input_row(task, row + t));
-      sums[s][t] = set1(0.0f);
-    }
+    for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
   }
-  for (int k = 0; k < task.columns; k += Format::kBlock)
-#pragma GCC unroll 8
-    for (int s = 0; s < S; ++s, weights[s - 1] += kBlockBytes)
-      add_any<Format, T, Fetch>(weights[s], x[s], sums[s]);
+  for (int k = 0; k < task.columns; k += Format::kBlock) {
+    add_any<Format>(weights, x, next, sums);
+    for (int s = 0; s < S; ++s) weights[s] += kBlockBytes;
+    for (int t = 0; t < T; ++t) x[t] += Format::kBlock / kQuantBlock;
+  }
   for (int s = 0; s < S; ++s) finish_rows(task, row, tile + s, sums[s]);
+}
+
+// Tiles that so many rows meet side by side. In blocks of 256 with a scale for each half there is more to
+// keep.
+template <class Format>
+constexpr int tiles_for(int rows) {
+  if (Format::kBlock < 256) return kLinearTiles[rows];
+  return Format::Parts::kScales == 2 && rows > 4 ? 1 : kPartTiles[rows];
 }
 
 // So many rows, at most T, against all tiles, each of which is met once: it comes from memory meanwhile.
@@ -224,37 +286,42 @@ template <class Format, int T>
 inline void linear_int8_once(const LinearTask& task, int rows) {
   if constexpr (T > 1)
     if (rows < T) return linear_int8_once<Format, T - 1>(task, rows);
-  constexpr int kWanted = T <= 2 ? kLinearTiles : T <= 4 ? kLinearTiles / 2 : 1;
-  constexpr int kTiles = kWanted > 1 ? kWanted : 1;
+  constexpr int kTiles = tiles_for<Format>(T);
+  constexpr Ahead<true> next{4096, 0, 1};
   int tile = task.tile_begin;
   for (; tile + kTiles <= task.tile_end; tile += kTiles)
-    linear_int8_tiles<Format, kTiles, T, true>(task, tile, task.row_begin);
-  for (; tile < task.tile_end; ++tile) linear_int8_tiles<Format, 1, T, true>(task, tile, task.row_begin);
+    linear_int8_tiles<Format, kTiles, T>(task, tile, task.row_begin, next);
+  for (; tile < task.tile_end; ++tile) linear_int8_tiles<Format, 1, T>(task, tile, task.row_begin, next);
 }
 
-// So many rows, at most T, against one tile.
-template <class Format, int T>
-inline void linear_int8_few(const LinearTask& task, int tile, int row, int count) {
+// So many rows, at most T, against S tiles.
+template <class Format, int S, int T>
+inline void linear_int8_few(const LinearTask& task, int tile, int row, int count, Ahead<false> next) {
   if constexpr (T > 1)
-    if (count < T) return linear_int8_few<Format, T - 1>(task, tile, row, count);
-  linear_int8_tiles<Format, 1, T, false>(task, tile, row);
+    if (count < T) return linear_int8_few<Format, S, T - 1>(task, tile, row, count, next);
+  linear_int8_tiles<Format, S, T>(task, tile, row, next);
 }
 
-// As many rows at a time as there are registers for, in parts of about one size: seven and six are faster
-// than eight, four and one. While a part of the rows meets a tile, its share of the next tile is fetched.
+// Rows in parts of about one size against S tiles: seven and six are faster than eight, four and one. While a
+// part meets the tiles, its share of the next ones is fetched.
+template <class Format, int S>
+inline void linear_int8_parts(const LinearTask& task, int tile) {
+  const int rows = task.row_end - task.row_begin;
+  const int parts = (rows + kLinearRows - 1) / kLinearRows;
+  for (int part = 0; part < parts; ++part) {
+    const int first = rows * part / parts, last = rows * (part + 1) / parts;
+    linear_int8_few<Format, S, kLinearRows>(task, tile, task.row_begin + first, last - first,
+                                            {S * task.tile_bytes, part, parts});
+  }
+}
+
+// As many rows at a time as there are registers for.
 template <class Format>
 void linear_int8(const LinearTask& task) {
   const int rows = task.row_end - task.row_begin;
   if (rows <= kLinearRows) return linear_int8_once<Format, kLinearRows>(task, rows);
-  const int parts = (rows + kLinearRows - 1) / kLinearRows;
-  for (int tile = task.tile_begin; tile < task.tile_end; ++tile) {
-    const uint8_t* next = task.weights + size_t(tile + 1) * task.tile_bytes;
-    const size_t lines = tile + 1 < task.tile_end ? task.tile_bytes / 64 : 0;
-    for (int part = 0; part < parts; ++part) {
-      for (size_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line)
-        __builtin_prefetch(next + 64 * line);
-      const int first = rows * part / parts, last = rows * (part + 1) / parts;
-      linear_int8_few<Format, kLinearRows>(task, tile, task.row_begin + first, last - first);
-    }
-  }
+  constexpr int kTiles = tiles_for<Format>(kLinearRows);
+  int tile = task.tile_begin;
+  for (; tile + kTiles <= task.tile_end; tile += kTiles) linear_int8_parts<Format, kTiles>(task, tile);
+  for (; tile < task.tile_end; ++tile) linear_int8_parts<Format, 1>(task, tile);
 }

@@ -46,8 +46,9 @@ struct FloatPart {
       }
     }
     const uint8_t* codes = small + (Parts::kBytes + part * Codes::kBytes) * kWidth;
-    each_vector<Codes>(codes, [&](auto index, Bytes code) FIVEFOLD_INLINED {
+    each_vector([&](auto index) FIVEFOLD_INLINED {
       constexpr int j = decltype(index)::value;
+      const Bytes code = Codes::template get<j>(codes);
       put<0>(4 * j, lanes(code));
       put<1>(4 * j + 1, lanes(code));
       put<2>(4 * j + 2, lanes(code));

@@ -13,11 +13,12 @@ constexpr int kWidth = 8;
 // Rows that linear takes at a time, of int8 activations and of float ones.
 #if defined(FIVEFOLD_DOTPROD)
 constexpr int kLinearRows = 4;
-constexpr int kLinearTiles = 1;  // tiles side by side, of one or two rows
+constexpr int kLinearTiles[] = {0, 1, 1, 1, 1};
 #else
 constexpr int kLinearRows = 2;
-constexpr int kLinearTiles = 1;  // tiles side by side, of one or two rows
+constexpr int kLinearTiles[] = {0, 1, 1};
 #endif
+constexpr auto& kPartTiles = kLinearTiles;
 constexpr int kFloatRows = 6;
 
 struct F {

@@ -8,9 +8,9 @@ namespace fivefold {
 namespace {
 
 constexpr int kWidth = 8;
-constexpr int kLinearRows = 1;   // rows that linear takes at a time, of int8 activations
-constexpr int kLinearTiles = 1;  // tiles side by side, of one or two rows
-constexpr int kFloatRows = 4;    // and of float ones
+constexpr int kLinearRows = 1;  // rows that linear takes at a time, of int8 activations
+constexpr int kFloatRows = 4;   // and of float ones
+constexpr int kLinearTiles[] = {0, 1}, kPartTiles[] = {0, 1};  // tiles side by side
 
 struct F {
   float v[kWidth];
