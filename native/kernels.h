@@ -139,6 +139,8 @@ struct Kernels {
   int width;  // rows of a packed tile
 
   void (*quantize)(const float* x, int rows, int columns, uint8_t* out);
+  // Tiles that a linear kernel takes side by side for so many rows: ranges of tiles are best multiples of it.
+  int (*tiles_together)(int rows, bool integer);
   void (*linear_int8[kFormats])(const LinearTask& task);
   void (*linear_float[kFormats])(const LinearTask& task);
   void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int columns, float* y);

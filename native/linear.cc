@@ -60,7 +60,8 @@ void run_linear(const State& state, const Node& node, const LinearTask& task) {
 namespace {
 
 // Chunks are a grid of row blocks and tile ranges. Row blocks are few enough rows that their activations stay
-// in the second-level cache while the tiles pass; tile ranges take some microseconds at least.
+// in the second-level cache while the tiles pass; tile ranges take some microseconds at least, and are of
+// whole groups of tiles that a kernel takes together, where that leaves all threads with about as many.
 struct LinearGrid {
   LinearGrid(const State& state, const Node& node)
       : matrix(*state.weights[size_t(node.weights[0])].matrix), rows(state.rows(node.row_set)) {
@@ -69,10 +70,17 @@ struct LinearGrid {
     row_blocks = (rows + row_block - 1) / row_block;
     const int64_t work = int64_t(matrix.bytes()) * (1 + std::min(rows, row_block) / 4);
     const int64_t wanted = std::min<int64_t>(work / kLinearQuantum, 16 * threads);
-    ranges = int(std::min<int64_t>(std::max<int64_t>(wanted, threads), matrix.tiles()));
+    group = state.kernels->tiles_together(std::max(rows, 1), node.integer);
+    while (group > 1 && groups() % threads != 0 && groups() < 8 * threads) --group;
+    ranges = int(std::min<int64_t>(std::max<int64_t>(wanted, threads), groups()));
+  }
+  int groups() const { return (matrix.tiles() + group - 1) / group; }
+  std::pair<int, int> range(int number) const {
+    const auto [first, last] = share(groups(), number, ranges);
+    return {first * group, std::min(last * group, matrix.tiles())};
   }
   const Matrix& matrix;
-  int rows, row_block, row_blocks, ranges;
+  int rows, row_block, row_blocks, group, ranges;
 };
 
 }  // namespace
@@ -87,7 +95,7 @@ void linear_run(State& state, const Node& node, int chunk, int) {
   LinearTask task = linear_task(state, node, 0);
   task.row_begin = chunk / grid.ranges * grid.row_block;
   task.row_end = std::min(grid.rows, task.row_begin + grid.row_block);
-  std::tie(task.tile_begin, task.tile_end) = share(grid.matrix.tiles(), chunk % grid.ranges, grid.ranges);
+  std::tie(task.tile_begin, task.tile_end) = grid.range(chunk % grid.ranges);
   run_linear(state, node, task);
 }
 

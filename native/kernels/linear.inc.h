@@ -68,6 +68,7 @@ FIVEFOLD_INLINE void multiply_part(const uint8_t* const (&codes)[S], const Quant
 // then each of a step. Into the first-level cache if it comes soon, else into the second.
 template <bool Soon>
 struct Ahead {
+  static constexpr bool kSoon = Soon;
   size_t bytes;
   int first, step;
   template <int Bytes>
@@ -265,7 +266,13 @@ FIVEFOLD_INLINE void linear_int8_tiles(const LinearTask& task, int tile, int row
     weights[s] = task.weights + size_t(tile + s) * task.tile_bytes;
     for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
   }
+  const uint8_t* const end = weights[0] + task.tile_bytes;
+  const uint8_t* turn = Next::kSoon ? end - next.bytes : end;
   for (int k = 0; k < task.columns; k += Format::kBlock) {
+    if (weights[0] > turn) {  // behind a tile's end lie those side by side with it, then what comes next
+      next.bytes += size_t(S - 1) * task.tile_bytes;
+      turn = end;
+    }
     add_any<Format>(weights, x, next, sums);
     for (int s = 0; s < S; ++s) weights[s] += kBlockBytes;
     for (int t = 0; t < T; ++t) x[t] += Format::kBlock / kQuantBlock;
@@ -287,10 +294,13 @@ inline void linear_int8_once(const LinearTask& task, int rows) {
   if constexpr (T > 1)
     if (rows < T) return linear_int8_once<Format, T - 1>(task, rows);
   constexpr int kTiles = tiles_for<Format>(T);
-  constexpr Ahead<true> next{4096, 0, 1};
+  constexpr Ahead<true> next{2048, 0, 1};
   int tile = task.tile_begin;
   for (; tile + kTiles <= task.tile_end; tile += kTiles)
     linear_int8_tiles<Format, kTiles, T>(task, tile, task.row_begin, next);
+  if constexpr (kTiles > 2)
+    for (; tile + 2 <= task.tile_end; tile += 2)
+      linear_int8_tiles<Format, 2, T>(task, tile, task.row_begin, next);
   for (; tile < task.tile_end; ++tile) linear_int8_tiles<Format, 1, T>(task, tile, task.row_begin, next);
 }
 

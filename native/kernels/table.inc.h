@@ -64,6 +64,7 @@ const Kernels FIVEFOLD_TABLE = {
     FIVEFOLD_ISA,
     kWidth,
     quantize,
+    tiles_together,
     {FIVEFOLD_FORMATS(FIVEFOLD_INT8)},
     {FIVEFOLD_FORMATS(FIVEFOLD_FLOAT)},
     rms_norm,
