@@ -15,6 +15,7 @@
 namespace fivefold {
 
 constexpr int kQuantBlock = 32;
+constexpr int kFloatTiles = 4;  // tiles that linear_float takes side by side
 
 // In an anonymous namespace: each translation unit has its own copy, see above.
 namespace {
@@ -139,8 +140,8 @@ struct Kernels {
   int width;  // rows of a packed tile
 
   void (*quantize)(const float* x, int rows, int columns, uint8_t* out);
-  // Tiles that a linear kernel takes side by side for so many rows: ranges of tiles are best multiples of it.
-  int (*tiles_together)(int rows, bool integer);
+  // Tiles that linear_int8 takes side by side for so many rows, from 1 on: ranges of them are best multiples.
+  int (*tiles_together[kFormats])(int rows);
   void (*linear_int8[kFormats])(const LinearTask& task);
   void (*linear_float[kFormats])(const LinearTask& task);
   void (*rms_norm)(const float* x, const float* weight, float eps, int rows, int columns, float* y);

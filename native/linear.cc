@@ -60,27 +60,32 @@ void run_linear(const State& state, const Node& node, const LinearTask& task) {
 namespace {
 
 // Chunks are a grid of row blocks and tile ranges. Row blocks are few enough rows that their activations stay
-// in the second-level cache while the tiles pass; tile ranges take some microseconds at least, and are of
-// whole groups of tiles that a kernel takes together, where that leaves all threads with about as many.
+// in the second-level cache while the tiles pass. Each thread gets as many ranges as any other, of some ten
+// microseconds at least, for each begins with nothing fetched. They are whole groups of the tiles that a
+// kernel takes side by side, unless that gives one thread much more than its part.
 struct LinearGrid {
   LinearGrid(const State& state, const Node& node)
-      : matrix(*state.weights[size_t(node.weights[0])].matrix), rows(state.rows(node.row_set)) {
-    const int threads = state.pool->threads();
+      : matrix(*state.weights[size_t(node.weights[0])].matrix),
+        rows(state.rows(node.row_set)),
+        threads(state.pool->threads()) {
     row_block = matrix.tiles() >= 4 * threads ? 256 : 32;
     row_blocks = (rows + row_block - 1) / row_block;
+    const auto together = state.kernels->tiles_together[size_t(matrix.format().id)];
+    group = node.integer ? together(std::max(rows, 1)) : kFloatTiles;
+    const int fair = (matrix.tiles() + threads - 1) / threads;
+    while (group > 1 && most_of_a_thread() > fair + fair / 16) group = group == 4 ? 2 : 1;
     const int64_t work = int64_t(matrix.bytes()) * (1 + std::min(rows, row_block) / 4);
-    const int64_t wanted = std::min<int64_t>(work / kLinearQuantum, 16 * threads);
-    group = state.kernels->tiles_together(std::max(rows, 1), node.integer);
-    while (group > 1 && groups() % threads != 0 && groups() < 8 * threads) --group;
-    ranges = int(std::min<int64_t>(std::max<int64_t>(wanted, threads), groups()));
+    const int64_t wanted = std::clamp<int64_t>(work / (4 * kLinearQuantum), 1, 16 * threads);
+    ranges = int(std::min<int64_t>((wanted + threads - 1) / threads * threads, groups()));
   }
   int groups() const { return (matrix.tiles() + group - 1) / group; }
+  int most_of_a_thread() const { return (groups() + threads - 1) / threads * group; }
   std::pair<int, int> range(int number) const {
     const auto [first, last] = share(groups(), number, ranges);
     return {first * group, std::min(last * group, matrix.tiles())};
   }
   const Matrix& matrix;
-  int rows, row_block, row_blocks, group, ranges;
+  int rows, threads, row_block, row_blocks, group, ranges;
 };
 
 }  // namespace

@@ -64,17 +64,23 @@ FIVEFOLD_INLINE void multiply_part(const uint8_t* const (&codes)[S], const Quant
   });
 }
 
-// What is fetched while a block is multiplied: what lies so many bytes behind it, of its lines the first and
-// then each of a step. Into the first-level cache if it comes soon, else into the second.
+// What is fetched while blocks are multiplied: lines first, first + step and so on, that lie `bytes` after
+// those in use. `kSoon`: this pass itself comes to them, so they go into the first-level cache, else the
+// second.
 template <bool Soon>
 struct Ahead {
   static constexpr bool kSoon = Soon;
   size_t bytes;
   int first, step;
-  template <int Bytes>
-  FIVEFOLD_INLINE void fetch(const uint8_t* from) const {
-    for (int line = first; line < (Bytes + 63) / 64; line += step)
-      __builtin_prefetch(from + bytes + 64 * line, 0, Soon ? 3 : 2);
+  size_t left = 0;     // bytes from the block in use to the end of its tile
+  size_t skipped = 0;  // bytes of the tiles side by side, which come after it and are read already
+
+  // For a share of kSize bytes, `at` bytes within the block.
+  template <int kSize>
+  FIVEFOLD_INLINE void fetch(const uint8_t* block, size_t at) const {
+    const size_t distance = bytes + (Soon && at + bytes >= left ? skipped : 0);
+    for (int line = first; line < (kSize + 63) / 64; line += step)
+      __builtin_prefetch(block + at + distance + 64 * line, 0, Soon ? 3 : 2);
   }
 };
 
@@ -168,7 +174,8 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* const (&weights)[S], const Quantiz
                                const Next& next, F (&sums)[S][T]) {
   using Parts = typename Format::Parts;
   constexpr int kOffset = Format::kOffset + Format::Codes::Dot::kOffset;
-  constexpr bool kTogether = T <= kWidth / 4;  // codes and minima in one pass: enough registers for both
+  constexpr int kShare = PackedBlock<Format>::kBytes * kWidth / 8;
+  constexpr bool kTogether = T <= kWidth / 4;  // codes and minima in one pass, where registers are enough
   const uint8_t* codes[S];
   F products[S][T], minima[S][T];
   for (int s = 0; s < S; ++s) {
@@ -183,7 +190,7 @@ FIVEFOLD_INLINE void add_parts(const uint8_t* const (&weights)[S], const Quantiz
     ScaledSum part[S][T];
 #pragma GCC unroll 8
     for (int s = 0; s < S; ++s) {
-      next.template fetch<PackedBlock<Format>::kBytes * kWidth / 8>(codes[s]);
+      next.template fetch<kShare>(weights[s], size_t(p) * kShare);
       const Parts parts(weights[s] + 2 * Format::kScales * kWidth, p);
       scales[s][0] = parts.scale(0);
       scales[s][1] = parts.scale(Parts::kScales - 1);
@@ -235,7 +242,7 @@ FIVEFOLD_INLINE void add_any(const uint8_t* const (&weights)[S], const Quantized
     add_parts<Format>(weights, x, next, sums);
   } else {
 #pragma GCC unroll 8
-    for (int s = 0; s < S; ++s) next.template fetch<PackedBlock<Format>::kBytes * kWidth>(weights[s]);
+    for (int s = 0; s < S; ++s) next.template fetch<PackedBlock<Format>::kBytes * kWidth>(weights[s], 0);
     if constexpr (Format::Parts::kScales == 2)
       add_halves<Format>(weights, x, sums);
     else
@@ -266,13 +273,10 @@ FIVEFOLD_INLINE void linear_int8_tiles(const LinearTask& task, int tile, int row
     weights[s] = task.weights + size_t(tile + s) * task.tile_bytes;
     for (int t = 0; t < T; ++t) sums[s][t] = set1(0.0f);
   }
-  const uint8_t* const end = weights[0] + task.tile_bytes;
-  const uint8_t* turn = Next::kSoon ? end - next.bytes : end;
-  for (int k = 0; k < task.columns; k += Format::kBlock) {
-    if (weights[0] > turn) {  // behind a tile's end lie those side by side with it, then what comes next
-      next.bytes += size_t(S - 1) * task.tile_bytes;
-      turn = end;
-    }
+  next.left = task.tile_bytes;
+  next.skipped = size_t(S - 1) * task.tile_bytes;
+  static_assert(Format::kBlock % kQuantBlock == 0, "a block is one or more of x");
+  for (int k = 0; k < task.columns; k += Format::kBlock, next.left -= kBlockBytes) {
     add_any<Format>(weights, x, next, sums);
     for (int s = 0; s < S; ++s) weights[s] += kBlockBytes;
     for (int t = 0; t < T; ++t) x[t] += Format::kBlock / kQuantBlock;
@@ -280,13 +284,19 @@ FIVEFOLD_INLINE void linear_int8_tiles(const LinearTask& task, int tile, int row
   for (int s = 0; s < S; ++s) finish_rows(task, row, tile + s, sums[s]);
 }
 
-// Tiles that so many rows meet side by side. In blocks of 256 with a scale for each half there is more to
-// keep.
+static_assert(sizeof(kLinearTiles) == (kLinearRows + 1) * sizeof(int), "one for each number of rows");
+static_assert(sizeof(kPartTiles) == sizeof(kLinearTiles), "one for each number of rows");
+
+// Tiles that so many rows, of any number from 1 on, meet side by side. In blocks of 256 with a scale for each
+// half there is more to keep.
 template <class Format>
 constexpr int tiles_for(int rows) {
-  if (Format::kBlock < 256) return kLinearTiles[rows];
-  return Format::Parts::kScales == 2 && rows > 4 ? 1 : kPartTiles[rows];
+  const int most = rows < kLinearRows ? rows : kLinearRows;
+  if (Format::kBlock < 256) return kLinearTiles[most];
+  return Format::Parts::kScales == 2 && most > 4 ? 1 : kPartTiles[most];
 }
+
+constexpr size_t kSoonBytes = 2048;  // what memory sends while so much is multiplied, about
 
 // So many rows, at most T, against all tiles, each of which is met once: it comes from memory meanwhile.
 template <class Format, int T>
@@ -294,7 +304,7 @@ inline void linear_int8_once(const LinearTask& task, int rows) {
   if constexpr (T > 1)
     if (rows < T) return linear_int8_once<Format, T - 1>(task, rows);
   constexpr int kTiles = tiles_for<Format>(T);
-  constexpr Ahead<true> next{2048, 0, 1};
+  constexpr Ahead<true> next{kSoonBytes, 0, 1};
   int tile = task.tile_begin;
   for (; tile + kTiles <= task.tile_end; tile += kTiles)
     linear_int8_tiles<Format, kTiles, T>(task, tile, task.row_begin, next);
@@ -304,10 +314,10 @@ inline void linear_int8_once(const LinearTask& task, int rows) {
   for (; tile < task.tile_end; ++tile) linear_int8_tiles<Format, 1, T>(task, tile, task.row_begin, next);
 }
 
-// So many rows, at most T, against S tiles.
+// So many rows, a part of more, against S tiles: at least half as many as parts can have.
 template <class Format, int S, int T>
 inline void linear_int8_few(const LinearTask& task, int tile, int row, int count, Ahead<false> next) {
-  if constexpr (T > 1)
+  if constexpr (T > (kLinearRows + 1) / 2)
     if (count < T) return linear_int8_few<Format, S, T - 1>(task, tile, row, count, next);
   linear_int8_tiles<Format, S, T>(task, tile, row, next);
 }
@@ -318,10 +328,12 @@ template <class Format, int S>
 inline void linear_int8_parts(const LinearTask& task, int tile) {
   const int rows = task.row_end - task.row_begin;
   const int parts = (rows + kLinearRows - 1) / kLinearRows;
+  constexpr int kNone = 1 << 24;  // more lines than there are
+  const bool more = tile + S < task.tile_end;
   for (int part = 0; part < parts; ++part) {
     const int first = rows * part / parts, last = rows * (part + 1) / parts;
     linear_int8_few<Format, S, kLinearRows>(task, tile, task.row_begin + first, last - first,
-                                            {S * task.tile_bytes, part, parts});
+                                            {S * task.tile_bytes, more ? part : kNone, parts});
   }
 }
 

@@ -156,16 +156,10 @@ inline void linear_float_tiles(const LinearTask& task, int tile) {
   }
 }
 
-constexpr int kFloatTiles = 4;
-
 template <class Format>
 void linear_float(const LinearTask& task) {
   int tile = task.tile_begin;
   for (; tile + kFloatTiles <= task.tile_end; tile += kFloatTiles)
     linear_float_tiles<Format, kFloatTiles>(task, tile);
   for (; tile < task.tile_end; ++tile) linear_float_tiles<Format, 1>(task, tile);
-}
-
-int tiles_together(int rows, bool integer) {
-  return integer ? kLinearTiles[rows < kLinearRows ? rows : kLinearRows] : kFloatTiles;
 }

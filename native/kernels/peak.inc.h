@@ -1,4 +1,5 @@
-// What an instruction set does at most: chains of products in registers that nothing holds up. For measuring.
+// What an instruction set does at most: chains of products that nothing holds up, in registers or with one
+// load for several of them. For measuring.
 
 constexpr int kPeakChains = 6;
 

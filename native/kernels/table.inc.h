@@ -50,9 +50,18 @@ constexpr auto int8_kernel() -> void (*)(const LinearTask&) {
     return nullptr;
 }
 
+template <class Format>
+int tiles_together(int rows) {
+  if constexpr (Format::kBlock > 1)
+    return tiles_for<Format>(rows);
+  else
+    return kFloatTiles;
+}
+
 }  // namespace
 
 // Of the linear kernels one for each format, in the order of FormatId.
+#define FIVEFOLD_TOGETHER(Format) tiles_together<Format>,
 #define FIVEFOLD_INT8(Format) int8_kernel<Format>(),
 #define FIVEFOLD_FLOAT(Format) linear_float<Format>,
 // Of those of the cache one for each format of entries, in the order of EntryId.
@@ -64,7 +73,7 @@ const Kernels FIVEFOLD_TABLE = {
     FIVEFOLD_ISA,
     kWidth,
     quantize,
-    tiles_together,
+    {FIVEFOLD_FORMATS(FIVEFOLD_TOGETHER)},
     {FIVEFOLD_FORMATS(FIVEFOLD_INT8)},
     {FIVEFOLD_FORMATS(FIVEFOLD_FLOAT)},
     rms_norm,

@@ -11,7 +11,7 @@ namespace {
 constexpr int kWidth = 16;
 constexpr int kLinearRows = 8;  // rows that linear takes at a time, of int8 activations
 constexpr int kFloatRows = 8;   // and of float ones
-// Tiles that so many rows meet side by side, and those with blocks of 256.
+// Tiles that so many rows meet side by side, of most formats and of those with blocks of 256.
 constexpr int kLinearTiles[] = {0, 4, 4, 3, 3, 3, 2, 2, 2};
 constexpr int kPartTiles[] = {0, 4, 2, 2, 2, 2, 2, 2, 2};
 

@@ -48,7 +48,8 @@ def test_costs_of_all_sides_are_told(tmp_path: Path) -> None:
             assert len(side["cost_seconds"]["rounds"]) == SMALL.turns
             assert side["share_of_first"] == pytest.approx(side["more_seconds"]["median"] / whole, abs=1e-4)
         laq, alike = (first["sides"][name]["cost_seconds"]["median"] for name in ("laq", "lookahead_8"))
-        assert first["sides"]["laq"]["over_lookahead"] == pytest.approx(laq / alike, abs=1e-3)
+        over = first["sides"]["laq"]["over_lookahead"]
+        assert over is None if alike <= 0 else over == pytest.approx(laq / alike, abs=1e-3), "noise is larger"
     decode = answer["decode"]["sides"]
     assert decode["plain"]["step_bytes"] > decode["32"]["step_bytes"] > decode["16"]["step_bytes"]
     assert decode["plain"]["bytes_ratio"] == decode["plain"]["over_plain"] == 1
