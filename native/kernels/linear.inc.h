@@ -65,11 +65,9 @@ FIVEFOLD_INLINE void multiply_part(const uint8_t* const (&codes)[S], const Quant
 }
 
 // What is fetched while blocks are multiplied: lines first, first + step and so on, that lie `bytes` after
-// those in use. `kSoon`: this pass itself comes to them, so they go into the first-level cache, else the
-// second.
+// those in use. Soon: this pass itself comes to them, so they go into the first-level cache, else the second.
 template <bool Soon>
 struct Ahead {
-  static constexpr bool kSoon = Soon;
   size_t bytes;
   int first, step;
   size_t left = 0;     // bytes from the block in use to the end of its tile
